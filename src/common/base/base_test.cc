@@ -1,0 +1,122 @@
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "src/common/base/clock.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/files.h"
+#include "src/common/base/hash.h"
+#include "src/common/base/result.h"
+#include "src/common/base/time.h"
+
+namespace dormouse {
+namespace {
+
+class TempDir {
+ public:
+  TempDir() {
+    char name[] = "/tmp/dormouse-test-XXXXXX";
+    path_ = ::mkdtemp(name);
+  }
+  ~TempDir() { (void)RemoveTree(path_); }
+  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+TEST(ErrorTest, SaysWhatFailedAndWhatTheSystemAnswered) {
+  const Error error = Error::FromErrno("table load", ENOSPC).Wrap("create snapshot dormouse-3f2a-root");
+  EXPECT_EQ(error.message(), "create snapshot dormouse-3f2a-root: table load: ENOSPC (No space left on device)");
+  EXPECT_EQ(error.code(), ErrorCode::kNoSpace);
+  EXPECT_EQ(error.errnum(), ENOSPC);
+  EXPECT_TRUE(error.IsRetryable());
+}
+
+TEST(ErrorTest, AWrongRequestIsNotTriedAgain) {
+  EXPECT_FALSE(Error(ErrorCode::kInvalid, "x").IsRetryable());
+  EXPECT_FALSE(Error(ErrorCode::kCorrupt, "x").IsRetryable());
+}
+
+TEST(FilesTest, AnAtomicWriteReplacesTheContentAndLeavesNoTemporary) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFileAtomically(dir / "record.json", "old"));
+  ASSERT_TRUE(WriteFileAtomically(dir / "record.json", "new"));
+  EXPECT_EQ(*ReadFile(dir / "record.json", 100), "new");
+  EXPECT_EQ(ListDirectory(dir / "")->size(), 1u);
+}
+
+TEST(FilesTest, AReadIsBounded) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFileAtomically(dir / "f", "12345"));
+  EXPECT_EQ(ReadFile(dir / "f", 4).error().code(), ErrorCode::kInvalid);
+  EXPECT_EQ(ReadFile(dir / "none", 4).error().code(), ErrorCode::kNotFound);
+}
+
+TEST(FilesTest, RemovingATreeFollowsNoSymlink) {
+  TempDir dir;
+  ASSERT_TRUE(MakeDirectories(dir / "keep"));
+  ASSERT_TRUE(WriteFileAtomically(dir / "keep/file", "x"));
+  ASSERT_TRUE(MakeDirectories(dir / "tree/sub"));
+  ASSERT_EQ(::symlink((dir / "keep").c_str(), (dir / "tree/sub/link").c_str()), 0);
+  ASSERT_TRUE(RemoveTree(dir / "tree"));
+  EXPECT_FALSE(PathExists(dir / "tree"));
+  EXPECT_TRUE(PathExists(dir / "keep/file"));
+  EXPECT_TRUE(RemoveTree(dir / "tree")) << "a second removal is success";
+}
+
+TEST(FailpointTest, ErrorsAreCountedDownAndConfinedToASubject) {
+  ASSERT_TRUE(failpoint::Arm("dm.load@ns/a=1*error(EBUSY)->1*error(ENOSPC)"));
+  EXPECT_TRUE(failpoint::Hit("dm.load", "ns/b"));
+  EXPECT_EQ(failpoint::Hit("dm.load", "ns/a").error().errnum(), EBUSY);
+  EXPECT_EQ(failpoint::Hit("dm.load", "ns/a").error().errnum(), ENOSPC);
+  EXPECT_TRUE(failpoint::Hit("dm.load", "ns/a"));
+  failpoint::DisarmAll();
+}
+
+TEST(FailpointTest, KillEndsTheProcess) {
+  EXPECT_EXIT({ (void)failpoint::Arm("x=kill"); (void)failpoint::Hit("x"); }, ::testing::KilledBySignal(SIGKILL), "");
+}
+
+TEST(FailpointTest, AMalformedEntryIsNamed) {
+  const auto armed = failpoint::Arm("good=kill;bad");
+  ASSERT_FALSE(armed);
+  EXPECT_NE(armed.error().message().find("\"bad\""), std::string::npos);
+}
+
+TEST(HashTest, DigestsAreThoseOfSha256sum) {
+  EXPECT_EQ(Sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(ShortId("abc"), "ba7816bf8f01");
+  TempDir dir;
+  ASSERT_TRUE(WriteFileAtomically(dir / "f", "abc"));
+  EXPECT_EQ(*Sha256OfFile(dir / "f"), Sha256("abc"));
+}
+
+TEST(TimeTest, RoundTripsTheApisForms) {
+  const auto time = ParseTime("2026-11-21T08:30:00Z");
+  ASSERT_TRUE(time);
+  EXPECT_EQ(FormatTime(*time), "2026-11-21T08:30:00Z");
+  EXPECT_EQ(FormatMicroTime(*ParseTime("2026-11-21T08:30:00.123456Z")), "2026-11-21T08:30:00.123456Z");
+  EXPECT_EQ(ParseTime("2026-11-21T10:30:00+02:00"), time);
+  for (const char* bad : {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z"}) {
+    EXPECT_FALSE(ParseTime(bad)) << bad;
+  }
+}
+
+TEST(TimeTest, ReadsGoDurations) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(ParseDuration("1h30m"), 90min);
+  EXPECT_EQ(ParseDuration("1.5s"), 1500ms);
+  EXPECT_EQ(ParseDuration("0s"), 0s);
+  for (const char* bad : {"", "5", "m", "-5m", "1d", "1h-2m", "99999999999h"}) EXPECT_FALSE(ParseDuration(bad)) << bad;
+}
+
+TEST(FakeClockTest, MovesOnlyWhenItIsMoved) {
+  FakeClock clock;
+  const auto before = clock.Now();
+  clock.Advance(std::chrono::seconds(5));
+  EXPECT_EQ(clock.Now() - before, std::chrono::seconds(5));
+  EXPECT_EQ(FormatTime(clock.WallNow()), "2026-01-01T00:00:05Z");
+}
+
+}  // namespace
+}  // namespace dormouse

@@ -1,0 +1,48 @@
+// Files that survive a power cut: whole or old, never half.
+//
+// Thread-safe as far as the paths differ. Nothing here follows a size it was told: every read is bounded.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+#include <vector>
+
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+/// The whole file, or kInvalid when it is larger than `max_bytes`. kNotFound when it is not there.
+Result<std::string> ReadFile(const std::string& path, size_t max_bytes);
+
+/// Writes `content` to a temporary name beside `path`, fsyncs it, renames it over `path` and fsyncs
+/// the directory. After a crash the old or the new content is there.
+Result<> WriteFileAtomically(const std::string& path, std::string_view content, mode_t mode = 0600);
+
+/// Writes `content` with one write() and no fsync: for kernel files (/proc, /sys, cgroup).
+Result<> WriteKernelFile(const std::string& path, std::string_view content);
+
+/// Makes `path` and what is missing above it. Success when it is there.
+Result<> MakeDirectories(const std::string& path, mode_t mode = 0700);
+
+/// Fsyncs a directory, so that names in it survive a power cut.
+Result<> SyncDirectory(const std::string& path);
+/// Fsyncs a file's data and metadata.
+Result<> SyncFile(const std::string& path);
+
+/// Removes a file; success when it is not there.
+Result<> RemoveFile(const std::string& path);
+/// Removes a directory and all below it, following no symbolic link and crossing no mount.
+/// Success when it is not there.
+Result<> RemoveTree(const std::string& path);
+
+/// The names in a directory but "." and "..", sorted. Empty when it is not there.
+Result<std::vector<std::string>> ListDirectory(const std::string& path);
+
+[[nodiscard]] bool PathExists(const std::string& path);
+
+/// write() until all is written.
+Result<> WriteAll(int fd, std::string_view content);
+
+}  // namespace dormouse
