@@ -1,0 +1,132 @@
+// The JSON payloads of the guest protocol (frame.h): requests of the host, answers of the guest.
+//
+// Encode* cannot fail: what does not fit a frame comes back as an error from the function that makes
+// the whole request (Encode returns Result where a user's input decides the size). Parse* is strict:
+// a missing field, a wrong type, a number out of range or a string above its cap is kInvalid;
+// fields that are not known are ignored, so that either side may be the newer one.
+// Pure functions; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "src/common/base/result.h"
+#include "src/common/guest/frame.h"
+
+namespace dormouse::guest {
+
+using EnvVar = std::pair<std::string, std::string>;  ///< name (no '=', not empty), value
+
+/// A program to run. What is empty is taken from ConfigureRequest's defaults.
+struct ProcessSpec {
+  std::vector<std::string> argv;
+  std::vector<EnvVar> env;  ///< added to the defaults'; the later value of a name wins
+  std::string working_dir;
+  std::string user;  ///< "name", "uid", "name:group", "uid:gid"; looked up in the guest's own files
+};
+
+enum class WorkloadState { kNone, kRunning, kExited };
+
+struct WorkloadStatus {
+  WorkloadState state = WorkloadState::kNone;
+  std::string id;  ///< StartWorkloadRequest::id
+  ExitStatus exit;  ///< meaningful when kExited
+  int64_t started_at_ms = 0;   ///< guest's wall clock, milliseconds since 1970; 0 = never
+  int64_t finished_at_ms = 0;
+};
+
+struct HealthReply {
+  std::string agent_version;
+  std::string boot_id;     ///< of the guest's kernel: another one means that the guest rebooted
+  uint64_t uptime_ms = 0;  ///< CLOCK_BOOTTIME
+  bool configured = false;
+  std::vector<std::string> features;  ///< what this agent can beyond protocol version 1
+  std::vector<std::string> warnings;  ///< what went wrong at boot and did not stop it (a disk that did not grow)
+  WorkloadStatus workload;
+};
+
+/// Identity and defaults. May be sent again: a clone gets its own before anything thaws.
+struct ConfigureRequest {
+  std::optional<std::string> hostname;
+  std::optional<int64_t> wall_time_ns;  ///< since 1970
+  std::string entropy;                  ///< raw bytes, none or 16..512; credited to the kernel, which then reseeds
+  std::vector<EnvVar> env;              ///< for all that runs from now on
+  std::string working_dir;
+  std::string user;
+};
+
+/// The same id again is answered with the status of what runs: a retry starts nothing twice.
+/// Another id while one runs is kBusy; after an exit it starts anew.
+struct StartWorkloadRequest {
+  std::string id;
+  ProcessSpec process;
+  bool console = false;  ///< copy its output to the serial console too (slow)
+};
+
+struct WorkloadStatusRequest {
+  uint32_t wait_ms = 0;  ///< answer at the workload's end, or after so long; at most kMaxWaitMs
+};
+inline constexpr uint32_t kMaxWaitMs = 60'000;
+
+/// SIGTERM to the workload's main process, SIGKILL to all of it after the grace; answered when ended.
+struct StopWorkloadRequest {
+  uint32_t grace_ms = 10'000;
+};
+
+struct ExecRequest {
+  ProcessSpec process;
+  bool tty = false;
+  bool stdin_open = false;  ///< false: /dev/null
+  TerminalSize size;
+};
+
+struct LogsRequest {
+  uint64_t tail_bytes = UINT64_MAX;  ///< how much of the past
+  bool follow = false;
+};
+
+struct PowerOffRequest {
+  bool reboot = false;
+  uint32_t grace_ms = 2'000;  ///< between SIGTERM and SIGKILL to everything
+};
+
+/// Caps on strings; both sides hold them.
+inline constexpr size_t kMaxHostname = 64;
+inline constexpr size_t kMaxId = 128;
+inline constexpr size_t kMaxErrorText = 2048;
+
+// Each Encode gives a whole frame. kInvalid when it would exceed a frame: too much argv or env.
+[[nodiscard]] std::string EncodeHealthRequest();
+[[nodiscard]] Result<std::string> Encode(const ConfigureRequest& request);
+[[nodiscard]] Result<std::string> Encode(const StartWorkloadRequest& request);
+[[nodiscard]] Result<std::string> Encode(const ExecRequest& request);
+[[nodiscard]] std::string Encode(const WorkloadStatusRequest& request);
+[[nodiscard]] std::string Encode(const StopWorkloadRequest& request);
+[[nodiscard]] std::string Encode(const LogsRequest& request);
+[[nodiscard]] std::string Encode(const PowerOffRequest& request);
+
+[[nodiscard]] Result<ConfigureRequest> ParseConfigure(std::string_view json);
+[[nodiscard]] Result<StartWorkloadRequest> ParseStartWorkload(std::string_view json);
+[[nodiscard]] Result<WorkloadStatusRequest> ParseWorkloadStatusRequest(std::string_view json);
+[[nodiscard]] Result<StopWorkloadRequest> ParseStopWorkload(std::string_view json);
+[[nodiscard]] Result<ExecRequest> ParseExec(std::string_view json);
+[[nodiscard]] Result<LogsRequest> ParseLogs(std::string_view json);
+[[nodiscard]] Result<PowerOffRequest> ParsePowerOff(std::string_view json);
+
+// Answers, as kReply frames; an empty answer is "{}".
+[[nodiscard]] std::string EncodeReply(const HealthReply& reply);
+[[nodiscard]] std::string EncodeReply(const WorkloadStatus& reply);
+[[nodiscard]] std::string EncodeEmptyReply();
+[[nodiscard]] Result<HealthReply> ParseHealthReply(std::string_view json);
+[[nodiscard]] Result<WorkloadStatus> ParseWorkloadStatus(std::string_view json);
+
+/// A kError frame: the code's name and the message, cut to kMaxErrorText.
+[[nodiscard]] std::string EncodeError(const Error& error);
+/// The Error that a kError frame tells. An unknown code is kInternal; kCorrupt is not believed.
+[[nodiscard]] Error ParseError(std::string_view json);
+
+}  // namespace dormouse::guest
