@@ -1,0 +1,169 @@
+// The Sandbox resource (dormouse.dev/v1alpha1) as typed values. crds/dormouse.dev_sandboxes.yaml is
+// the schema that users see; this is what of it the controller and the agent read and write.
+//
+// Plain values: copy and compare freely. Parsing is strict where a wrong value would be acted upon
+// (kInvalid names the field), and forgiving towards fields that a newer version added.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/common/api/conditions.h"
+#include "src/common/api/ids.h"
+#include "src/common/kube/object_meta.h"
+
+namespace dormouse::api {
+
+inline constexpr char kGroup[] = "dormouse.dev";
+inline constexpr char kVersion[] = "v1alpha1";
+inline constexpr char kApiVersion[] = "dormouse.dev/v1alpha1";
+/// Set by the controller before it places, removed by it when the agent has reported Released.
+inline constexpr char kCleanupFinalizer[] = "dormouse.dev/node-cleanup";
+/// A person's word that a node, and what ran there, is gone for good; its value is the node's name.
+inline constexpr char kNodeIsGoneAnnotation[] = "dormouse.dev/node-is-gone";
+/// Field managers of server-side apply.
+inline constexpr char kControllerManager[] = "dormouse-controller";
+inline constexpr char kAgentManager[] = "dormouse-agent";
+
+namespace condition {
+inline constexpr char kReady[] = "Ready";
+inline constexpr char kScheduled[] = "Scheduled";
+inline constexpr char kSuspended[] = "Suspended";
+inline constexpr char kGuestReady[] = "GuestReady";
+inline constexpr char kStorageHealthy[] = "StorageHealthy";
+inline constexpr char kFinished[] = "Finished";
+inline constexpr char kReleased[] = "Released";
+}  // namespace condition
+
+namespace phase {
+inline constexpr char kPending[] = "Pending";
+inline constexpr char kScheduled[] = "Scheduled";
+inline constexpr char kStarting[] = "Starting";
+inline constexpr char kRunning[] = "Running";
+inline constexpr char kSuspending[] = "Suspending";
+inline constexpr char kSuspended[] = "Suspended";
+inline constexpr char kResuming[] = "Resuming";
+inline constexpr char kFailed[] = "Failed";
+inline constexpr char kFinished[] = "Finished";
+inline constexpr char kTerminating[] = "Terminating";
+}  // namespace phase
+
+enum class OperatingMode { kRunning, kSuspended };
+enum class RestartPolicy { kNever, kOnFailure, kAlways };
+enum class Egress { kRestricted, kOpen, kNone };
+
+struct Resources {
+  int vcpus = 1;
+  int64_t memory_bytes = 512LL << 20;
+  bool operator==(const Resources&) const = default;
+};
+
+struct EnvVar {
+  std::string name, value;
+  bool operator==(const EnvVar&) const = default;
+};
+
+/// What runs in the guest; empty command and args: an idle machine.
+struct Workload {
+  std::vector<std::string> command, args;
+  std::vector<EnvVar> env;
+  std::string working_dir, user;
+  [[nodiscard]] bool empty() const { return command.empty() && args.empty(); }
+  bool operator==(const Workload&) const = default;
+};
+
+struct Port {
+  std::string name;
+  int port = 0;
+  std::string protocol = "TCP";
+  bool operator==(const Port&) const = default;
+};
+
+struct NetworkSpec {
+  Egress egress = Egress::kRestricted;
+  std::vector<std::string> allow_cidrs, deny_cidrs;
+  std::vector<Port> ports;
+  bool operator==(const NetworkSpec&) const = default;
+};
+
+struct Toleration {
+  std::string key, op = "Equal", value, effect;
+  bool operator==(const Toleration&) const = default;
+};
+
+struct SandboxSpec {
+  std::string image;              ///< source.image.name; exactly one of the two is set
+  std::string snapshot_template;  ///< source.snapshotTemplate.name
+  std::optional<Resources> resources;
+  std::optional<int64_t> disk_bytes;  ///< virtual size; absent = the base's
+  Workload workload;
+  OperatingMode operating_mode = OperatingMode::kRunning;
+  RestartPolicy restart_policy = RestartPolicy::kNever;
+  bool boot_snapshot = true;  ///< bootSnapshot: Auto
+  NetworkSpec network;
+  std::map<std::string, std::string> node_selector;
+  std::vector<Toleration> tolerations;
+  bool operator==(const SandboxSpec&) const = default;
+};
+
+/// The status as this version writes it. Fields of one writer only are sent by that writer:
+/// see AgentStatusToJson and ControllerStatusToJson.
+struct SandboxStatus {
+  int64_t observed_generation = 0;
+  std::string phase;
+  std::string node_name;
+  Conditions conditions;
+  std::optional<Resources> resources;
+  std::optional<int> exit_code;
+  std::optional<WallTime> started_at, suspended_at, finished_at;
+  int restart_count = 0;
+  struct Network {
+    std::string node_ip, host_ip, guest_ip;
+    bool operator==(const Network&) const = default;
+  } network;
+  struct Vm {
+    std::string hypervisor, version, start_mode;
+    std::optional<std::chrono::milliseconds> boot_to_ready;
+    bool operator==(const Vm&) const = default;
+  } vm;
+  struct Storage {
+    int64_t cow_used_bytes = 0;
+    int cow_used_percent = 0;
+    bool operator==(const Storage&) const = default;
+  };
+  std::optional<Storage> storage;
+  bool operator==(const SandboxStatus&) const = default;
+};
+
+struct Sandbox {
+  kube::ObjectMeta meta;
+  SandboxUid uid;
+  SandboxSpec spec;
+  SandboxStatus status;
+
+  /// What it will run with: what was asked for, or the defaults (1 vCPU, 512 MiB).
+  [[nodiscard]] Resources EffectiveResources() const { return spec.resources.value_or(Resources{}); }
+};
+
+/// kCorrupt: no object of ours. kInvalid: an object that admission should have refused; the message
+/// names the field.
+Result<Sandbox> ParseSandbox(const nlohmann::json& object);
+
+/// The status fields that the agent owns after placement, for a forced apply by kAgentManager:
+/// everything but nodeName, the Scheduled condition and idleDeadline.
+[[nodiscard]] nlohmann::json AgentStatusToJson(const SandboxStatus& status);
+/// The fields that the controller owns: nodeName and the conditions named, and `phase` where it is
+/// not empty.
+[[nodiscard]] nlohmann::json ControllerStatusToJson(const SandboxStatus& status);
+
+/// A whole apply patch of `/status`: apiVersion, kind, name, namespace, the resourceVersion that was
+/// checked (a write without it could reach a successor of the same name), and `status`.
+[[nodiscard]] std::string StatusApplyBody(const char* kind, const kube::ObjectMeta& checked,
+                                          const nlohmann::json& status);
+
+}  // namespace dormouse::api
