@@ -5,10 +5,14 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/common/base/clock.h"
@@ -22,15 +26,19 @@ struct ObjectKey {
   std::string name;
   auto operator<=>(const ObjectKey&) const = default;
   [[nodiscard]] std::string ToString() const { return ns.empty() ? name : ns + "/" + name; }
+  [[nodiscard]] static ObjectKey Parse(std::string_view text);
 };
 
-/// Opaque to us but for equality; it orders writes at the server only.
+/// The server's version of an object or a collection. Opaque but for equality; that it is a decimal number
+/// which grows per resource is a promise since Kubernetes 1.35 (KEP-5504), and was always so in practice.
 class ResourceVersion {
  public:
   ResourceVersion() = default;
   explicit ResourceVersion(std::string text) : text_(std::move(text)) {}
   [[nodiscard]] const std::string& text() const { return text_; }
   [[nodiscard]] bool empty() const { return text_.empty(); }
+  /// True when this is `other` or newer. Where either is not a number: only when they are equal.
+  [[nodiscard]] bool IsAtLeast(const ResourceVersion& other) const;
   bool operator==(const ResourceVersion&) const = default;
 
  private:
@@ -59,3 +67,11 @@ struct ObjectMeta {
 Result<ObjectMeta> ParseObjectMeta(const nlohmann::json& object);
 
 }  // namespace dormouse::kube
+
+template <>
+struct std::hash<dormouse::kube::ObjectKey> {
+  std::size_t operator()(const dormouse::kube::ObjectKey& key) const noexcept {
+    const std::size_t first = std::hash<std::string>()(key.ns);
+    return first ^ (std::hash<std::string>()(key.name) + 0x9e3779b97f4a7c15ULL + (first << 6));
+  }
+};
