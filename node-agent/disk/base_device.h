@@ -1,0 +1,80 @@
+// What sandboxes of one base image share: the base file, pinned by digest, one read-only loop over it,
+// and for each larger disk size one read-only origin, linear(base) + zero.
+//
+// Reference counts are the kernel's: a loop's holders and a dm device's open count. So they are right
+// after a restart, and nothing is kept in memory. Thread-safe: changes to one base are serialized here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/disk/images.h"
+#include "node-agent/host/dm.h"
+#include "node-agent/host/loop.h"
+#include "src/common/base/result.h"
+
+namespace dormouse::disk {
+
+/// A base image's content, independent of the operator's directory. The file is never written.
+struct Base {
+  std::string digest;  ///< 64 hex digits
+  std::string file;    ///< "<bases directory>/<digest>.img"
+  uint64_t size_bytes = 0;
+};
+
+struct Origin {
+  host::DeviceNumber number;
+  uint64_t sectors = 0;
+};
+
+class BaseDevices {
+ public:
+  /// `bases_directory`: on the state file system.
+  BaseDevices(host::DeviceMapper& dm, host::LoopDevices& loops, std::string bases_directory);
+
+  /// Keeps the image's content for as long as the base is wanted: a reflink, else a hard link, else a
+  /// sparse copy. Idempotent.
+  Result<Base> Pin(const Image& image);
+  /// kNotFound when no such base is kept.
+  Result<Base> Find(const std::string& digest);
+  Result<std::vector<Base>> List();
+  /// Removes devices and file; kBusy while a device of a sandbox stands on it.
+  Result<> Unpin(const std::string& digest);
+
+  /// The shared loop. kCorrupt when the file is shorter than it was.
+  Result<host::LoopDevice> EnsureLoop(const Base& base);
+  /// The loop itself where `disk_bytes` equals the base's size, else the shared linear + zero.
+  /// kInvalid when it is smaller than the base, or no multiple of 512.
+  Result<Origin> EnsureOrigin(const Base& base, uint64_t disk_bytes);
+
+  /// Nothing where it is not there.
+  Result<std::optional<host::LoopDevice>> FindLoop(const Base& base);
+  Result<std::optional<Origin>> FindOrigin(const Base& base, uint64_t disk_bytes);
+
+  /// Removes what nobody uses any more: the origin of that size, then the loop. True when both are gone;
+  /// false when others still use one of them: that is not an error.
+  Result<bool> Release(const Base& base, uint64_t disk_bytes);
+  /// The same for every origin and loop of ours, e.g. after a crash. Returns how many were removed.
+  Result<int> ReleaseUnused();
+
+ private:
+  std::mutex& LockOf(const std::string& digest);
+  Result<bool> ReleaseLocked(const std::string& digest, const std::string& file);
+
+  host::DeviceMapper& dm_;
+  host::LoopDevices& loops_;
+  const std::string bases_directory_;
+  std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<std::mutex>> locks_;  ///< one per base; never removed
+};
+
+/// Name of the dm origin, of the loop's tag, of the file. Pure.
+[[nodiscard]] std::string BaseLoopTag(const std::string& digest);
+[[nodiscard]] std::string BaseFileName(const std::string& digest);
+
+}  // namespace dormouse::disk

@@ -1,0 +1,102 @@
+// A sandbox's root disk: one dm-snapshot of a shared read-only origin over the sandbox's own store.
+//
+// Each Ensure* is one step of preparing, idempotent, named as a failpoint ("disk.base-loop" ...) that is
+// hit before and after it ("disk.base-loop.done"), so that a kill between any two can be shown to heal.
+// Prepare runs them in order; Remove releases in the order of invariant 6. Observe reads the kernel.
+// Thread-safe for different sandboxes; one owner per sandbox.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "node-agent/disk/base_device.h"
+#include "node-agent/disk/store.h"
+#include "node-agent/host/dm.h"
+#include "node-agent/host/loop.h"
+#include "src/common/base/result.h"
+
+namespace dormouse::disk {
+
+struct RootDiskSpec {
+  std::string short_id;
+  std::string subject;      ///< "namespace/name", for failpoints and messages
+  Base base;
+  uint64_t disk_bytes = 0;  ///< virtual size; >= the base's; a multiple of 512
+  std::string store_file;
+  std::string node;         ///< device node for us and the VMM's owner; "" = none
+  uid_t owner = 0;
+  uint64_t allocation_window = kAllocationWindow;
+};
+
+struct RootDiskState {
+  std::optional<host::LoopDevice> base_loop;
+  std::optional<Origin> origin;
+  bool store_file = false;
+  uint64_t store_allocated_bytes = 0;
+  std::optional<host::LoopDevice> store_loop;
+  std::optional<host::DmDevice> snapshot;
+  std::optional<host::SnapshotStatus> status;
+  bool node = false;
+
+  /// Everything that Prepare makes is there, and the disk is valid.
+  [[nodiscard]] bool Ready() const;
+  /// Nothing of the sandbox's own is left (what is shared does not count).
+  [[nodiscard]] bool Gone() const;
+};
+
+struct RootDiskUsage {
+  uint64_t used_bytes = 0;       ///< chunks that differ, metadata included
+  uint64_t capacity_bytes = 0;   ///< the virtual disk's size
+  uint64_t allocated_bytes = 0;  ///< on the node's file system
+  uint32_t used_percent = 0;     ///< of capacity
+  bool valid = true;
+};
+
+class RootDisks {
+ public:
+  RootDisks(host::DeviceMapper& dm, host::LoopDevices& loops, BaseDevices& bases);
+
+  Result<RootDiskState> Observe(const RootDiskSpec& spec);
+
+  Result<> EnsureBaseLoop(const RootDiskSpec& spec);
+  Result<> EnsureOrigin(const RootDiskSpec& spec);
+  Result<> EnsureStoreFile(const RootDiskSpec& spec);
+  Result<> EnsureStoreLoop(const RootDiskSpec& spec);
+  Result<> EnsureSnapshot(const RootDiskSpec& spec);
+  Result<> EnsureNode(const RootDiskSpec& spec);
+  /// All of them. Returns the snapshot's device. kCorrupt when the store is invalid: the disk is lost.
+  Result<host::DeviceNumber> Prepare(const RootDiskSpec& spec);
+
+  /// kBusy while the device is open: the VMM's exit comes first.
+  Result<> RemoveSnapshot(const RootDiskSpec& spec);
+  Result<> DetachStoreLoop(const RootDiskSpec& spec);
+  Result<> RemoveStoreFile(const RootDiskSpec& spec);
+  Result<> ReleaseBase(const RootDiskSpec& spec);
+  /// RemoveSnapshot, DetachStoreLoop, ReleaseBase: the kernel holds nothing, the data is kept (suspend).
+  Result<> Release(const RootDiskSpec& spec);
+  /// Release, then RemoveStoreFile.
+  Result<> Remove(const RootDiskSpec& spec);
+
+  Result<RootDiskUsage> Usage(const RootDiskSpec& spec);
+  /// Reads the fill level and allocates the store ahead of it. kNoSpace: pause the guest (capacity.h).
+  Result<RootDiskUsage> KeepAhead(const RootDiskSpec& spec);
+  /// Writes the disk as it is now into `file`, a new base image; zero blocks become holes. The device
+  /// must be prepared and not open for writing.
+  Result<> Flatten(const RootDiskSpec& spec, const std::string& file);
+
+ private:
+  Result<> Step(const RootDiskSpec& spec, std::string_view name, const std::function<Result<>()>& work);
+
+  host::DeviceMapper& dm_;
+  host::LoopDevices& loops_;
+  BaseDevices& bases_;
+};
+
+[[nodiscard]] std::string StoreLoopTag(const std::string& short_id);
+
+}  // namespace dormouse::disk

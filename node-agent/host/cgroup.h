@@ -1,0 +1,64 @@
+// Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): the truth about a VMM is which
+// processes are in its group.
+//
+// Thread-safe. Groups are <mount point>/<slice>/<name>; the slice is ours alone (single-writer rule).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/common/base/clock.h"
+#include "src/common/base/result.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::host {
+
+struct CgroupLimits {
+  std::optional<uint64_t> memory_max_bytes;
+  std::optional<uint64_t> pids_max;
+};
+
+struct CgroupConfig {
+  std::string mount_point = "/sys/fs/cgroup";
+  std::string slice = "dormouse.slice";
+  /// False on machines whose controllers are bound to cgroup v1 (tests): groups then have no limits.
+  bool require_controllers = true;
+};
+
+class Cgroups {
+ public:
+  /// Makes the slice and enables the memory and pids controllers down to it. kUnsupported when the
+  /// mount point is no cgroup2, or lacks a controller that is required.
+  static Result<Cgroups> Open(CgroupConfig config);
+
+  /// Idempotent; sets the limits anew.
+  Result<> Create(const std::string& name, const CgroupLimits& limits) const;
+  /// The group's cgroup.procs, to be given to a process that enters by writing "0".
+  Result<UniqueFd> OpenProcs(const std::string& name) const;
+  /// Processes in the group; none when there is no such group. Zombies are not listed.
+  Result<std::vector<pid_t>> Processes(const std::string& name) const;
+  [[nodiscard]] bool Exists(const std::string& name) const;
+  /// SIGKILL to all in it (cgroup.kill, or one by one before Linux 5.14). Success when it is not there.
+  Result<> Kill(const std::string& name) const;
+  /// Waits on cgroup.events, not in a loop, until no process is left; kDeadline after `timeout`.
+  Result<> WaitEmpty(const std::string& name, std::chrono::milliseconds timeout) const;
+  /// Success when it is not there; kBusy while processes are in it.
+  Result<> Remove(const std::string& name) const;
+  Result<std::vector<std::string>> List() const;
+  /// Bytes, from memory.current; 0 where there is no memory controller.
+  Result<uint64_t> MemoryBytes(const std::string& name) const;
+  /// CPU time used so far, from cpu.stat.
+  Result<std::chrono::microseconds> CpuTime(const std::string& name) const;
+
+  [[nodiscard]] std::string PathOf(const std::string& name) const;
+
+ private:
+  explicit Cgroups(CgroupConfig config) : config_(std::move(config)) {}
+  CgroupConfig config_;
+};
+
+}  // namespace dormouse::host

@@ -1,0 +1,46 @@
+// Mounts, in our own mount namespace or in the host's. What must outlive the agent's pod (the bind
+// mounts that keep network namespaces alive) is mounted in the host's: a pod's mounts die with it.
+//
+// Thread-safe. The caller has CAP_SYS_ADMIN.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/common/base/result.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::host {
+
+/// Which namespaces are the node's own. In a hostPID pod those of PID 1; "self" where the agent runs
+/// right on the node, or where PID 1 may not be looked at.
+class HostNamespaces {
+ public:
+  /// "/proc/1/ns" (the default of the agent), any such directory, or "self".
+  static Result<HostNamespaces> Open(const std::string& where);
+
+  /// Runs `work` on a throw-away thread that is in the host's mount namespace, and waits for it.
+  Result<> RunInMounts(const std::function<Result<>()>& work) const;
+  /// "mnt" or "cgroup"; an invalid fd when it is our own already.
+  [[nodiscard]] int mount_namespace() const { return mount_.get(); }
+  [[nodiscard]] int cgroup_namespace() const { return cgroup_.get(); }
+
+ private:
+  UniqueFd mount_;
+  UniqueFd cgroup_;
+};
+
+struct MountEntry {
+  std::string mount_point;
+  std::string file_system;  ///< "xfs", "nsfs", "tmpfs"
+  std::string source;
+  std::string root;         ///< within the file system: "net:[4026531840]" for a netns
+};
+
+/// The caller's mounts at or below `prefix` (/proc/thread-self/mountinfo), in order of mounting.
+Result<std::vector<MountEntry>> ListMounts(const std::string& prefix);
+/// Lazy; success when nothing is mounted there.
+Result<> DetachMount(const std::string& path);
+
+}  // namespace dormouse::host

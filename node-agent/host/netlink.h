@@ -1,0 +1,79 @@
+// Links, addresses and routes by rtnetlink (libnl-3 route), and taps by /dev/net/tun.
+//
+// A RouteSocket belongs to the network namespace that its thread was in when it was opened, and to one
+// thread at a time. Names that the caller chooses begin with a prefix of ours, so a leak can be listed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/common/base/result.h"
+
+struct nl_sock;
+
+namespace dormouse::host {
+
+struct Link {
+  int index = 0;
+  std::string name;
+  std::string alias;    ///< IFLA_IFALIAS: we keep the full UID there
+  std::string kind;     ///< "veth", "tun", "" for a device
+  std::string mac;      ///< "02:fc:00:00:00:05"
+  bool up = false;
+};
+
+struct VethPair {
+  std::string name;        ///< in the socket's namespace; at most 15 characters
+  std::string alias;
+  std::string peer_name;
+  int peer_netns = -1;     ///< the peer is created in there, never seen elsewhere
+};
+
+struct TapSpec {
+  std::string name;
+  uid_t owner = 0;         ///< may attach without any capability
+  std::string mac;         ///< of the host's end; empty = the kernel's choice
+};
+
+class RouteSocket {
+ public:
+  /// In the calling thread's network namespace.
+  static Result<RouteSocket> Open();
+  RouteSocket(RouteSocket&&) noexcept;
+  RouteSocket& operator=(RouteSocket&&) noexcept;
+  ~RouteSocket();
+
+  /// A veth of that name and alias is success (its peer is where it was put); of another alias kAlreadyExists.
+  Result<> CreateVeth(const VethPair& pair);
+  /// Success when it is not there. The other end of a veth goes with it.
+  Result<> DeleteLink(const std::string& name);
+  Result<std::optional<Link>> FindLink(const std::string& name);
+  /// Links whose name begins with `prefix`, sorted by name.
+  Result<std::vector<Link>> ListLinks(std::string_view prefix);
+  Result<> SetUp(const std::string& name);
+  /// `cidr` as "10.201.0.1/32". Success when the link has it.
+  Result<> AddAddress(const std::string& link, const std::string& cidr);
+  /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to the
+  /// same destination.
+  Result<> ReplaceRoute(const std::string& link, const std::string& destination,
+                        const std::string& gateway, const std::string& source);
+  /// Destinations of the IPv4 routes through `link`, as CIDRs, sorted.
+  Result<std::vector<std::string>> ListRoutes(const std::string& link);
+
+ private:
+  struct Impl;
+  explicit RouteSocket(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A persistent single-queue tap with virtio-net headers in the calling thread's namespace; left down.
+/// Success when it is there with the same owner.
+Result<> CreateTap(const TapSpec& spec);
+
+}  // namespace dormouse::host

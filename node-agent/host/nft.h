@@ -1,0 +1,18 @@
+// nftables rules by libnftables: one string of commands is one atomic transaction of the namespace that
+// the calling thread is in.
+//
+// Thread-safe: a context of its own for each call (they are not shared across threads).
+#pragma once
+
+#include <string>
+
+#include "src/common/base/result.h"
+
+namespace dormouse::host {
+
+/// Applies all of `commands` (nft's own language) or none. The error has nft's words.
+Result<> ApplyNft(const std::string& commands);
+/// `nft -j <command>`, e.g. "list table inet dormouse"; kNotFound when there is no such object.
+Result<std::string> ReadNftJson(const std::string& command);
+
+}  // namespace dormouse::host

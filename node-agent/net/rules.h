@@ -1,0 +1,56 @@
+// nftables rules as text, in nft's own language: what the node's namespace and each sandbox's get.
+//
+// Two tables, both "inet dormouse", both ours alone. In the sandbox's namespace: address translation
+// between guest and host-side address, and the egress policy, for what the guest sends and for what a
+// hostile VMM would send itself. In the node's: no spoofing, nothing from a sandbox to the node or to
+// another sandbox, masquerade. IPv4 and IPv6; what is not allowed is dropped.
+// Pure: golden files in testdata/ show the whole of each. Thread-safe.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "node-agent/net/address_plan.h"
+#include "src/common/base/result.h"
+
+namespace dormouse::net {
+
+enum class Egress {
+  kRestricted,  ///< the Internet, but no private, link-local, metadata or node address
+  kOpen,        ///< wherever the node may forward to, but not the node itself
+  kNone,        ///< nothing; replies to what the node asks only
+};
+
+struct EgressPolicy {
+  Egress egress = Egress::kRestricted;
+  std::vector<std::string> allow;      ///< CIDRs, either family; opened beside Restricted, or in None
+  std::vector<std::string> deny;       ///< CIDRs; before `allow`
+  std::vector<std::string> resolvers;  ///< addresses that answer DNS (port 53) unless egress is None
+};
+
+struct SandboxRules {
+  std::string host_address;  ///< of this sandbox: "10.201.0.7"
+  std::string gateway;       ///< the node's end: only it may open connections to the guest
+  EgressPolicy policy;
+};
+
+/// kInvalid names the entry that is no CIDR or address.
+Result<> CheckPolicy(const EgressPolicy& policy);
+
+/// The whole table of a sandbox's namespace, replacing what was there: one transaction. The policy has
+/// passed CheckPolicy.
+[[nodiscard]] std::string SandboxTable(const SandboxRules& rules);
+
+struct NodeRules {
+  std::string range;                   ///< of host-side addresses
+  std::vector<std::string> resolvers;  ///< of the node: DNS to them is let in where they are local
+};
+
+/// The node's table: chains are made anew, the elements of its sets stay: one transaction, no gap.
+[[nodiscard]] std::string NodeTable(const NodeRules& rules);
+/// A sandbox's elements in the node's table; idempotent.
+[[nodiscard]] std::string NodeElementAdd(const std::string& veth, const std::string& host_address);
+/// Takes them away; fails where they are not there.
+[[nodiscard]] std::string NodeElementDelete(const std::string& veth, const std::string& host_address);
+
+}  // namespace dormouse::net

@@ -1,0 +1,81 @@
+// A sandbox's network: a namespace with a tap for its VMM, a veth to the node, and rules in both.
+//
+//   guest 169.254.0.21 -- tap0 (.22) [ netns: NAT, egress policy ] eth0 10.201.x.y -- dmv<id> [ node ]
+//
+// The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. Steps are failpoints
+// ("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"; ".done" after each).
+// Thread-safe for different sandboxes. Called from threads in the node's network namespace.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "node-agent/host/mounts.h"
+#include "node-agent/net/address_plan.h"
+#include "node-agent/net/rules.h"
+#include "src/common/base/result.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::net {
+
+struct SandboxNetSpec {
+  std::string uid;           ///< the object's; the veth's alias
+  std::string short_id;
+  std::string subject;       ///< "namespace/name", for failpoints
+  std::string host_address;  ///< of AddressRange
+  uid_t vmm_uid = 0;         ///< may attach to the tap
+  EgressPolicy policy;
+};
+
+struct SandboxNetState {
+  bool netns = false;
+  bool tap = false;
+  bool veth = false;           ///< with our UID as alias
+  bool rules = false;          ///< a table of ours is in the namespace
+  bool node_rules = false;     ///< the node knows the pair of veth and address
+  [[nodiscard]] bool Ready() const { return netns && tap && veth && rules && node_rules; }
+  [[nodiscard]] bool Gone() const { return !netns && !veth && !node_rules; }
+};
+
+struct NetConfig {
+  std::string netns_directory = "/run/dormouse/netns";
+  AddressRange range;
+  std::vector<std::string> resolvers;  ///< the node's, for guests that name none
+};
+
+class SandboxNets {
+ public:
+  SandboxNets(const host::HostNamespaces& host, NetConfig config);
+
+  /// Once at the start: the node's table, and IPv4 forwarding. Elements of sandboxes stay.
+  Result<> PrepareNode();
+
+  Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
+  /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID.
+  Result<> Prepare(const SandboxNetSpec& spec);
+  /// A changed policy, in one transaction.
+  Result<> UpdateRules(const SandboxNetSpec& spec);
+  /// Node rules, veth, namespace; success when gone. Processes in the namespace keep it alive, nameless.
+  Result<> Remove(const SandboxNetSpec& spec);
+  /// For LaunchSpec::netns, and for dialling the guest from inside.
+  Result<UniqueFd> Open(const SandboxNetSpec& spec);
+
+  [[nodiscard]] std::string NetNsPath(const std::string& short_id) const;
+  [[nodiscard]] const NetConfig& config() const { return config_; }
+
+ private:
+  Result<> Step(const SandboxNetSpec& spec, std::string_view name, const std::function<Result<>()>& work);
+  Result<> PrepareInside(const SandboxNetSpec& spec);
+
+  const host::HostNamespaces& host_;
+  const NetConfig config_;
+  std::mutex node_table_;  ///< nft transactions of the node's namespace are made one at a time
+};
+
+}  // namespace dormouse::net
