@@ -1,0 +1,66 @@
+// Where everything of a node lies. The only place that builds a path.
+//
+//   <state>/                         /var/lib/dormouse; XFS or btrfs where pauses shall be cheap
+//     agent.json                     which cluster this node belongs to
+//     images/<name>.img              base images, put there by an administrator
+//     bases/<sha256>.img             the content of images that sandboxes use, whatever the operator does
+//     digests.json                   what was computed of the images, keyed by inode, size and mtime
+//     artifacts/<sha256>/<name>      VMM, kernel, initramfs: kept for as long as a record names them
+//     sandboxes/<uid>/
+//       record.json                  the sandbox's record: the one commit point (record.h)
+//       store.cow                    its disk's differing blocks (disk/store.h)
+//       console.log{,.1}             the guest's serial line, capped
+//     quarantine/<uid>.json          records that failed their checks, kept for a person to look at
+//   <run>/                           /run/dormouse; gone after a boot
+//     agent.sock                     `dormouse-agent ctl`, root only
+//     netns/<short>                  the sandbox's network namespace, bind-mounted
+//     vm/<short>/                    the VMM's own directory, owned by its uid:
+//       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  disk
+//
+// <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id).
+// Pure values; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "src/common/api/ids.h"
+
+namespace dormouse {
+
+struct Paths {
+  std::string state = "/var/lib/dormouse";
+  std::string run = "/run/dormouse";
+
+  [[nodiscard]] std::string AgentFile() const { return state + "/agent.json"; }
+  [[nodiscard]] std::string Images() const { return state + "/images"; }
+  [[nodiscard]] std::string Bases() const { return state + "/bases"; }
+  [[nodiscard]] std::string DigestCache() const { return state + "/digests.json"; }
+  [[nodiscard]] std::string Artifacts() const { return state + "/artifacts"; }
+  [[nodiscard]] std::string Sandboxes() const { return state + "/sandboxes"; }
+  [[nodiscard]] std::string Quarantine() const { return state + "/quarantine"; }
+  [[nodiscard]] std::string Sandbox(const api::SandboxUid& uid) const { return Sandboxes() + "/" + uid.text(); }
+  [[nodiscard]] std::string Record(const api::SandboxUid& uid) const { return Sandbox(uid) + "/record.json"; }
+  [[nodiscard]] std::string Store(const api::SandboxUid& uid) const { return Sandbox(uid) + "/store.cow"; }
+  [[nodiscard]] std::string Console(const api::SandboxUid& uid) const { return Sandbox(uid) + "/console.log"; }
+
+  [[nodiscard]] std::string ControlSocket() const { return run + "/agent.sock"; }
+  [[nodiscard]] std::string NetworkNamespaces() const { return run + "/netns"; }
+  [[nodiscard]] std::string VmDirectories() const { return run + "/vm"; }
+  [[nodiscard]] std::string VmDirectory(const api::SandboxUid& uid) const {
+    return VmDirectories() + "/" + uid.short_id();
+  }
+  [[nodiscard]] std::string VsockSocket(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/vsock.sock"; }
+  [[nodiscard]] std::string SerialSocket(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/serial.sock"; }
+  [[nodiscard]] std::string ApiSocket(const api::SandboxUid& uid, uint64_t incarnation) const {
+    return VmDirectory(uid) + "/api-" + std::to_string(incarnation) + ".sock";
+  }
+  [[nodiscard]] std::string EventFile(const api::SandboxUid& uid, uint64_t incarnation) const {
+    return VmDirectory(uid) + "/events-" + std::to_string(incarnation) + ".json";
+  }
+  [[nodiscard]] std::string VmmLog(const api::SandboxUid& uid, uint64_t incarnation) const {
+    return VmDirectory(uid) + "/vmm-" + std::to_string(incarnation) + ".log";
+  }
+};
+
+}  // namespace dormouse

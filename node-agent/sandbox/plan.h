@@ -1,0 +1,130 @@
+// What to do next for one sandbox, from what is wanted and what there is. The agent's one decision.
+//
+// A pure function of values: no clock, no kernel, no I/O; tested by tables and golden text. The engine
+// carries a plan out, observes again and asks again, so recovery after a crash is not a path of its own:
+// an observation of half-made things gives the plan that completes, or unmakes, them.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node-agent/sandbox/record.h"
+#include "src/common/api/sandbox.h"
+#include "src/common/base/clock.h"
+
+namespace dormouse {
+
+/// What is there of a part that is made of several kernel objects.
+enum class Presence {
+  kAbsent,
+  kPartial,
+  kComplete,
+};
+
+/// A VMM as its cgroup, its process and its API tell.
+enum class VmmState {
+  kAbsent,     ///< no process in the cgroup
+  kStarting,   ///< a process, whose API does not answer yet or holds no VM
+  kCreated,    ///< holds a VM that does not run
+  kRunning,
+  kPaused,
+  kForeign,    ///< processes in the cgroup that are not the one of the record
+};
+
+enum class GuestState {
+  kUnknown,       ///< no VM runs, or it was not asked
+  kSilent,        ///< does not answer
+  kViolation,     ///< answers, but not by the protocol
+  kAnswering,     ///< healthy, its identity not yet given
+  kConfigured,    ///< healthy, no workload started (or none wanted)
+  kWorking,       ///< its workload runs
+  kWorkloadEnded,
+};
+
+struct Observed {
+  Presence disk = Presence::kAbsent;
+  bool disk_lost = false;  ///< the snapshot is invalid: its store failed
+  Presence net = Presence::kAbsent;
+  bool vmm_directory = false;
+  bool cgroup = false;
+  VmmState vmm = VmmState::kAbsent;
+  GuestState guest = GuestState::kUnknown;
+  std::optional<int> workload_exit_code;
+  bool rebooting = false;                ///< the event monitor told of a guest reboot in this incarnation
+  std::optional<Ending> vmm_ending;      ///< how the incarnation ended, when its process is gone
+};
+
+struct Desired {
+  bool deleting = false;                 ///< deletionTimestamp is set
+  api::OperatingMode mode = api::OperatingMode::kRunning;
+  api::RestartPolicy restart_policy = api::RestartPolicy::kNever;
+  bool has_workload = false;
+  bool node_disk_full = false;           ///< the node must stop what writes
+};
+
+enum class Step {
+  kSaveIntent,        ///< record: what is about to be true
+  kPrepareDisk,
+  kPrepareNet,
+  kPrepareVmm,        ///< the VMM's directory and cgroup
+  kLaunchVmm,
+  kCreateVm,
+  kBootVm,
+  kResumeVm,
+  kPauseVm,
+  kConfigureGuest,
+  kStartWorkload,
+  kKillVmm,           ///< and see its cgroup empty
+  kReleaseDisk,       ///< devices go, the store stays
+  kRemoveNet,
+  kRemoveVmm,         ///< cgroup and directory
+  kRemoveFiles,       ///< store, console, record: the sandbox's directory
+};
+/// "disk.prepare": the step's name in failpoints (agent.step.before.<name>, agent.step.after.<name>),
+/// metrics and logs.
+[[nodiscard]] std::string_view StepName(Step step);
+
+/// Steps of one stage touch different parts and run side by side; stages run one after the other.
+using Stage = std::vector<Step>;
+
+/// Where the sandbox stands when the stages have been done (or there are none).
+enum class Outcome {
+  kProceed,        ///< more stages will follow: observe and plan again
+  kAwaitGuest,     ///< look again soon, until the boot deadline
+  kRunning,        ///< as wanted; look again now and then
+  kBackOff,        ///< restart when Plan::at has come
+  kStopped,        ///< ended for good: the files are kept
+  kPaused,         ///< stands still for lack of disk
+  kReleased,       ///< nothing is left
+  kFailed,         ///< cannot be what is wanted (Plan::ending says why); nothing is destroyed
+};
+
+struct Plan {
+  std::vector<Stage> stages;
+  Outcome outcome = Outcome::kProceed;
+  /// The record as kSaveIntent writes it; equal to the one given when nothing of it changes.
+  Record record;
+  std::optional<WallTime> at;
+
+  /// "save-intent | disk.prepare net.prepare vmm.prepare | vmm.launch -> Proceed", for golden tests and ctl.
+  [[nodiscard]] std::string ToString() const;
+};
+
+struct PlanLimits {
+  std::chrono::seconds restart_base{10};  ///< back-off: base * 2^n ...
+  std::chrono::seconds restart_cap{300};  ///< ... but no more than this
+  std::chrono::minutes restart_reset{10};  ///< an incarnation that ran for so long starts the count of delays anew
+};
+
+[[nodiscard]] Plan MakePlan(const Record& record, const Desired& desired, const Observed& observed, WallTime now,
+                            const PlanLimits& limits = {});
+
+/// Whether an ending is followed by another incarnation.
+[[nodiscard]] bool ShouldRestart(api::RestartPolicy policy, const Ending& ending);
+/// The wait before the restart that follows `restart_count` earlier ones: 0 for the first.
+[[nodiscard]] std::chrono::seconds RestartDelay(int restart_count, const PlanLimits& limits);
+
+}  // namespace dormouse

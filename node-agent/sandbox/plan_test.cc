@@ -1,0 +1,182 @@
+#include "node-agent/sandbox/plan.h"
+
+#include <gtest/gtest.h>
+
+#include "src/common/api/reasons.h"
+#include "src/common/base/time.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+using api::RestartPolicy;
+
+const WallTime kNow = *ParseTime("2026-01-01T00:00:00Z");
+
+Record Started() {
+  Record record;
+  record.incarnation = 1;
+  record.vmm = ProcessHint{10, 20, "boot"};
+  return record;
+}
+
+Observed Whole(VmmState vmm, GuestState guest = GuestState::kUnknown) {
+  Observed seen;
+  seen.disk = seen.net = Presence::kComplete;
+  seen.cgroup = seen.vmm_directory = true;
+  seen.vmm = vmm;
+  seen.guest = guest;
+  return seen;
+}
+
+std::string PlanOf(const Record& record, const Desired& desired, const Observed& seen) {
+  return MakePlan(record, desired, seen, kNow).ToString();
+}
+
+TEST(PlanTest, ANewSandboxIsMadeInOneGo) {
+  EXPECT_EQ(PlanOf({}, {}, {}),
+            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+}
+
+TEST(PlanTest, EachStartIsAnIncarnationOfItsOwn) {
+  EXPECT_EQ(MakePlan({}, {}, {}, kNow).record.incarnation, 1u);
+  Record record = Started();
+  record.vmm.reset();
+  EXPECT_EQ(MakePlan(record, {}, Whole(VmmState::kAbsent), kNow).record.incarnation, 2u);
+}
+
+// What an agent finds that was killed between any two steps.
+TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
+  Observed disk_only;
+  disk_only.disk = Presence::kPartial;
+  EXPECT_EQ(PlanOf(Started(), {}, disk_only),
+            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+  Record launched;
+  launched.incarnation = 1;
+  EXPECT_EQ(PlanOf(launched, {}, Whole(VmmState::kForeign)),
+            "record.save | vmm.kill | vmm.launch | vmm.create | vmm.boot -> AwaitGuest")
+      << "a VMM that the record does not know is not ours to trust";
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kStarting)), "vmm.create | vmm.boot -> AwaitGuest");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kCreated)), "vmm.boot -> AwaitGuest");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kSilent)), "-> AwaitGuest");
+}
+
+TEST(PlanTest, ARunningSandboxIsLeftAlone) {
+  Desired working;
+  working.has_workload = true;
+  EXPECT_EQ(PlanOf(Started(), working, Whole(VmmState::kRunning, GuestState::kWorking)), "-> Running");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kConfigured)), "-> Running");
+}
+
+TEST(PlanTest, TheWorkloadStartsOnceTheGuestHasItsIdentity) {
+  Desired working;
+  working.has_workload = true;
+  EXPECT_EQ(PlanOf(Started(), working, Whole(VmmState::kRunning, GuestState::kAnswering)),
+            "guest.configure | guest.start -> Running");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kAnswering)), "guest.configure -> Running");
+}
+
+TEST(PlanTest, DeletingReleasesInOrderFromEveryState) {
+  Desired gone;
+  gone.deleting = true;
+  EXPECT_EQ(PlanOf({}, gone, {}), "record.save | files.remove -> Released");
+  EXPECT_EQ(PlanOf(Started(), gone, Whole(VmmState::kRunning, GuestState::kWorking)),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released");
+  Record releasing = Started();
+  releasing.intent = Intent::kRelease;
+  Observed half;
+  half.disk = Presence::kPartial;
+  EXPECT_EQ(PlanOf(releasing, {}, half), "disk.release | files.remove -> Released");
+}
+
+TEST(PlanTest, ADeletionThatBeganIsNeverUndone) {
+  Record releasing;
+  releasing.intent = Intent::kRelease;
+  EXPECT_EQ(PlanOf(releasing, {}, {}), "files.remove -> Released");
+}
+
+Observed Crashed(bool success) {
+  Observed seen = Whole(VmmState::kAbsent);
+  seen.vmm_ending = Ending{std::string(api::reasons::kVmmCrashed), "killed by SIGKILL", success, std::nullopt, kNow};
+  return seen;
+}
+
+TEST(PlanTest, ACrashFollowsTheRestartPolicy) {
+  Desired desired;
+  const Plan never = MakePlan(Started(), desired, Crashed(false), kNow);
+  EXPECT_EQ(never.ToString(), "record.save | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(never.record.intent, Intent::kStopped);
+  desired.restart_policy = RestartPolicy::kOnFailure;
+  const Plan restart = MakePlan(Started(), desired, Crashed(false), kNow);
+  EXPECT_EQ(restart.ToString(), "record.save -> BackOff");
+  EXPECT_EQ(restart.record.restart_count, 1);
+  EXPECT_EQ(restart.at, kNow) << "the first restart comes at once";
+  EXPECT_EQ(MakePlan(Started(), desired, Crashed(true), kNow).outcome, Outcome::kStopped);
+}
+
+TEST(PlanTest, RestartsBackOffAndARunThatLastedStartsAnew) {
+  const PlanLimits limits;
+  EXPECT_EQ(RestartDelay(0, limits), 0s);
+  EXPECT_EQ(RestartDelay(1, limits), 10s);
+  EXPECT_EQ(RestartDelay(3, limits), 40s);
+  EXPECT_EQ(RestartDelay(50, limits), 300s);
+  Desired desired;
+  desired.restart_policy = RestartPolicy::kAlways;
+  Record record = Started();
+  record.restart_count = 4;
+  record.started_at = kNow - 5s;
+  EXPECT_EQ(MakePlan(record, desired, Crashed(false), kNow).at, kNow + 80s);
+  record.started_at = kNow - 1h;
+  EXPECT_EQ(MakePlan(record, desired, Crashed(false), kNow).at, kNow);
+}
+
+TEST(PlanTest, NoIncarnationStartsBeforeTheBackOffHasPassed) {
+  Record record;
+  record.incarnation = 1;
+  record.not_before = kNow + 10s;
+  EXPECT_EQ(PlanOf(record, {}, Whole(VmmState::kAbsent)), "-> BackOff");
+  record.not_before = kNow;
+  EXPECT_EQ(PlanOf(record, {}, Whole(VmmState::kAbsent)),
+            "record.save | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+}
+
+TEST(PlanTest, AWorkloadsEndIsTheSandboxsEndAndItsExitCodeIsKept) {
+  Observed seen = Whole(VmmState::kRunning, GuestState::kWorkloadEnded);
+  seen.workload_exit_code = 3;
+  const Plan plan = MakePlan(Started(), {.has_workload = true}, seen, kNow);
+  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(plan.record.ending->reason, api::reasons::kWorkloadFailed);
+  EXPECT_EQ(plan.record.ending->exit_code, 3);
+  EXPECT_FALSE(plan.record.ending->success);
+}
+
+TEST(PlanTest, AGuestRebootCountsAsARestart) {
+  Observed seen = Whole(VmmState::kRunning, GuestState::kSilent);
+  seen.rebooting = true;
+  Desired desired;
+  desired.restart_policy = RestartPolicy::kOnFailure;
+  const Plan plan = MakePlan(Started(), desired, seen, kNow);
+  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill -> BackOff");
+  EXPECT_EQ(plan.record.restart_count, 1);
+}
+
+TEST(PlanTest, AFullNodePausesAndResumesItsGuests) {
+  Desired full;
+  full.node_disk_full = true;
+  EXPECT_EQ(PlanOf(Started(), full, Whole(VmmState::kRunning, GuestState::kConfigured)), "vmm.pause -> Paused");
+  EXPECT_EQ(PlanOf(Started(), full, Whole(VmmState::kPaused)), "-> Paused");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kPaused)), "vmm.resume -> Proceed");
+}
+
+TEST(PlanTest, ALostDiskStopsTheSandboxAndDeletesNothing) {
+  Observed seen = Whole(VmmState::kRunning, GuestState::kConfigured);
+  seen.disk_lost = true;
+  Desired desired;
+  desired.restart_policy = RestartPolicy::kAlways;
+  const Plan plan = MakePlan(Started(), desired, seen, kNow);
+  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(plan.record.ending->reason, api::reasons::kCowExhausted);
+}
+
+}  // namespace
+}  // namespace dormouse

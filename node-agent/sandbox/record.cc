@@ -1,0 +1,146 @@
+#include "node-agent/sandbox/record.h"
+
+#include <nlohmann/json.hpp>
+
+#include "src/common/base/hash.h"
+#include "src/common/base/time.h"
+
+namespace dormouse {
+namespace {
+
+using nlohmann::json;
+
+json TimeOrNull(const std::optional<WallTime>& time) { return time ? json(FormatMicroTime(*time)) : json(nullptr); }
+
+std::optional<WallTime> ReadTime(const json& object, const char* key) {
+  const json& value = object.at(key);
+  if (value.is_null()) return std::nullopt;
+  const auto time = ParseTime(value.get<std::string>());
+  if (!time) throw std::invalid_argument(key);
+  return time;
+}
+
+Intent ReadIntent(const std::string& name) {
+  for (const Intent intent : {Intent::kRun, Intent::kStopped, Intent::kRelease}) {
+    if (name == IntentName(intent)) return intent;
+  }
+  throw std::invalid_argument("intent");
+}
+
+json EndingToJson(const Ending& ending) {
+  return {{"reason", ending.reason},
+          {"message", ending.message},
+          {"success", ending.success},
+          {"exitCode", ending.exit_code ? json(*ending.exit_code) : json(nullptr)},
+          {"at", FormatMicroTime(ending.at)}};
+}
+
+Ending ReadEnding(const json& object) {
+  Ending ending;
+  ending.reason = object.at("reason");
+  ending.message = object.at("message");
+  ending.success = object.at("success");
+  if (!object.at("exitCode").is_null()) ending.exit_code = object.at("exitCode").get<int>();
+  ending.at = ReadTime(object, "at").value_or(WallTime{});
+  return ending;
+}
+
+json ToJson(const Record& record) {
+  json object = {
+      {"clusterId", record.cluster_id},
+      {"uid", record.uid.text()},
+      {"namespace", record.ns},
+      {"name", record.name},
+      {"image", {{"name", record.image_name}, {"digest", record.image_digest}, {"bytes", record.image_bytes}}},
+      {"diskBytes", record.disk_bytes},
+      {"resources", {{"vcpus", record.resources.vcpus}, {"memoryBytes", record.resources.memory_bytes}}},
+      {"digests",
+       {{"vmm", record.vmm_digest}, {"kernel", record.kernel_digest}, {"initramfs", record.initramfs_digest}}},
+      {"slot", record.slot},
+      {"intent", IntentName(record.intent)},
+      {"incarnation", record.incarnation},
+      {"vmm", nullptr},
+      {"restartCount", record.restart_count},
+      {"ending", record.ending ? EndingToJson(*record.ending) : json(nullptr)},
+      {"startedAt", TimeOrNull(record.started_at)},
+      {"bootToReadyMs", record.boot_to_ready_ms ? json(*record.boot_to_ready_ms) : json(nullptr)},
+      {"notBefore", TimeOrNull(record.not_before)},
+      {"orphanedAt", TimeOrNull(record.orphaned_at)},
+  };
+  if (record.vmm) {
+    object["vmm"] = {{"pid", record.vmm->pid}, {"startTime", record.vmm->start_time_ticks}, {"bootId", record.vmm->boot_id}};
+  }
+  return object;
+}
+
+Record FromJson(const json& object) {
+  Record record;
+  record.cluster_id = object.at("clusterId");
+  auto uid = api::SandboxUid::Parse(object.at("uid").get<std::string>());
+  if (!uid) throw std::invalid_argument("uid");
+  record.uid = std::move(*uid);
+  record.ns = object.at("namespace");
+  record.name = object.at("name");
+  record.image_name = object.at("image").at("name");
+  record.image_digest = object.at("image").at("digest");
+  record.image_bytes = object.at("image").at("bytes");
+  record.disk_bytes = object.at("diskBytes");
+  record.resources.vcpus = object.at("resources").at("vcpus");
+  record.resources.memory_bytes = object.at("resources").at("memoryBytes");
+  record.vmm_digest = object.at("digests").at("vmm");
+  record.kernel_digest = object.at("digests").at("kernel");
+  record.initramfs_digest = object.at("digests").at("initramfs");
+  record.slot = object.at("slot");
+  record.intent = ReadIntent(object.at("intent"));
+  record.incarnation = object.at("incarnation");
+  if (const json& vmm = object.at("vmm"); !vmm.is_null()) {
+    record.vmm = ProcessHint{vmm.at("pid"), vmm.at("startTime"), vmm.at("bootId")};
+  }
+  record.restart_count = object.at("restartCount");
+  if (!object.at("ending").is_null()) record.ending = ReadEnding(object.at("ending"));
+  record.started_at = ReadTime(object, "startedAt");
+  if (!object.at("bootToReadyMs").is_null()) record.boot_to_ready_ms = object.at("bootToReadyMs").get<int64_t>();
+  record.not_before = ReadTime(object, "notBefore");
+  record.orphaned_at = ReadTime(object, "orphanedAt");
+  return record;
+}
+
+}  // namespace
+
+std::string_view IntentName(Intent intent) {
+  switch (intent) {
+    case Intent::kRun:
+      return "Run";
+    case Intent::kStopped:
+      return "Stopped";
+    case Intent::kRelease:
+      return "Release";
+  }
+  return "Run";
+}
+
+std::string EncodeRecord(const Record& record) {
+  const json body = ToJson(record);
+  // Replace rather than throw on invalid UTF-8: a message may quote a guest.
+  const auto text = [](const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); };
+  return text({{"version", Record::kVersion}, {"checksum", Sha256(text(body))}, {"record", body}}) + "\n";
+}
+
+Result<Record> DecodeRecord(std::string_view text) {
+  try {
+    const json whole = json::parse(text);
+    const int version = whole.at("version");
+    if (version != Record::kVersion) {
+      return Fail(ErrorCode::kCorrupt, "record version " + std::to_string(version) + " is not known");
+    }
+    const json& body = whole.at("record");
+    if (Sha256(body.dump()) != whole.at("checksum").get<std::string>()) {
+      return Fail(ErrorCode::kCorrupt, "record does not match its checksum");
+    }
+    return FromJson(body);
+  } catch (const std::exception& error) {
+    return Fail(ErrorCode::kCorrupt, std::string("record is malformed: ") + error.what());
+  }
+}
+
+}  // namespace dormouse

@@ -1,0 +1,81 @@
+// What the agent knows of a sandbox and the kernel cannot tell it: written before each act that makes
+// or unmakes something (intent before act), read when the agent starts.
+//
+// The kernel and the process table come first: where the record and they disagree, they are right
+// (docs/structure.md, invariant 1). Pure values here; RecordStore keeps them on disk.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "src/common/api/ids.h"
+#include "src/common/api/sandbox.h"
+#include "src/common/base/clock.h"
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+/// What a sandbox's resources are on the way to. Suspended and its kin come with generations.
+enum class Intent {
+  kRun,      ///< disk, network and VMM exist, or are being made
+  kStopped,  ///< ended (by its restart policy) or failed: only its files are kept
+  kRelease,  ///< being deleted: everything goes
+};
+[[nodiscard]] std::string_view IntentName(Intent intent);
+
+/// A process as it cannot be mistaken for a later one with the same number.
+struct ProcessHint {
+  int pid = 0;
+  uint64_t start_time_ticks = 0;  ///< /proc/<pid>/stat, field 22
+  std::string boot_id;            ///< /proc/sys/kernel/random/boot_id
+  bool operator==(const ProcessHint&) const = default;
+};
+
+/// How the last VMM, or the workload in it, ended.
+struct Ending {
+  std::string reason;   ///< reasons.h
+  std::string message;
+  bool success = false;
+  std::optional<int> exit_code;  ///< the workload's
+  WallTime at{};
+  bool operator==(const Ending&) const = default;
+};
+
+struct Record {
+  static constexpr int kVersion = 1;
+
+  std::string cluster_id;  ///< kube-system's UID: a record of another cluster is left alone
+  api::SandboxUid uid;
+  std::string ns, name;  ///< for people and for the live read; never for a path
+
+  // Resolved once, when the sandbox first came to this node.
+  std::string image_name;
+  std::string image_digest;   ///< sha256
+  int64_t image_bytes = 0;    ///< what the image's file measured
+  int64_t disk_bytes = 0;     ///< the device that the guest sees
+  api::Resources resources;
+  std::string vmm_digest, kernel_digest, initramfs_digest;
+  uint32_t slot = 0;  ///< gives the VMM's uid and the host-side address; unique on the node
+
+  Intent intent = Intent::kRun;
+  uint64_t incarnation = 0;  ///< of the VMM: counts every start
+  std::optional<ProcessHint> vmm;
+  int restart_count = 0;
+  std::optional<Ending> ending;           ///< of the incarnation before, or of the sandbox (kStopped)
+  std::optional<WallTime> started_at;     ///< first Ready of this incarnation
+  std::optional<int64_t> boot_to_ready_ms;
+  std::optional<WallTime> not_before;     ///< back-off: no new incarnation before this
+  std::optional<WallTime> orphaned_at;    ///< its object was found to be gone
+
+  [[nodiscard]] kube::ObjectKey key() const { return {ns, name}; }
+  bool operator==(const Record&) const = default;
+};
+
+/// {"version", "checksum", "record"}: the checksum is the SHA-256 of the record's canonical text.
+[[nodiscard]] std::string EncodeRecord(const Record& record);
+/// kCorrupt for anything that is not exactly what EncodeRecord wrote, in a known version.
+Result<Record> DecodeRecord(std::string_view text);
+
+}  // namespace dormouse

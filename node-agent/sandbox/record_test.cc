@@ -1,0 +1,70 @@
+#include "node-agent/sandbox/record.h"
+
+#include <gtest/gtest.h>
+
+#include "src/common/base/time.h"
+
+namespace dormouse {
+namespace {
+
+Record Example() {
+  Record record;
+  record.cluster_id = "c1";
+  record.uid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+  record.ns = "default";
+  record.name = "web-1";
+  record.image_name = "debian-12";
+  record.image_digest = std::string(64, 'a');
+  record.image_bytes = 1 << 20;
+  record.disk_bytes = 2 << 20;
+  record.resources = {2, 1LL << 30};
+  record.slot = 7;
+  record.incarnation = 3;
+  record.vmm = ProcessHint{4711, 99, "boot"};
+  record.restart_count = 2;
+  record.ending = Ending{"VMMCrashed", "killed by SIGKILL", false, std::nullopt, *ParseTime("2026-01-01T00:00:00Z")};
+  record.not_before = ParseTime("2026-01-01T00:00:10Z");
+  return record;
+}
+
+TEST(RecordTest, ComesBackAsItWasWritten) {
+  const Record record = Example();
+  const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+}
+
+TEST(RecordTest, OneFlippedByteAnywhereIsNoticed) {
+  const std::string text = EncodeRecord(Example());
+  for (size_t i = 0; i + 1 < text.size(); ++i) {
+    std::string flipped = text;
+    flipped[i] = static_cast<char>(flipped[i] ^ 1);
+    const auto decoded = DecodeRecord(flipped);
+    // A flip in JSON's white space or in the case of a hex escape could be harmless; there is none here.
+    EXPECT_FALSE(decoded && !(*decoded == Example())) << "at " << i;
+  }
+}
+
+TEST(RecordTest, ATornOrEmptyFileIsCorruptAndNotACrash) {
+  const std::string text = EncodeRecord(Example());
+  for (const size_t length : {size_t{0}, size_t{1}, text.size() / 2, text.size() - 3}) {
+    const auto decoded = DecodeRecord(std::string_view(text).substr(0, length));
+    ASSERT_FALSE(decoded);
+    EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
+  }
+}
+
+TEST(RecordTest, AUidThatIsAPathIsRefused) {
+  std::string text = EncodeRecord(Example());
+  EXPECT_FALSE(api::SandboxUid::Parse("../../etc"));
+  EXPECT_FALSE(api::SandboxUid::Parse(""));
+}
+
+TEST(RecordTest, AMessageThatQuotesABinaryGuestIsKept) {
+  Record record = Example();
+  record.ending->message = "serial: \xff\xfe";
+  EXPECT_TRUE(DecodeRecord(EncodeRecord(record)));
+}
+
+}  // namespace
+}  // namespace dormouse
