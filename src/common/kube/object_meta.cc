@@ -27,6 +27,22 @@ std::map<std::string, std::string> TextMap(const json& object, const char* key) 
 
 }  // namespace
 
+ObjectKey ObjectKey::Parse(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return {"", std::string(text)};
+  return {std::string(text.substr(0, slash)), std::string(text.substr(slash + 1))};
+}
+
+bool ResourceVersion::IsAtLeast(const ResourceVersion& other) const {
+  const auto is_number = [](const std::string& text) {
+    return !text.empty() && text.size() <= 19 && std::all_of(text.begin(), text.end(), [](char c) {
+      return c >= '0' && c <= '9';
+    });
+  };
+  if (!is_number(text_) || !is_number(other.text_)) return text_ == other.text_;
+  return std::stoull(text_) >= std::stoull(other.text_);
+}
+
 bool ObjectMeta::HasFinalizer(const std::string& finalizer) const {
   return std::find(finalizers.begin(), finalizers.end(), finalizer) != finalizers.end();
 }
