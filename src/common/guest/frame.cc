@@ -15,7 +15,9 @@ void AppendU32(std::string& out, uint32_t value) {
   AppendU16(out, static_cast<uint16_t>(value >> 16));
 }
 
-uint32_t ByteAt(std::string_view bytes, size_t at) { return static_cast<uint8_t>(bytes[at]); }
+uint32_t ByteAt(std::string_view bytes, size_t at) {
+  return static_cast<uint8_t>(bytes[at]);
+}
 
 uint16_t ReadU16(std::string_view bytes, size_t at) {
   return static_cast<uint16_t>(ByteAt(bytes, at) | ByteAt(bytes, at + 1) << 8);

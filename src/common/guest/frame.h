@@ -2,8 +2,8 @@
 // stream (guest port 1024; the host dials through Cloud Hypervisor's hybrid vsock socket).
 //
 // A connection starts with one request frame of the host, answered by kReply or kError. A control
-// connection may then carry further requests, one at a time. A connection whose request was kExec or
-// kLogs becomes a stream of binary frames and ends with kExit. There is one exec per connection.
+// connection may then carry further requests, one at a time. A connection whose request was kExec
+// or kLogs becomes a stream of binary frames and ends with kExit. There is one exec per connection.
 //
 //   0      1      2        3         4            8
 //   +------+------+--------+---------+------------+---------------+
@@ -11,8 +11,9 @@
 //   +------+------+--------+---------+------------+---------------+
 //
 // Flow control: a side sends at most kInitialWindow bytes of a stream (stdin, stdout, stderr), plus
-// what kWindow frames have granted since. So each side buffers a window per stream and no more, a slow
-// reader of stdout holds up neither stderr nor signals, and more than was granted is a violation.
+// what kWindow frames have granted since. So each side buffers a window per stream and no more, a
+// slow reader of stdout holds up neither stderr nor signals, and more than was granted is a
+// violation.
 //
 // Neither side trusts the other. Everything here is pure (no I/O), bounded, and not thread-safe.
 #pragma once
@@ -50,7 +51,8 @@ enum class FrameType : uint8_t {
   kError = 0x41,
   // Streams: binary.
   kStdin = 0x80,   ///< host to guest; kFlagEnd: no more will come
-  kStdout = 0x81,  ///< guest to host; kFlagEnd: closed; kFlagLost: older output was overwritten before this
+  kStdout = 0x81,  ///< guest to host; kFlagEnd: closed; kFlagLost: older output was overwritten
+                   ///< before this
   kStderr = 0x82,
   kResize = 0x83,  ///< host to guest: rows u16, columns u16
   kSignal = 0x84,  ///< host to guest: number u8, sent to the process group
@@ -98,7 +100,9 @@ struct ExitStatus {
   uint32_t code = 0;
   uint32_t signal = 0;
   /// As a shell reports it: the code, or 128 + signal.
-  [[nodiscard]] int ShellCode() const { return static_cast<int>(signal != 0 ? 128 + signal : code); }
+  [[nodiscard]] int ShellCode() const {
+    return static_cast<int>(signal != 0 ? 128 + signal : code);
+  }
 };
 struct WindowGrant {
   FrameType stream;  ///< kStdin, kStdout or kStderr

@@ -5,10 +5,12 @@
 namespace dormouse::guest {
 namespace {
 
-std::string Header(uint8_t type, uint8_t flags, uint8_t version, uint8_t reserved, uint32_t length) {
+std::string Header(uint8_t type, uint8_t flags, uint8_t version, uint8_t reserved,
+                   uint32_t length) {
   std::string out;
-  for (const uint32_t byte : {uint32_t{type}, uint32_t{flags}, uint32_t{version}, uint32_t{reserved},
-                              length & 0xff, length >> 8 & 0xff, length >> 16 & 0xff, length >> 24}) {
+  for (const uint32_t byte :
+       {uint32_t{type}, uint32_t{flags}, uint32_t{version}, uint32_t{reserved}, length & 0xff,
+        length >> 8 & 0xff, length >> 16 & 0xff, length >> 24}) {
     out.push_back(static_cast<char>(byte));
   }
   return out;
@@ -30,9 +32,8 @@ TEST(FrameDecoderTest, FramesComeOutWholeHoweverTheBytesArrive) {
         got.emplace_back((*frame)->type, (*frame)->payload.size());
       }
     }
-    const std::vector<std::pair<FrameType, size_t>> want = {{FrameType::kStdout, 5},
-                                                            {FrameType::kReply, 0},
-                                                            {FrameType::kStderr, kMaxPayloadBytes}};
+    const std::vector<std::pair<FrameType, size_t>> want = {
+        {FrameType::kStdout, 5}, {FrameType::kReply, 0}, {FrameType::kStderr, kMaxPayloadBytes}};
     EXPECT_EQ(got, want) << "in steps of " << step;
     EXPECT_FALSE(decoder.HasPartialFrame());
   }

@@ -144,14 +144,17 @@ std::string Dump(const Json& json) {
 }
 
 /// For payloads whose size our own caps bound.
-std::string Framed(FrameType type, const Json& json) { return EncodeFrame(type, Dump(json)); }
+std::string Framed(FrameType type, const Json& json) {
+  return EncodeFrame(type, Dump(json));
+}
 
 Result<std::string> FramedIfFits(FrameType type, const Json& json, std::string_view what) {
   std::string text = Dump(json);
   if (text.size() > kMaxPayloadBytes) {
-    return Fail(ErrorCode::kInvalid, std::string(what) + " of " + std::to_string(text.size()) +
-                                         " bytes: arguments and environment together must stay below " +
-                                         std::to_string(kMaxPayloadBytes));
+    return Fail(ErrorCode::kInvalid,
+                std::string(what) + " of " + std::to_string(text.size()) +
+                    " bytes: arguments and environment together must stay below " +
+                    std::to_string(kMaxPayloadBytes));
   }
   return EncodeFrame(type, text);
 }
@@ -253,7 +256,9 @@ WorkloadStatus ReadStatus(Reader& reader) {
 
 }  // namespace
 
-std::string EncodeHealthRequest() { return EncodeFrame(FrameType::kHealth, "{}"); }
+std::string EncodeHealthRequest() {
+  return EncodeFrame(FrameType::kHealth, "{}");
+}
 
 Result<std::string> Encode(const ConfigureRequest& request) {
   Json json = {{"env", EnvJson(request.env)},
@@ -289,11 +294,10 @@ Result<ConfigureRequest> ParseConfigure(std::string_view json) {
 }
 
 Result<std::string> Encode(const StartWorkloadRequest& request) {
-  return FramedIfFits(FrameType::kStartWorkload,
-                      {{"id", request.id},
-                       {"process", ProcessJson(request.process)},
-                       {"console", request.console}},
-                      "workload");
+  return FramedIfFits(
+      FrameType::kStartWorkload,
+      {{"id", request.id}, {"process", ProcessJson(request.process)}, {"console", request.console}},
+      "workload");
 }
 
 Result<StartWorkloadRequest> ParseStartWorkload(std::string_view json) {
@@ -408,7 +412,9 @@ Result<WorkloadStatus> ParseWorkloadStatus(std::string_view json) {
   return reader.Finish(std::move(status));
 }
 
-std::string EncodeEmptyReply() { return EncodeFrame(FrameType::kReply, "{}"); }
+std::string EncodeEmptyReply() {
+  return EncodeFrame(FrameType::kReply, "{}");
+}
 
 std::string EncodeError(const Error& error) {
   return Framed(FrameType::kError, {{"code", ErrorCodeName(error.code())},

@@ -1,10 +1,10 @@
 // The JSON payloads of the guest protocol (frame.h): requests of the host, answers of the guest.
 //
-// Encode* cannot fail: what does not fit a frame comes back as an error from the function that makes
-// the whole request (Encode returns Result where a user's input decides the size). Parse* is strict:
-// a missing field, a wrong type, a number out of range or a string above its cap is kInvalid;
-// fields that are not known are ignored, so that either side may be the newer one.
-// Pure functions; thread-safe.
+// Encode* cannot fail: what does not fit a frame comes back as an error from the function that
+// makes the whole request (Encode returns Result where a user's input decides the size). Parse* is
+// strict: a missing field, a wrong type, a number out of range or a string above its cap is
+// kInvalid; fields that are not known are ignored, so that either side may be the newer one. Pure
+// functions; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,9 @@ enum class WorkloadState { kNone, kRunning, kExited };
 
 struct WorkloadStatus {
   WorkloadState state = WorkloadState::kNone;
-  std::string id;  ///< StartWorkloadRequest::id
-  ExitStatus exit;  ///< meaningful when kExited
-  int64_t started_at_ms = 0;   ///< guest's wall clock, milliseconds since 1970; 0 = never
+  std::string id;             ///< StartWorkloadRequest::id
+  ExitStatus exit;            ///< meaningful when kExited
+  int64_t started_at_ms = 0;  ///< guest's wall clock, milliseconds since 1970; 0 = never
   int64_t finished_at_ms = 0;
 };
 
@@ -45,7 +45,8 @@ struct HealthReply {
   uint64_t uptime_ms = 0;  ///< CLOCK_BOOTTIME
   bool configured = false;
   std::vector<std::string> features;  ///< what this agent can beyond protocol version 1
-  std::vector<std::string> warnings;  ///< what went wrong at boot and did not stop it (a disk that did not grow)
+  std::vector<std::string>
+      warnings;  ///< what went wrong at boot and did not stop it (a disk that did not grow)
   WorkloadStatus workload;
 };
 
@@ -53,8 +54,8 @@ struct HealthReply {
 struct ConfigureRequest {
   std::optional<std::string> hostname;
   std::optional<int64_t> wall_time_ns;  ///< since 1970
-  std::string entropy;                  ///< raw bytes, none or 16..512; credited to the kernel, which then reseeds
-  std::vector<EnvVar> env;              ///< for all that runs from now on
+  std::string entropy;  ///< raw bytes, none or 16..512; credited to the kernel, which then reseeds
+  std::vector<EnvVar> env;  ///< for all that runs from now on
   std::string working_dir;
   std::string user;
 };
@@ -72,7 +73,8 @@ struct WorkloadStatusRequest {
 };
 inline constexpr uint32_t kMaxWaitMs = 60'000;
 
-/// SIGTERM to the workload's main process, SIGKILL to all of it after the grace; answered when ended.
+/// SIGTERM to the workload's main process, SIGKILL to all of it after the grace; answered when
+/// ended.
 struct StopWorkloadRequest {
   uint32_t grace_ms = 10'000;
 };

@@ -105,7 +105,12 @@ TEST(MessagesTest, TextThatIsNotUtf8DoesNotThrow) {
 TEST(MessagesTest, HostileRequestsAreRefused) {
   const std::string deep(60000, '[');
   const char* const execs[] = {
-      "", "{", "[]", "null", "1", "{}",
+      "",
+      "{",
+      "[]",
+      "null",
+      "1",
+      "{}",
       R"({"process":[]})",
       R"({"process":{}})",
       R"({"process":{"argv":[]}})",
@@ -128,10 +133,10 @@ TEST(MessagesTest, HostileRequestsAreRefused) {
     ASSERT_FALSE(parsed) << std::string_view(json).substr(0, 80);
     EXPECT_EQ(parsed.error().code(), ErrorCode::kInvalid);
   }
-  for (const char* json : {R"({"entropy":"00"})", R"({"entropy":"0"})", R"({"hostname":""})",
-                           R"({"entropy":"zz000000000000000000000000000000"})",
-                           R"({"wallTimeNs":-1})", R"({"wallTimeNs":18446744073709551615})",
-                           R"({"wallTimeNs":"now"})"}) {
+  for (const char* json :
+       {R"({"entropy":"00"})", R"({"entropy":"0"})", R"({"hostname":""})",
+        R"({"entropy":"zz000000000000000000000000000000"})", R"({"wallTimeNs":-1})",
+        R"({"wallTimeNs":18446744073709551615})", R"({"wallTimeNs":"now"})"}) {
     EXPECT_FALSE(ParseConfigure(json)) << json;
   }
   EXPECT_FALSE(ParseWorkloadStatusRequest(R"({"waitMs":60001})"));

@@ -1,0 +1,177 @@
+#include "guest-agent/server/control.h"
+
+#include "guest-agent/server/exec_session.h"
+#include "guest-agent/server/log_session.h"
+
+namespace dormouse::guest {
+namespace {
+/// After the last SIGKILL the kernel needs a moment.
+constexpr std::chrono::milliseconds kKillMargin{5'000};
+}  // namespace
+
+ControlHandler::~ControlHandler() {
+  context_.loop.Cancel(timer_);
+  context_.workload.Forget(observer_);
+}
+
+Result<void> ControlHandler::OnFrame(const Frame& frame) {
+  if (waiting_) return Fail(ErrorCode::kInvalid, "a request before the answer to the one before");
+  if (frame.flags != 0) return Fail(ErrorCode::kInvalid, "a request with flags");
+  connection_.SetIdleLimit(context_.options.idle_limit);
+  Result<void> handled;
+  switch (frame.type) {
+    case FrameType::kHealth:
+      handled = Health();
+      break;
+    case FrameType::kConfigure:
+      handled = Configure(frame.payload);
+      break;
+    case FrameType::kStartWorkload:
+      handled = StartWorkload(frame.payload);
+      break;
+    case FrameType::kWorkloadStatus:
+      handled = WorkloadStatus(frame.payload);
+      break;
+    case FrameType::kStopWorkload:
+      handled = StopWorkload(frame.payload);
+      break;
+    case FrameType::kExec:
+      handled = Exec(frame.payload);
+      break;
+    case FrameType::kLogs:
+      handled = Logs(frame.payload);
+      break;
+    case FrameType::kPowerOff:
+      handled = PowerOff(frame.payload);
+      break;
+    default:
+      handled = Fail(ErrorCode::kUnsupported,
+                     "request " + std::to_string(static_cast<int>(frame.type)) + " is not known");
+  }
+  // A request that failed is answered, and the connection may go on; only broken frames end it.
+  if (!handled) connection_.Send(EncodeError(handled.error()));
+  return {};
+}
+
+Result<void> ControlHandler::Health() {
+  HealthReply reply;
+  reply.agent_version = context_.options.agent_version;
+  reply.boot_id = context_.machine.BootId();
+  reply.uptime_ms = context_.machine.UptimeMs();
+  reply.configured = context_.configured;
+  reply.warnings = context_.machine.Warnings();
+  reply.workload = context_.workload.status();
+  connection_.Send(EncodeReply(reply));
+  return {};
+}
+
+Result<void> ControlHandler::Configure(std::string_view json) {
+  DORMOUSE_ASSIGN(ConfigureRequest request, ParseConfigure(json));
+  if (request.wall_time_ns) DORMOUSE_TRY(context_.machine.SetWallTime(*request.wall_time_ns));
+  if (!request.entropy.empty()) DORMOUSE_TRY(context_.machine.AddEntropy(request.entropy));
+  if (request.hostname) DORMOUSE_TRY(context_.machine.SetHostname(*request.hostname));
+  // The user must be one that the disk has: said now, not at the first exec.
+  DORMOUSE_TRY(ResolveUser(request.user, context_.machine.Users()));
+  request.entropy.clear();
+  context_.defaults = std::move(request);
+  context_.configured = true;
+  connection_.Send(EncodeEmptyReply());
+  return {};
+}
+
+Result<void> ControlHandler::StartWorkload(std::string_view json) {
+  DORMOUSE_ASSIGN(const StartWorkloadRequest request, ParseStartWorkload(json));
+  DORMOUSE_TRY(context_.workload.Start(request, context_.defaults));
+  AnswerNow();
+  return {};
+}
+
+Result<void> ControlHandler::WorkloadStatus(std::string_view json) {
+  DORMOUSE_ASSIGN(const WorkloadStatusRequest request, ParseWorkloadStatusRequest(json));
+  if (request.wait_ms == 0) {
+    AnswerNow();
+  } else {
+    AnswerAtEnd(std::chrono::milliseconds(request.wait_ms));
+  }
+  return {};
+}
+
+Result<void> ControlHandler::StopWorkload(std::string_view json) {
+  DORMOUSE_ASSIGN(const StopWorkloadRequest request, ParseStopWorkload(json));
+  const std::chrono::milliseconds grace(request.grace_ms);
+  context_.workload.Stop(grace);
+  AnswerAtEnd(grace + kKillMargin);
+  return {};
+}
+
+Result<void> ControlHandler::Exec(std::string_view json) {
+  DORMOUSE_ASSIGN(const ExecRequest request, ParseExec(json));
+  DORMOUSE_ASSIGN(auto session, ExecSession::Start(context_, connection_, request));
+  connection_.SetIdleLimit(std::chrono::milliseconds(0));
+  connection_.Send(EncodeEmptyReply());
+  connection_.SwitchTo(std::move(session));
+  return {};
+}
+
+Result<void> ControlHandler::Logs(std::string_view json) {
+  DORMOUSE_ASSIGN(const LogsRequest request, ParseLogs(json));
+  auto session = std::make_unique<LogSession>(context_, connection_, request);
+  connection_.SetIdleLimit(std::chrono::milliseconds(0));
+  connection_.Send(EncodeEmptyReply());
+  LogSession& started = *session;
+  connection_.SwitchTo(std::move(session));
+  started.Pump();
+  return {};
+}
+
+Result<void> ControlHandler::PowerOff(std::string_view json) {
+  DORMOUSE_ASSIGN(const PowerOffRequest request, ParsePowerOff(json));
+  context_.workload.Stop(std::chrono::milliseconds(request.grace_ms));
+  connection_.Send(EncodeEmptyReply());
+  // Not this handler's timer: the host may close at once, and the wish stands.
+  const bool running = context_.workload.status().state == WorkloadState::kRunning;
+  const auto power_off = [&machine = context_.machine, reboot = request.reboot,
+                          done = false]() mutable {
+    if (!done) machine.PowerOff(reboot);
+    done = true;
+  };
+  if (!running) {
+    (void)context_.loop.After(std::chrono::milliseconds(0), power_off);
+    return {};
+  }
+  auto shared = std::make_shared<std::function<void()>>(power_off);
+  (void)context_.workload.Observe([shared, &workload = context_.workload] {
+    if (workload.status().state != WorkloadState::kRunning) (*shared)();
+  });
+  (void)context_.loop.After(std::chrono::milliseconds(request.grace_ms) + kKillMargin,
+                            [shared] { (*shared)(); });
+  return {};
+}
+
+void ControlHandler::AnswerAtEnd(std::chrono::milliseconds limit) {
+  if (context_.workload.status().state != WorkloadState::kRunning) {
+    AnswerNow();
+    return;
+  }
+  waiting_ = true;
+  connection_.SetIdleLimit(std::chrono::milliseconds(0));
+  observer_ = context_.workload.Observe([this] {
+    if (context_.workload.status().state != WorkloadState::kRunning) AnswerNow();
+  });
+  timer_ = context_.loop.After(limit, [this] {
+    timer_ = 0;
+    AnswerNow();
+  });
+}
+
+void ControlHandler::AnswerNow() {
+  context_.workload.Forget(observer_);
+  context_.loop.Cancel(timer_);
+  observer_ = 0;
+  timer_ = 0;
+  waiting_ = false;
+  connection_.SetIdleLimit(context_.options.idle_limit);
+  connection_.Send(EncodeReply(context_.workload.status()));
+}
+
+}  // namespace dormouse::guest

@@ -1,0 +1,169 @@
+#include "guest-agent/server/server.h"
+
+#include <linux/vm_sockets.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "guest-agent/server/connection.h"
+#include "guest-agent/server/context.h"
+#include "guest-agent/server/control.h"
+
+namespace dormouse::guest {
+
+class Server::Impl {
+ public:
+  Impl(std::unique_ptr<EventLoop> loop, UniqueFd listener, Machine& machine, ServerOptions options,
+       Cgroup workload_cgroup, Cgroup exec_cgroup)
+      : loop_(std::move(loop)),
+        listener_(std::move(listener)),
+        options_(std::move(options)),
+        processes_(*loop_),
+        exec_cgroup_(std::move(exec_cgroup)),
+        workload_(*loop_, processes_, machine, std::move(workload_cgroup), options_.log_bytes),
+        context_{*loop_, machine, options_, processes_, workload_, exec_cgroup_, {}, false} {}
+
+  Result<void> Begin() {
+    loop_->SetOnWake([this] { TakeAdopted(); });
+    if (listener_) {
+      DORMOUSE_TRY(loop_->Watch(listener_.get(), EPOLLIN, [this](uint32_t) { Accept(); }));
+    }
+    if (!options_.reap_orphans) return {};
+    sigset_t child;
+    ::sigemptyset(&child);
+    ::sigaddset(&child, SIGCHLD);
+    signals_ = UniqueFd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals_) return FailErrno("signalfd");
+    return loop_->Watch(signals_.get(), EPOLLIN, [this](uint32_t) {
+      signalfd_siginfo info[8];
+      while (::read(signals_.get(), info, sizeof(info)) > 0) {
+      }
+      processes_.ReapAll();
+    });
+  }
+
+  EventLoop& loop() { return *loop_; }
+
+  void Adopt(UniqueFd connection) {
+    {
+      const std::lock_guard lock(adopted_mutex_);
+      adopted_.push_back(std::move(connection));
+    }
+    loop_->Wake();
+  }
+
+ private:
+  void Accept() {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof(peer);
+    UniqueFd fd(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &length,
+                          SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd) return;
+    // Only the host: a process of the guest that finds a way to its own port would be root.
+    if (peer.ss_family == AF_VSOCK &&
+        reinterpret_cast<const sockaddr_vm&>(peer).svm_cid != VMADDR_CID_HOST) {
+      return;
+    }
+    Serve(std::move(fd), options_.hybrid);
+  }
+
+  void TakeAdopted() {
+    std::vector<UniqueFd> taken;
+    {
+      const std::lock_guard lock(adopted_mutex_);
+      taken.swap(adopted_);
+    }
+    for (UniqueFd& fd : taken) Serve(std::move(fd), false);
+  }
+
+  void Serve(UniqueFd fd, bool hybrid) {
+    if (connections_.size() >= options_.max_connections) return;
+    const uint64_t id = next_connection_++;
+    auto connection = std::make_unique<Connection>(*loop_, std::move(fd), hybrid,
+                                                   [this, id] { connections_.erase(id); });
+    Connection& started = *connection;
+    connections_.emplace(id, std::move(connection));
+    if (!started.Start(std::make_unique<ControlHandler>(context_, started))) {
+      connections_.erase(id);
+      return;
+    }
+    started.SetIdleLimit(options_.first_request_limit);
+  }
+
+  std::unique_ptr<EventLoop> loop_;
+  UniqueFd listener_;
+  UniqueFd signals_;
+  ServerOptions options_;
+  ProcessTable processes_;
+  Cgroup exec_cgroup_;
+  Workload workload_;
+  Context context_;
+  std::map<uint64_t, std::unique_ptr<Connection>> connections_;
+  uint64_t next_connection_ = 1;
+  std::mutex adopted_mutex_;
+  std::vector<UniqueFd> adopted_;
+};
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+Result<std::unique_ptr<Server>> Server::Create(UniqueFd listener, Machine& machine,
+                                               ServerOptions options) {
+  DORMOUSE_ASSIGN(auto loop, EventLoop::Create());
+  DORMOUSE_ASSIGN(Cgroup workload, Cgroup::Create(options.cgroup_dir, "workload"));
+  DORMOUSE_ASSIGN(Cgroup exec, Cgroup::Create(options.cgroup_dir, "exec"));
+  auto impl = std::make_unique<Impl>(std::move(loop), std::move(listener), machine,
+                                     std::move(options), std::move(workload), std::move(exec));
+  DORMOUSE_TRY(impl->Begin());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+void Server::Run() {
+  impl_->loop().Run();
+}
+void Server::Stop() {
+  impl_->loop().Stop();
+}
+void Server::Adopt(UniqueFd connection) {
+  impl_->Adopt(std::move(connection));
+}
+
+Result<UniqueFd> ListenVsock(uint32_t port) {
+  UniqueFd fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return FailErrno("vsock socket");
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_ANY;
+  address.svm_port = port;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return FailErrno("bind vsock port " + std::to_string(port));
+  }
+  if (::listen(fd.get(), 64) != 0) return FailErrno("listen on vsock");
+  return fd;
+}
+
+Result<UniqueFd> ListenUnix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return Fail(ErrorCode::kInvalid, "socket path of " + std::to_string(path.size()) + " bytes");
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return FailErrno("unix socket");
+  (void)::unlink(path.c_str());
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return FailErrno("bind " + path);
+  }
+  if (::listen(fd.get(), 64) != 0) return FailErrno("listen on " + path);
+  return fd;
+}
+
+}  // namespace dormouse::guest

@@ -1,0 +1,63 @@
+// The guest's server: health, configuration, the workload, exec and logs, for the host on vsock.
+//
+// One thread, one epoll loop, every buffer bounded. PID 1 of a guest runs it on AF_VSOCK; a
+// stand-in for a whole VM (the fake Cloud Hypervisor) runs it on the unix socket that a VMM would
+// listen at.
+//
+//   NoMachine machine;                                   // or one that records, or ends the fake
+//   VM auto server = Server::Create(ListenUnix("/run/x/vsock.sock").value(), machine, {.hybrid =
+//   true}); std::thread thread([&] { (*server)->Run(); });  ...  (*server)->Stop(); thread.join();
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "guest-agent/server/machine.h"
+#include "src/common/base/result.h"
+#include "src/common/base/unique_fd.h"
+#include "src/common/guest/frame.h"
+
+namespace dormouse::guest {
+
+struct ServerOptions {
+  std::string agent_version = "0";
+  /// Expect Cloud Hypervisor's "CONNECT 1024\n" first and answer "OK n\n"; another port is closed.
+  bool hybrid = false;
+  /// A cgroup v2 directory of ours in which `workload` and `exec` are made; empty: no cgroups.
+  std::string cgroup_dir = {};
+  /// We are PID 1: SIGCHLD (blocked by the caller in every thread) means reaping whatever ended.
+  bool reap_orphans = false;
+  size_t log_bytes = 256 * 1024;                 ///< kept of the workload's output
+  size_t max_connections = 64;                   ///< above it, new ones are closed
+  std::chrono::milliseconds idle_limit{30'000};  ///< for a control connection between requests
+  std::chrono::milliseconds first_request_limit{10'000};
+};
+
+class Server {
+ public:
+  /// `machine` must outlive the server. `listener` may be none: then connections come by Adopt.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> Create(UniqueFd listener, Machine& machine,
+                                                              ServerOptions options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// Serves until Stop. Destroying the server afterwards kills what it still runs.
+  void Run();
+  /// From any thread.
+  void Stop();
+  /// From any thread: serves a connected stream as if it had been accepted (never hybrid).
+  void Adopt(UniqueFd connection);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Non-blocking, close-on-exec listeners. ListenUnix removes a socket file that is in the way.
+[[nodiscard]] Result<UniqueFd> ListenVsock(uint32_t port);
+[[nodiscard]] Result<UniqueFd> ListenUnix(const std::string& path);
+
+}  // namespace dormouse::guest
