@@ -21,14 +21,15 @@ import time
 from pathlib import Path
 from typing import IO, Mapping, Sequence
 
+from bed.accelerator import choose_accelerator
 from bed.debian import run as run_tool
 from bed.node_image import node_image
 from bed.parts import make_parts_disk
 from bed.qemu import Disk, Machine, MachineError
 from bed.ssh import Command, Ssh
 
-BOOT_SECONDS = 90  # 6 in practice on an idle machine
-ANSWER_SECONDS = 45
+BOOT_SECONDS = 120  # 6 in practice on an idle machine
+ANSWER_SECONDS = 60
 
 
 class NodeHung(MachineError):
@@ -38,12 +39,13 @@ class NodeHung(MachineError):
 class Node:
     def __init__(self, folder: Path, *, parts: Mapping[str, Path] | None = None, name: str = "node-a",
                  state_fs: str = "xfs", state_gib: int = 16, state_cache: str = "unsafe",
-                 memory_mib: int = 3072, cpus: int = 2, accelerator: str = "tcg", life_seconds: float = 3600,
+                 memory_mib: int = 3072, cpus: int = 2, accelerator: str | None = None, life_seconds: float = 3600,
                  modules: Sequence[str] = (), forwards: Sequence[int] = (), extra_disks: Sequence[Path] = ()) -> None:
         """Nothing runs yet. `folder` keeps the state disk and the console's log, `console.log`.
 
         modules: kernel modules beside those every node loads. forwards: TCP ports of the node that `port()` makes
-        reachable from the host. extra_disks: raw files, seen as /dev/vdd, /dev/vde...
+        reachable from the host. extra_disks: raw files, seen as /dev/vdd, /dev/vde... accelerator: "tcg" or "kvm";
+        None takes KVM where it was seen to work (bed.accelerator).
         """
         self.folder = folder
         self.name = name
@@ -61,7 +63,7 @@ class Node:
             kernel=image.vmlinux, initramfs=image.initramfs, console=folder / "console.log",
             disks=[Disk(image.root_disk, scratch=True), Disk(self.state_disk, cache=state_cache),
                    Disk(parts_disk, read_only=True), *(Disk(path, cache=state_cache) for path in extra_disks)],
-            memory_mib=memory_mib, cpus=cpus, accelerator=accelerator, life_seconds=life_seconds,
+            memory_mib=memory_mib, cpus=cpus, accelerator=accelerator or choose_accelerator(), life_seconds=life_seconds,
             kernel_arguments=" ".join(words), forwards=(22, *forwards))
         self.ssh: Ssh | None = None
 
@@ -74,11 +76,11 @@ class Node:
     def start(self, outlives_us: bool = False) -> Node:
         """Boots to a working ssh. One hang is forgiven, and noted."""
         try:
-            self._boot(outlives_us)
+            self.boot(outlives_us)
         except MachineError as error:
             self._note(f"did not start, and was started once more: {str(error).splitlines()[0]}")
             self.stop()
-            self._boot(outlives_us)
+            self.boot(outlives_us)
         return self
 
     def stop(self) -> None:
@@ -164,10 +166,11 @@ class Node:
         except subprocess.TimeoutExpired:
             return False
 
-    def _boot(self, outlives_us: bool) -> None:
+    def boot(self, outlives_us: bool = False, seconds: float = BOOT_SECONDS) -> None:
+        """`start`, but a hang is an error at once."""
         began = time.monotonic()
         self.machine.start(outlives_us)
-        self.machine.wait_for("NODE READY", BOOT_SECONDS)
+        self.machine.wait_for("NODE READY", seconds)
         self.ssh = Ssh(self.port(22), self._key)
         try:
             self.ssh.connect(ANSWER_SECONDS)
