@@ -26,6 +26,7 @@ inline constexpr std::string_view kSourceNotReady = "SourceNotReady";
 inline constexpr std::string_view kNoCapacity = "NoCapacity";
 inline constexpr std::string_view kNoNode = "NoNode";
 inline constexpr std::string_view kNodeLost = "NodeLost";
+inline constexpr std::string_view kNodeNotLost = "NodeNotLost";
 inline constexpr std::string_view kImageNotFound = "ImageNotFound";
 inline constexpr std::string_view kImageDamaged = "ImageDamaged";
 inline constexpr std::string_view kGuestAgentTimeout = "GuestAgentTimeout";

@@ -63,6 +63,13 @@ struct Resources {
   bool operator==(const Resources&) const = default;
 };
 
+/// What of the resources the user wrote; the rest is a default, or what a template was frozen with.
+struct AskedResources {
+  std::optional<int> vcpus;
+  std::optional<int64_t> memory_bytes;
+  bool operator==(const AskedResources&) const = default;
+};
+
 struct EnvVar {
   std::string name, value;
   bool operator==(const EnvVar&) const = default;
@@ -99,7 +106,8 @@ struct Toleration {
 struct SandboxSpec {
   std::string image;              ///< source.image.name; exactly one of the two is set
   std::string snapshot_template;  ///< source.snapshotTemplate.name
-  std::optional<Resources> resources;
+  std::optional<Resources> resources;  ///< what was asked for, completed by the defaults
+  AskedResources asked;
   std::optional<int64_t> disk_bytes;  ///< virtual size; absent = the base's
   Workload workload;
   OperatingMode operating_mode = OperatingMode::kRunning;
@@ -157,8 +165,9 @@ Result<Sandbox> ParseSandbox(const nlohmann::json& object);
 /// The status fields that the agent owns after placement, for a forced apply by kAgentManager:
 /// everything but nodeName, the Scheduled condition and idleDeadline.
 [[nodiscard]] nlohmann::json AgentStatusToJson(const SandboxStatus& status);
-/// The fields that the controller owns: nodeName and the conditions named, and `phase` where it is
-/// not empty.
+/// The fields that the controller sends, for a forced apply by kControllerManager: nodeName and `phase`
+/// where they are not empty, and the conditions Scheduled and Ready where they are there. Ready is the
+/// controller's until the sandbox is placed, and again while its node is lost.
 [[nodiscard]] nlohmann::json ControllerStatusToJson(const SandboxStatus& status);
 
 /// A whole apply patch of `/status`: apiVersion, kind, name, namespace, the resourceVersion that was
