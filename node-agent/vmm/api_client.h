@@ -12,9 +12,8 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "node-agent/vmm/version.h"
 #include "node-agent/vmm/vm_config.h"
@@ -84,6 +83,7 @@ class ApiClient {
   /// config.json and state.json only: `directory` holds an empty memory-ranges (this makes it), which
   /// makes the VMM stop with EEXIST after the other two are whole. Success is exactly that answer; any
   /// other is kUnsupported, and means: remove the directory, take Snapshot(). Admission::kFull only.
+  /// The directory is the VMM's: take it back and parse both files before anything is built upon them.
   Result<> SnapshotStateOnly(const std::string& directory) const;
   /// Into a VMM that has no VM. On failure the VMM lives on and may be asked again.
   Result<> Restore(const RestoreRequest& request) const;

@@ -20,7 +20,7 @@ namespace dormouse::vmm {
 
 enum class EventKind {
   kVmmStarting,
-  kVmmShutdown,  ///< the VMM is about to exit: guest poweroff, vmm.shutdown or SIGTERM
+  kVmmShutdown,  ///< the VMM is about to exit: vmm.shutdown, SIGTERM, or a vCPU that failed
   kBooting,
   kBooted,
   kPausing,
@@ -47,6 +47,10 @@ struct Event {
   std::map<std::string, std::string> properties;
 };
 
+/// The guest is over, but its VMM is not (powered off), or would boot it again (reboot, panic): who sees
+/// it ends the VMM.
+[[nodiscard]] bool EndsTheVm(EventKind kind);
+
 /// "booted", for logs. Stable.
 [[nodiscard]] std::string_view EventKindName(EventKind kind);
 
@@ -62,6 +66,7 @@ class EventParser {
 
   std::string object_;
   int depth_ = 0;
+  char previous_ = '\n';
   bool in_string_ = false;
   bool escaped_ = false;
   bool oversize_ = false;

@@ -1,5 +1,7 @@
 // Why a VMM ended. Its exit code does not tell: it is 0 for a guest's poweroff, for vmm.shutdown, and
-// for a vCPU that failed (v53.0), so what was seen of its events decides. Pure; thread-safe.
+// for a vCPU that failed (v53.0), so what was seen of its events decides. With --no-shutdown (which
+// BuildCommandLine gives) a guest that powers off makes vm/shutdown and the VMM stays until we end it,
+// while a VMM that ends by itself says vmm/shutdown too. Pure; thread-safe.
 #pragma once
 
 #include <optional>
@@ -12,18 +14,19 @@
 namespace dormouse::vmm {
 
 enum class ExitKind {
-  kStopped,        ///< we asked for it
+  kStopped,        ///< we ended it for a reason of our own
   kGuestPoweroff,  ///< the guest shut down: ended well
   kGuestReboot,    ///< the guest rebooted or panicked, and the VMM was ended for it
   kGuestPanic,
   kSignal,    ///< killed: by the OOM killer, an admin, or a fault of its own
   kSeccomp,   ///< SIGSYS: it made a call that it must not
-  kVmmError,  ///< exited non-zero, or exited 0 without a shutdown of the guest
+  kVmmError,  ///< ended by itself: startup failure, vCPU error, SIGTERM from elsewhere
 };
 
 struct ExitObservation {
   std::optional<int> wait_status;  ///< as waitpid gives; absent when it was not our child (agent restarted)
-  bool asked = false;              ///< we had decided that it ends
+  bool asked = false;  ///< we were ending it for a reason of our own (delete, suspend), not for what
+                       ///< its guest did (EndsTheVm)
   bool oom_killed = false;         ///< the cgroup's memory.events counted an oom_kill
 };
 

@@ -1,0 +1,243 @@
+#include "node-agent/vmm/api_client.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::vmm {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Answers each connection with the next of a list of raw answers, and keeps what it was asked.
+class ScriptedVmm {
+ public:
+  explicit ScriptedVmm(std::vector<std::string> answers) : answers_(std::move(answers)) {
+    char name[] = "/tmp/dormouse-vmm-XXXXXX";
+    directory_ = ::mkdtemp(name);
+    listener_.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, path().c_str());
+    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(listener_.get(), 8), 0);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~ScriptedVmm() {
+    ::shutdown(listener_.get(), SHUT_RDWR);
+    thread_.join();
+    std::filesystem::remove_all(directory_);
+  }
+  [[nodiscard]] std::string path() const { return directory_ + "/api.sock"; }
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  // What the last finished exchange was asked; valid once its answer has been seen.
+  std::string asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_;
+  }
+
+ private:
+  void Serve() {
+    for (const std::string& answer : answers_) {
+      UniqueFd peer(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (!peer) return;
+      std::string request;
+      char block[4096];
+      size_t body_at = std::string::npos;
+      size_t length = 0;
+      while (body_at == std::string::npos || request.size() < body_at + length) {
+        const ssize_t got = ::read(peer.get(), block, sizeof(block));
+        if (got <= 0) break;
+        request.append(block, static_cast<size_t>(got));
+        if (body_at == std::string::npos && request.find("\r\n\r\n") != std::string::npos) {
+          body_at = request.find("\r\n\r\n") + 4;
+          const auto header = request.find("Content-Length: ");
+          if (header != std::string::npos) length = std::stoul(request.substr(header + 16));
+        }
+      }
+      {
+        const std::lock_guard lock(mutex_);
+        asked_ = request;
+      }
+      (void)!::write(peer.get(), answer.data(), answer.size());
+      if (answer.empty()) (void)!::read(peer.get(), block, sizeof(block));  // silent until the client gives up
+    }
+  }
+
+  std::vector<std::string> answers_;
+  std::string directory_;
+  UniqueFd listener_;
+  std::mutex mutex_;
+  std::string asked_;
+  std::thread thread_;
+};
+
+std::string Answer(int status, const std::string& body) {
+  return "HTTP/1.1 " + std::to_string(status) +
+         " \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
+         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+constexpr const char* k204 = "HTTP/1.1 204 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n\r\n";
+constexpr const char* kPing =
+    R"({"build_version":"v53.0","version":"53.0.0","pid":4711,"features":["io_uring","kvm"]})";
+
+TEST(ApiClientTest, PingTellsTheVersion) {
+  ScriptedVmm vmm({Answer(200, kPing)});
+  const auto ping = ApiClient(vmm.path()).Ping();
+  ASSERT_TRUE(ping) << ping.error().message();
+  EXPECT_EQ(ping->version.Short(), "53.0");
+  EXPECT_EQ(ping->pid, 4711);
+  EXPECT_TRUE(vmm.asked().starts_with("GET /api/v1/vmm.ping HTTP/1.1\r\n"));
+}
+
+TEST(ApiClientTest, ANoContentAnswerWithoutAReasonOrALengthIsSuccess) {
+  ScriptedVmm vmm({k204, k204, k204, k204, k204});
+  const ApiClient api(vmm.path());
+  EXPECT_TRUE(api.Boot());
+  // A bodyless PUT: any body is answered with 400.
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.boot HTTP/1.1\r\n"));
+  EXPECT_TRUE(vmm.asked().ends_with("\r\n\r\n"));
+  EXPECT_EQ(vmm.asked().find("Transfer-Encoding"), std::string::npos);
+  EXPECT_TRUE(api.Pause());
+  EXPECT_TRUE(api.Resume());
+  EXPECT_TRUE(api.Shutdown());
+  EXPECT_TRUE(api.Delete());
+}
+
+TEST(ApiClientTest, VmmShutdownAnswers200) {
+  ScriptedVmm vmm({Answer(200, "")});
+  EXPECT_TRUE(ApiClient(vmm.path()).VmmShutdown());
+}
+
+TEST(ApiClientTest, CreateSendsTheConfigWithItsLength) {
+  ScriptedVmm vmm({k204});
+  VmConfig config;
+  config.payload.kernel = "/a/vmlinuz";
+  config.payload.initramfs = "/a/initrd";
+  config.disk.path = "/dev/x";
+  config.vsock.socket = "/r/v";
+  config.serial_socket = "/r/s";
+  ASSERT_TRUE(ApiClient(vmm.path()).Create(config));
+  const std::string body = *ToJson(config);
+  EXPECT_NE(vmm.asked().find("Content-Length: " + std::to_string(body.size()) + "\r\n"), std::string::npos);
+  EXPECT_TRUE(vmm.asked().ends_with("\r\n\r\n" + body));
+}
+
+TEST(ApiClientTest, ABadConfigNeverReachesTheVmm) {
+  const auto refused = ApiClient("/nonexistent/api.sock").Create(VmConfig{});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::kInvalid);
+  EXPECT_NE(refused.error().message().find("payload.kernel is missing"), std::string::npos);
+}
+
+TEST(ApiClientTest, ARefusalCarriesItsCauses) {
+  ScriptedVmm vmm({Answer(404, R"(["Error from API","The VM info is not available","VM is not created"])")});
+  const auto info = ApiClient(vmm.path()).Info();
+  ASSERT_FALSE(info);
+  EXPECT_EQ(info.error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(info.error().message(), "vm.info: HTTP 404: The VM info is not available: VM is not created");
+}
+
+TEST(ApiClientTest, NoVmmIsUnavailableAndNotNoVm) {
+  const auto info = ApiClient("/nonexistent/api.sock").Info();
+  ASSERT_FALSE(info);
+  EXPECT_EQ(info.error().code(), ErrorCode::kUnavailable);
+}
+
+TEST(ApiClientTest, ASilentVmmEndsAtTheTimeout) {
+  ScriptedVmm vmm({""});
+  ApiTimeouts timeouts;
+  timeouts.query = milliseconds(50);
+  const auto ping = ApiClient(vmm.path(), timeouts).Ping();
+  ASSERT_FALSE(ping);
+  EXPECT_EQ(ping.error().code(), ErrorCode::kDeadline);
+}
+
+TEST(ApiClientTest, AVmmThatDiedAtItsStartIsToldAtOnce) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(1);
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  ASSERT_TRUE(pidfd);
+  const auto ready = ApiClient("/nonexistent/api.sock").AwaitReady(std::chrono::minutes(5), pidfd.get());
+  ASSERT_FALSE(ready);
+  EXPECT_EQ(ready.error().code(), ErrorCode::kUnavailable);
+  EXPECT_NE(ready.error().message().find("exited"), std::string::npos);
+  ::waitpid(child, nullptr, 0);
+}
+
+TEST(ApiClientTest, AwaitReadyEndsAtItsLimit) {
+  const auto ready = ApiClient("/nonexistent/api.sock").AwaitReady(milliseconds(20));
+  ASSERT_FALSE(ready);
+  EXPECT_EQ(ready.error().code(), ErrorCode::kDeadline);
+}
+
+TEST(ApiClientTest, StateOnlySnapshotSucceedsByExactlyOneFailure) {
+  const std::string expected =
+      R"(["Error from API","The VM could not be snapshotted","Error sending VM snapshot",)"
+      R"("Failed to send migratable component snapshot","Error creating memory snapshot file \"/x\"",)"
+      R"_("File exists (os error 17)"])_";
+  ScriptedVmm vmm({Answer(500, expected), Answer(500, R"_(["Error from API","File exists (os error 17)"])_"),
+                   k204});
+  const ApiClient api(vmm.path());
+  const std::string memory = vmm.directory() + "/memory-ranges";
+
+  const auto done = api.SnapshotStateOnly(vmm.directory());
+  ASSERT_TRUE(done) << done.error().message();
+  EXPECT_EQ(std::filesystem::file_size(memory), 0u);
+
+  for (int answer = 0; answer < 2; ++answer) {
+    std::filesystem::remove(memory);
+    const auto other = api.SnapshotStateOnly(vmm.directory());
+    ASSERT_FALSE(other);
+    EXPECT_EQ(other.error().code(), ErrorCode::kUnsupported);
+  }
+}
+
+TEST(ApiClientTest, RestoreAsksForACopy) {
+  ScriptedVmm vmm({k204});
+  ASSERT_TRUE(ApiClient(vmm.path()).Restore({"/g/1", true}));
+  EXPECT_TRUE(vmm.asked().ends_with(
+      R"({"memory_restore_mode":"Copy","resume":true,"source_url":"file:///g/1"})"));
+}
+
+TEST(ApiClientTest, AnswersThatBreakThePromiseAreCorrupt) {
+  for (const char* body : {"", "[]", "{", "{}", R"({"config":{},"state":"Sleeping"})",
+                           R"({"config":1,"state":"Running"})", R"({"state":"Running"})"}) {
+    const auto info = ParseVmInfo(body);
+    ASSERT_FALSE(info) << body;
+    EXPECT_EQ(info.error().code(), ErrorCode::kCorrupt);
+  }
+  for (const char* body : {"", "{}", R"({"version":53})", R"({"build_version":"v53.0","version":"x"})"}) {
+    EXPECT_FALSE(ParsePing(body)) << body;
+  }
+  for (const char* body : {"", "[]", R"({"_disk0":1})", R"({"_disk0":{"read_bytes":"1"}})",
+                           R"({"_disk0":{"read_bytes":-1}})"}) {
+    EXPECT_FALSE(ParseCounters(body)) << body;
+  }
+}
+
+TEST(ApiClientTest, InfoAndCountersAreRead) {
+  const auto info = ParseVmInfo(R"({"config":{"a":1},"state":"Paused","memory_actual_size":536870912,"new":1})");
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->state, VmState::kPaused);
+  EXPECT_EQ(info->memory_actual_bytes, 512 * kMiB);
+  EXPECT_EQ(info->config_json, R"({"a":1})");
+  const auto counters = ParseCounters(R"({"disk0":{"read_bytes":7},"net0":{"tx_frames":18446744073709551615}})");
+  ASSERT_TRUE(counters);
+  EXPECT_EQ(counters->at("disk0").at("read_bytes"), 7u);
+  EXPECT_EQ(counters->at("net0").at("tx_frames"), ~uint64_t{0});
+}
+
+}  // namespace
+}  // namespace dormouse::vmm

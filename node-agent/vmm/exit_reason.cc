@@ -1,0 +1,109 @@
+#include "node-agent/vmm/exit_reason.h"
+
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstring>
+
+namespace dormouse::vmm {
+namespace {
+
+struct Story {
+  bool panicked = false;
+  bool rebooting = false;
+  bool vm_shutdown = false;   // the guest powered off, or the VMM is ending
+  bool vmm_shutdown = false;  // the VMM is ending
+  bool booted = false;
+};
+
+Story Tell(std::span<const Event> events) {
+  Story story;
+  for (const Event& event : events) {
+    switch (event.kind) {
+      case EventKind::kGuestPanic:
+        story.panicked = true;
+        break;
+      case EventKind::kRebooting:
+        story.rebooting = true;
+        story.vm_shutdown = false;
+        break;
+      case EventKind::kShutdown:
+        story.vm_shutdown = true;
+        break;
+      case EventKind::kVmmShutdown:
+        story.vmm_shutdown = true;
+        break;
+      case EventKind::kBooting:
+      case EventKind::kBooted:
+      case EventKind::kRestored:
+        story.booted = true;
+        story.vm_shutdown = false;
+        break;
+      default:
+        break;
+    }
+  }
+  return story;
+}
+
+std::string SignalText(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return std::string("killed by ") + (name != nullptr ? std::string("SIG") + name
+                                                       : "signal " + std::to_string(signal));
+}
+
+}  // namespace
+
+std::string_view ExitKindName(ExitKind kind) {
+  switch (kind) {
+    case ExitKind::kStopped:
+      return "Stopped";
+    case ExitKind::kGuestPoweroff:
+      return "GuestPoweroff";
+    case ExitKind::kGuestReboot:
+      return "GuestReboot";
+    case ExitKind::kGuestPanic:
+      return "GuestPanic";
+    case ExitKind::kSignal:
+      return "Signal";
+    case ExitKind::kSeccomp:
+      return "Seccomp";
+    case ExitKind::kVmmError:
+      return "VmmError";
+  }
+  return "?";
+}
+
+ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> events) {
+  const Story story = Tell(events);
+  if (seen.asked) return {ExitKind::kStopped, "stopped", true};
+  // We end a VMM for what its guest did, by a signal: so the guest's story comes before the signal.
+  if (story.panicked) return {ExitKind::kGuestPanic, "the guest's kernel panicked", false};
+  if (story.rebooting) return {ExitKind::kGuestReboot, "the guest rebooted or its kernel panicked", false};
+  if (story.vm_shutdown && !story.vmm_shutdown) {
+    return {ExitKind::kGuestPoweroff, "the guest powered off", true};
+  }
+  if (seen.wait_status && WIFSIGNALED(*seen.wait_status)) {
+    const int signal = WTERMSIG(*seen.wait_status);
+    if (signal == SIGSYS) {
+      return {ExitKind::kSeccomp, "the VMM made a system call that its seccomp filter forbids", false};
+    }
+    std::string text = "the VMM was " + SignalText(signal);
+    if (seen.oom_killed) text += " for running out of the memory of its cgroup";
+    return {ExitKind::kSignal, std::move(text), false};
+  }
+  if (seen.oom_killed) {
+    return {ExitKind::kSignal, "the VMM was killed for running out of the memory of its cgroup", false};
+  }
+  if (seen.wait_status && WIFEXITED(*seen.wait_status)) {
+    const int code = WEXITSTATUS(*seen.wait_status);
+    return {ExitKind::kVmmError,
+            "the VMM exited with code " + std::to_string(code) +
+                (story.booted ? " while its guest ran" : " before its guest ran"),
+            false};
+  }
+  return {ExitKind::kVmmError,
+          story.booted ? "the VMM ended while its guest ran" : "the VMM ended before its guest ran", false};
+}
+
+}  // namespace dormouse::vmm

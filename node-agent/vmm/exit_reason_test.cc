@@ -1,0 +1,70 @@
+#include "node-agent/vmm/exit_reason.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <vector>
+
+namespace dormouse::vmm {
+namespace {
+
+constexpr int Exited(int code) { return code << 8; }
+
+Event Of(EventKind kind) {
+  Event event;
+  event.kind = kind;
+  return event;
+}
+
+TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
+  const std::vector<Event> running = {Of(EventKind::kBooting), Of(EventKind::kBooted)};
+  std::vector<Event> off = running;
+  off.push_back(Of(EventKind::kShutdown));
+  std::vector<Event> ended = off;
+  ended.push_back(Of(EventKind::kDeleted));
+  ended.push_back(Of(EventKind::kVmmShutdown));
+  std::vector<Event> reboot = running;
+  reboot.push_back(Of(EventKind::kRebooting));
+  std::vector<Event> panic = running;
+  panic.push_back(Of(EventKind::kGuestPanic));
+  std::vector<Event> rebooted_then_off = reboot;
+  rebooted_then_off.push_back(Of(EventKind::kRebooted));
+
+  const struct {
+    const char* name;
+    ExitObservation seen;
+    std::vector<Event> events;
+    ExitKind kind;
+    bool success;
+  } cases[] = {
+      {"poweroff, then we ended it", {SIGKILL, false, false}, off, ExitKind::kGuestPoweroff, true},
+      {"poweroff, not our child", {{}, false, false}, off, ExitKind::kGuestPoweroff, true},
+      {"asked", {Exited(0), true, false}, ended, ExitKind::kStopped, true},
+      {"asked by kill", {SIGKILL, true, false}, running, ExitKind::kStopped, true},
+      {"reboot, then we killed it", {SIGKILL, false, false}, reboot, ExitKind::kGuestReboot, false},
+      {"panic, then we killed it", {SIGKILL, false, false}, panic, ExitKind::kGuestPanic, false},
+      {"killed", {SIGKILL, false, false}, running, ExitKind::kSignal, false},
+      {"oom, not our child", {{}, false, true}, running, ExitKind::kSignal, false},
+      {"seccomp", {SIGSYS, false, false}, running, ExitKind::kSeccomp, false},
+      {"vCPU error or SIGTERM", {Exited(0), false, false}, ended, ExitKind::kVmmError, false},
+      {"startup failure", {Exited(1), false, false}, {}, ExitKind::kVmmError, false},
+      {"nothing known", {{}, false, false}, running, ExitKind::kVmmError, false},
+      {"reboot is remembered", {Exited(0), false, false}, rebooted_then_off, ExitKind::kGuestReboot, false},
+  };
+  for (const auto& c : cases) {
+    const ExitReason reason = ExplainExit(c.seen, c.events);
+    EXPECT_EQ(ExitKindName(reason.kind), ExitKindName(c.kind)) << c.name;
+    EXPECT_EQ(reason.success, c.success) << c.name;
+    EXPECT_FALSE(reason.message.empty()) << c.name;
+  }
+}
+
+TEST(ExitReasonTest, TheMessageNamesTheSignalAndTheCause) {
+  EXPECT_EQ(ExplainExit({SIGKILL, false, true}, {}).message,
+            "the VMM was killed by SIGKILL for running out of the memory of its cgroup");
+  EXPECT_EQ(ExplainExit({Exited(1), false, false}, {}).message,
+            "the VMM exited with code 1 before its guest ran");
+}
+
+}  // namespace
+}  // namespace dormouse::vmm
