@@ -27,6 +27,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Callable
 
 from bed import chart, tools
 from bed.api_client import Answer, ApiClient
@@ -221,12 +222,8 @@ class ControlPlane:
             "nodes": lambda: agent.create(f"/apis/{chart.API_VERSION}/sandboxnodes", node, dryRun="All"),
             "leases": lambda: agent.create(leases, lease, dryRun="All"),
         }
-        deadline = time.monotonic() + 60
         for name, probe in probes.items():
-            while "ValidatingAdmissionPolicy" not in (answer := probe()).message:
-                if time.monotonic() > deadline:
-                    raise ControlPlaneError(f"policy on {name} not in force after 60 s: {answer.status} {answer.message}")
-                time.sleep(0.1)
+            self.wait_until(lambda probe=probe: "ValidatingAdmissionPolicy" in probe().message, f"the policy on {name}")
         self._expect(self.admin.delete(f"{sandboxes}/policy-probe"), "delete the probe")
 
     def create_node(self, name: str, labels: dict[str, str] | None = None) -> None:
@@ -236,16 +233,26 @@ class ControlPlane:
         if answer.status != 409:
             self._expect(answer, f"create the Node {name}")
 
+    @staticmethod
+    def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Asks again and again: for what the API server takes up a moment after it was written."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                raise ControlPlaneError(f"{what}: not in force after {seconds:.0f} s")
+            time.sleep(0.1)
+
     def controller_token(self) -> str:
-        return self._token(chart.CONTROLLER_ACCOUNT, None)
+        return self.service_account_token(chart.CONTROLLER_ACCOUNT)
 
     def agent_token(self, node: str) -> str:
         """A token of the agent's service account, bound to the Node object of that name, which is made if need be."""
         self.create_node(node)
         uid = self.admin.get(f"/api/v1/nodes/{node}").body["metadata"]["uid"]
-        return self._token(chart.AGENT_ACCOUNT, {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})
+        return self.service_account_token(chart.AGENT_ACCOUNT, {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})
 
-    def _token(self, account: str, bound_to: dict | None) -> str:
+    def service_account_token(self, account: str, bound_to: dict | None = None) -> str:
+        """By TokenRequest, for an account of the chart's namespace; `bound_to` is the boundObjectRef."""
         spec: dict = {"expirationSeconds": TOKEN_SECONDS}
         if bound_to:
             spec["boundObjectRef"] = bound_to

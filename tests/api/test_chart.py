@@ -1,0 +1,307 @@
+"""The chart: what helm makes of it, and what its schema refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bed import chart, tools
+
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+EVERYTHING = """\
+fullnameOverride: dm
+commonLabels: {team: platform}
+commonAnnotations: {note: "yes"}
+imagePullSecrets: [pull]
+namespace: {create: true}
+flowSchema: {enabled: true}
+serviceMonitor: {enabled: true, labels: {release: prometheus}}
+networkPolicy:
+  enabled: true
+  metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
+controller:
+  image: {repository: example.com/c, digest: "sha256:0123456789012345678901234567890123456789012345678901234567890123"}
+  extraArgs: [--log-level=debug]
+  extraEnv: [{name: A, value: b}]
+  podLabels: {a: b}
+  podAnnotations: {c: d}
+  nodeSelector: {disk: ssd}
+  tolerations: [{operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]
+  serviceAccount: {name: custom-controller, annotations: {e: f}}
+  metricsService: {annotations: {g: h}}
+agent:
+  image: {repository: example.com/a, tag: v9}
+  imagesDir: /srv/images
+  healthAddress: ":8083"
+  extraArgs: [--log-level=debug]
+  extraEnv: [{name: A, value: b}]
+  nodeSelector: {sandboxes: "true"}
+  tolerations: [{operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  serviceAccount: {name: custom-agent}
+"""
+
+
+def parsed(manifests: str) -> list[dict]:
+    """YAML as objects, by kubectl without a server: Python's standard library reads no YAML."""
+    done = subprocess.run(
+        [str(tools.find("kubectl")), "annotate", "--local", "-o", "json", "-f", "-", "test/parsed=yes"],
+        input=manifests,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    decoder, text, objects = json.JSONDecoder(), done.stdout, []
+    while text.strip():
+        item, end = decoder.raw_decode(text.lstrip())
+        text = text.lstrip()[end:]
+        del item["metadata"]["annotations"]["test/parsed"]
+        objects.append(item)
+    return objects
+
+
+@pytest.fixture(scope="module")
+def values_of_everything(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("values") / "everything.yaml"
+    path.write_text(EVERYTHING, encoding="ascii")
+    return path
+
+
+@pytest.fixture(scope="module")
+def default() -> list[dict]:
+    return parsed(chart.render())
+
+
+@pytest.fixture(scope="module")
+def everything(values_of_everything) -> list[dict]:
+    return parsed(chart.render("--values", str(values_of_everything)))
+
+
+def the(objects: list[dict], kind: str, name: str) -> dict:
+    found = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name]
+    assert len(found) == 1, f"{kind} {name}: {[(item['kind'], item['metadata']['name']) for item in objects]}"
+    return found[0]
+
+
+def container(objects: list[dict], kind: str, name: str) -> dict:
+    return the(objects, kind, name)["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_lint_is_content(values_of_everything):
+    arguments = ("--strict", "--kube-version", tools.KUBERNETES_VERSION)
+    assert "1 chart(s) linted, 0 chart(s) failed" in chart.helm("lint", str(chart.CHART), *arguments)
+    assert "0 chart(s) failed" in chart.helm(
+        "lint", str(chart.CHART), *arguments, "--values", str(values_of_everything)
+    )
+
+
+def test_what_is_rendered_by_default(default):
+    kinds = sorted({item["kind"] for item in default})
+    assert kinds == [
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "DaemonSet",
+        "Deployment",
+        "Namespace",
+        "PodDisruptionBudget",
+        "Role",
+        "RoleBinding",
+        "Service",
+        "ServiceAccount",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ]
+    namespace = the(default, "Namespace", chart.NAMESPACE)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+
+
+def test_the_api_server_takes_all_that_is_rendered(control_plane, values_of_everything):
+    # Monitors are another product's kinds, which a bare API server does not know.
+    without = frozenset({"ServiceMonitor", "PodMonitor"})
+    for arguments in ((), ("--values", str(values_of_everything))):
+        manifests = chart.render(*arguments, leave_out=without)
+        control_plane.kubectl(
+            "apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-f", "-",
+            stdin=manifests,
+        )  # fmt: skip
+
+
+def test_the_crds_of_the_chart_are_those_of_the_folder(default):
+    for path in sorted(CRDS.glob("*.yaml")):
+        original = parsed(path.read_text(encoding="utf-8"))[0]
+        rendered = the(default, "CustomResourceDefinition", original["metadata"]["name"])
+        assert rendered["spec"] == original["spec"]
+        assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert len([item for item in default if item["kind"] == "CustomResourceDefinition"]) == 3
+
+
+def test_crds_can_be_left_out_and_let_go():
+    assert "kind: CustomResourceDefinition" not in chart.render("--set", "crds.enabled=false")
+    released = parsed(chart.render("--set", "crds.keep=false"))
+    for item in released:
+        if item["kind"] == "CustomResourceDefinition":
+            assert "helm.sh/resource-policy" not in item["metadata"].get("annotations", {})
+
+
+def test_no_role_has_a_wildcard(default, everything):
+    roles = [item for item in default + everything if item["kind"] in ("Role", "ClusterRole")]
+    assert len(roles) == 2 * 13
+    for role in roles:
+        for rule in role["rules"]:
+            for key in ("apiGroups", "resources", "verbs"):
+                assert "*" not in rule[key], role["metadata"]["name"]
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+            assert "secrets" not in rule["resources"]
+
+
+def test_the_controller_meets_the_restricted_standard(default):
+    pod = the(default, "Deployment", "dormouse-controller")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_controller_runs_twice_and_leads_once(default):
+    deployment = the(default, "Deployment", "dormouse-controller")
+    assert deployment["spec"]["replicas"] == 2
+    assert container(default, "Deployment", "dormouse-controller")["args"] == [
+        "--leader-elect",
+        "--lease-namespace=$(POD_NAMESPACE)",
+        "--health-address=:8081",
+        "--metrics-address=:8080",
+    ]
+
+
+def test_the_agent_has_the_node_and_survives_the_api_server(default):
+    pod = the(default, "DaemonSet", "dormouse-agent")["spec"]["template"]["spec"]
+    assert pod["hostPID"] and pod["hostNetwork"] and pod["containers"][0]["securityContext"]["privileged"]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
+    assert paths == {
+        "state": "/var/lib/dormouse",
+        "run": "/run/dormouse",
+        "dev": "/dev",
+        "cgroup": "/sys/fs/cgroup",
+        "modules": "/lib/modules",
+    }
+    assert {name: mount["mountPath"] for name, mount in mounts.items()} == paths
+    assert mounts["run"]["mountPropagation"] == "Bidirectional" and mounts["modules"]["readOnly"]
+    probe = pod["containers"][0]["livenessProbe"]["httpGet"]
+    assert probe == {"path": "/healthz", "port": 8083, "host": "127.0.0.1"}
+    args = pod["containers"][0]["args"]
+    assert "--node-name=$(NODE_NAME)" in args and "--host-address-range=10.201.0.0/16" in args
+
+
+def test_every_option_reaches_its_object(everything):
+    controller = the(everything, "Deployment", "dm-controller")
+    agent = the(everything, "DaemonSet", "dm-agent")
+    assert container(everything, "Deployment", "dm-controller")["image"].startswith("example.com/c@sha256:0123")
+    assert container(everything, "DaemonSet", "dm-agent")["image"] == "example.com/a:v9"
+    for workload in (controller, agent):
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["imagePullSecrets"] == [{"name": "pull"}]
+        assert pod["containers"][0]["args"][-1] == "--log-level=debug"
+        assert {"name": "A", "value": "b"} in pod["containers"][0]["env"]
+        assert pod["tolerations"] == [{"operator": "Exists"}]
+        assert workload["metadata"]["labels"]["team"] == "platform"
+        assert workload["metadata"]["annotations"] == {"note": "yes"}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(everything, "DaemonSet", "dm-agent")["volumeMounts"]}
+    assert mounts["images"] == "/srv/images"
+    assert "host" not in container(everything, "DaemonSet", "dm-agent")["livenessProbe"]["httpGet"]
+    policy = the(everything, "ValidatingAdmissionPolicy", "dm-agent-status")
+    expression = policy["spec"]["matchConditions"][0]["expression"]
+    assert expression == f"request.userInfo.username == 'system:serviceaccount:{chart.NAMESPACE}:custom-agent'"
+    for kind, name in (
+        ("NetworkPolicy", "dm-controller"),
+        ("ServiceMonitor", "dm-controller"),
+        ("PodMonitor", "dm-agent"),
+        ("FlowSchema", "dm"),
+        ("PriorityLevelConfiguration", "dm"),
+    ):
+        the(everything, kind, name)
+
+
+@pytest.mark.parametrize("policy", ["status", "node", "lease"])
+def test_a_policy_refuses_when_it_cannot_decide(default, policy):
+    assert the(default, "ValidatingAdmissionPolicy", f"dormouse-agent-{policy}")["spec"]["failurePolicy"] == "Fail"
+    binding = the(default, "ValidatingAdmissionPolicyBinding", f"dormouse-agent-{policy}")
+    assert binding["spec"] == {"policyName": f"dormouse-agent-{policy}", "validationActions": ["Deny"]}
+
+
+NONSENSE = [
+    # Each once: helm says all that is wrong in one go.
+    {
+        "controler.replicas": "2",
+        "controller.replicas": "0",
+        "controller.healthPort": "99999",
+        "controller.image.pullPolicy": "Sometimes",
+        "controller.image.digest": "latest",
+        "controller.image.repository": "",
+        "agent.stateDir": "var/lib/dormouse",
+        "agent.hostAddressRange": "10.0.0.0/24",
+        "agent.healthAddress": "8083",
+        "agent.extraArgs": "{debug}",
+        "agent.maxUnavailable": "ten",
+        "namespace.podSecurity": "none",
+        "flowSchema.matchingPrecedence": "0",
+        "crds.keep": "perhaps",
+    },
+    {"controller.replicas": "two", "agent.hostAddressRange": "anything", "controller.serviceMonitor": "true"},
+]
+
+
+@pytest.mark.parametrize("values", NONSENSE)
+def test_the_schema_refuses_nonsense_and_says_where(values):
+    with pytest.raises(chart.ChartError, match="values don't meet the specifications of the schema") as refused:
+        chart.render(*(f"--set={key}={value}" for key, value in values.items()))
+    complaint = str(refused.value)
+    for key in values:
+        # A key that is not there is named alone, as something that its parent does not have.
+        path, _, last = key.rpartition(".")
+        unknown = f"'{key.partition('.')[0]}' not allowed" in complaint or f"'{last}' not allowed" in complaint
+        assert f"at '/{key.replace('.', '/')}" in complaint or unknown, f"{key}: {complaint}"
+
+
+def test_every_value_has_a_place_in_the_schema():
+    schema = json.loads((chart.CHART / "values.schema.json").read_text(encoding="utf-8"))
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: v}\nvalues:\n"
+    text += "".join(f"  {line}" for line in (chart.CHART / "values.yaml").open(encoding="utf-8"))
+    values = parsed(text)[0]["values"]
+
+    def compare(value: dict, known: dict, path: str):
+        known = schema["$defs"][known["$ref"].rpartition("/")[2]] if "$ref" in known else known
+        if "properties" not in known or not isinstance(value, dict):
+            return
+        assert known["additionalProperties"] is False, path
+        for key, inner in value.items():
+            assert key in known["properties"], f"{path}.{key}"
+            compare(inner, known["properties"][key], f"{path}.{key}")
+
+    compare(values, schema, "values")
+    assert values.keys() == schema["properties"].keys() - {"global"}
+
+
+def test_every_value_has_a_comment():
+    lines = (chart.CHART / "values.yaml").read_text(encoding="utf-8").splitlines()
+    silent = []
+    for number, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        # One comment speaks for the parts of a pod's resources; a group is explained above it or by its members.
+        if not line or line.lstrip().startswith("#") or line.lstrip().startswith(("requests:", "limits:")):
+            continue
+        group = number + 1 < len(lines) and len(lines[number + 1]) - len(lines[number + 1].lstrip()) > indent
+        if not group and not lines[number - 1].lstrip().startswith("#"):
+            silent.append(line)
+    assert silent == []
