@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -114,6 +115,8 @@ TEST_F(ServerTest, ASlowWriterOfHeadersIsCutOff) {
   server_->Start();
   auto client = Connect();
   ASSERT_TRUE(WriteAll(client.fd(), "GET /healthz HTTP/1.1\r\nX: "));
+  pollfd entry{client.fd(), POLLIN, 0};
+  ASSERT_EQ(::poll(&entry, 1, 5000), 1);
   char byte = 0;
   EXPECT_EQ(::recv(client.fd(), &byte, 1, 0), 0) << "the server closes, without an answer";
 }

@@ -34,26 +34,26 @@ struct ClientOptions {
 };
 
 struct ListOptions {
-  std::string field_selector;
-  std::string label_selector;
+  std::string field_selector{};
+  std::string label_selector{};
 };
 
 struct ApplyOptions {
-  std::string subresource;           ///< "status", or empty
+  std::string subresource{};           ///< "status", or empty
   bool force = true;                 ///< take fields over that another manager owns
-  ResourceVersion resource_version;  ///< precondition; empty = none
-  std::string field_manager;         ///< empty = the client's
+  ResourceVersion resource_version{};  ///< precondition; empty = none
+  std::string field_manager{};         ///< empty = the client's
 };
 
 struct PatchOptions {
-  std::string subresource;
-  std::string field_manager;
+  std::string subresource{};
+  std::string field_manager{};
 };
 
 struct DeleteOptions {
-  std::string uid;                   ///< precondition; empty = none
-  ResourceVersion resource_version;  ///< precondition; empty = none
-  std::string propagation;           ///< "Background", "Foreground", "Orphan"; empty = the kind's default
+  std::string uid{};                   ///< precondition; empty = none
+  ResourceVersion resource_version{};  ///< precondition; empty = none
+  std::string propagation{};           ///< "Background", "Foreground", "Orphan"; empty = the kind's default
 };
 
 class Client {

@@ -18,31 +18,31 @@ namespace dormouse::kube {
 
 /// PEM text, given as such or by a file that may be rotated under us. Both empty = none.
 struct PemSource {
-  std::string data;
-  std::string file;
+  std::string data{};
+  std::string file{};
   [[nodiscard]] bool empty() const { return data.empty() && file.empty(); }
 };
 
 /// A program that prints an ExecCredential (client.authentication.k8s.io).
 struct ExecConfig {
-  std::string api_version;
-  std::string command;
-  std::vector<std::string> args;
-  std::vector<std::pair<std::string, std::string>> env;
+  std::string api_version{};
+  std::string command{};
+  std::vector<std::string> args{};
+  std::vector<std::pair<std::string, std::string>> env{};
   bool provide_cluster_info = false;
-  std::string install_hint;
+  std::string install_hint{};
 };
 
 struct ClusterConfig {
-  std::string server;  ///< "https://host:port[/prefix]"; http is allowed, for tests
-  std::string tls_server_name;
+  std::string server{};  ///< "https://host:port[/prefix]"; http is allowed, for tests
+  std::string tls_server_name{};
   bool insecure_skip_tls_verify = false;
-  PemSource ca;  ///< none = the system's
-  PemSource client_certificate;
-  PemSource client_key;
-  std::string token;
-  std::string token_file;  ///< wins over `token`
-  std::optional<ExecConfig> exec;
+  PemSource ca{};  ///< none = the system's
+  PemSource client_certificate{};
+  PemSource client_key{};
+  std::string token{};
+  std::string token_file{};  ///< wins over `token`
+  std::optional<ExecConfig> exec{};
   std::string ns = "default";
 };
 

@@ -45,7 +45,7 @@ class ReconcileResult {
 using ReconcileFunction = std::function<Result<ReconcileResult>(const std::string& key)>;
 
 struct ControllerLoopOptions {
-  std::string name;  ///< label "controller" of the metrics
+  std::string name{};  ///< label "controller" of the metrics
   int workers = 1;
   metrics::Registry* metrics = &metrics::Registry::Default();
 };
@@ -69,6 +69,7 @@ class ControllerLoop {
 
  private:
   void Process(const std::string& key);
+  void Settle(const std::string& key, const Result<ReconcileResult>& result);
   void Work();
 
   ControllerLoopOptions options_;

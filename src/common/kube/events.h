@@ -26,19 +26,19 @@ namespace dormouse::kube {
 
 /// A core/v1 ObjectReference.
 struct EventSubject {
-  std::string api_version;
-  std::string kind;
-  std::string ns;  ///< empty for cluster-scoped objects: their Events go to "default"
-  std::string name;
-  std::string uid;
+  std::string api_version{};
+  std::string kind{};
+  std::string ns{};  ///< empty for cluster-scoped objects: their Events go to "default"
+  std::string name{};
+  std::string uid{};
   auto operator<=>(const EventSubject&) const = default;
 };
 
 enum class EventType { kNormal, kWarning };
 
 struct EventRecorderOptions {
-  std::string controller;  ///< "dormouse.dev/controller"
-  std::string instance;    ///< pod or node name
+  std::string controller{};  ///< "dormouse.dev/controller"
+  std::string instance{};    ///< pod or node name
   std::size_t queue_limit = 1000;
   const Clock* clock = &Clock::System();
   metrics::Registry* metrics = &metrics::Registry::Default();

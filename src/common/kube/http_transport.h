@@ -22,20 +22,20 @@ namespace dormouse::kube {
 
 struct HttpRequest {
   std::string method = "GET";
-  std::string target;        ///< path and query, percent-encoded, from "/"
-  std::string content_type;  ///< empty = no body is sent
-  std::string body;
+  std::string target{};        ///< path and query, percent-encoded, from "/"
+  std::string content_type{};  ///< empty = no body is sent
+  std::string body{};
   std::chrono::milliseconds timeout{30'000};  ///< wall clock, of the whole exchange
 };
 
 struct HttpResponse {
   int status = 0;
-  std::optional<std::chrono::seconds> retry_after;  ///< only its form in seconds
-  std::string body;                                 ///< bounded by the implementation (32 MiB)
+  std::optional<std::chrono::seconds> retry_after{};  ///< only its form in seconds
+  std::string body{};                                 ///< bounded by the implementation (32 MiB)
 };
 
 struct StreamRequest {
-  std::string target;
+  std::string target{};
   std::chrono::milliseconds idle_limit{130'000};      ///< without a byte; a watch has a bookmark each 60 s
   std::chrono::milliseconds total_limit{11 * 60'000};  ///< wall clock
   bool compressed = false;  ///< accept gzip: for large lists, never for a watch

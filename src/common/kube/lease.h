@@ -4,7 +4,6 @@
 // another machine's clock; each call has a time limit so that one that hangs cannot cost the lease.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -27,11 +26,11 @@ namespace dormouse::kube {
 
 /// What a Lease says; fields that are not set are empty.
 struct LeaseRecord {
-  ObjectRef ref;
-  std::string holder;
+  ObjectRef ref{};
+  std::string holder{};
   std::chrono::seconds duration{0};
-  std::optional<WallTime> acquired;
-  std::optional<WallTime> renewed;
+  std::optional<WallTime> acquired{};
+  std::optional<WallTime> renewed{};
   int transitions = 0;
 };
 [[nodiscard]] Result<LeaseRecord> ParseLease(std::string_view text);
@@ -42,7 +41,7 @@ struct LeaseRecord {
 [[nodiscard]] std::string UniqueIdentity();
 
 struct LeaderElectionOptions {
-  ObjectKey lease;
+  ObjectKey lease{};
   std::string identity = UniqueIdentity();
   std::chrono::milliseconds lease_duration{15'000};
   std::chrono::milliseconds renew_deadline{10'000};
@@ -55,7 +54,6 @@ struct LeaderElectionOptions {
 /// One candidate. Thread-safe are IsLeader and Leader; the rest belongs to one thread.
 class LeaderElector {
  public:
-  /// `transport` should be one client's alone in heavy processes; any works.
   LeaderElector(std::shared_ptr<HttpTransport> transport, LeaderElectionOptions options);
 
   /// Tries to take or to renew the lease once; returns the time until the next try.
@@ -77,7 +75,7 @@ class LeaderElector {
 
  private:
   Result<> TryAcquireOrRenew();
-  void Observe(LeaseRecord record);
+  void Observe(LeaseRecord record, std::optional<MonotonicTime> written_from);
 
   Client client_;
   LeaderElectionOptions options_;
@@ -92,11 +90,11 @@ class LeaderElector {
 };
 
 struct HeartbeatOptions {
-  ObjectKey lease;
-  std::string holder;
+  ObjectKey lease{};
+  std::string holder{};
   std::chrono::milliseconds duration{40'000};
   std::chrono::milliseconds period{10'000};
-  std::string owner_json;  ///< an ownerReference, as JSON; empty = none
+  std::string owner_json{};  ///< an ownerReference, as JSON; empty = none
   const Clock* clock = &Clock::System();
 };
 

@@ -1,16 +1,18 @@
 // Keeps a Store equal to what the API server has of one kind: list, then watch, for ever
-// (client-go tools/cache/reflector.go; the numbers are in docs of the constants below).
+// (the rules of client-go's tools/cache/reflector.go).
 //
 // ListWatch is the untyped core: it decides what to ask next and when. Reflector<T> puts typed objects
 // into a Store<T> on a thread of its own. Errors never end it: it backs off and goes on; they are
 // logged, and counted in dormouse_reflector_errors_total{resource}.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <random>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -21,14 +23,15 @@
 #include "src/common/kube/store.h"
 #include "src/common/kube/types.h"
 #include "src/common/kube/waiter.h"
+#include "src/common/kube/watch_decoder.h"
 
 namespace dormouse::kube {
 
 struct WatchSpec {
-  ResourceType type;
-  std::string ns;              ///< empty = all
-  std::string field_selector;  ///< e.g. "status.nodeName=node-1"; not encoded
-  std::string label_selector;
+  ResourceType type{};
+  std::string ns{};              ///< empty = all
+  std::string field_selector{};  ///< e.g. "status.nodeName=node-1"; not encoded
+  std::string label_selector{};
   /// A watch without a byte for so long is dead: the server sends a bookmark each 60 s.
   std::chrono::milliseconds idle_limit{130'000};
   /// A list may take so long. Without a byte: idle_limit.
@@ -69,6 +72,8 @@ class ListWatch {
   [[nodiscard]] std::chrono::nanoseconds List(const std::stop_token& stop);
   Result<> ListPages(const std::string& from_version, const std::stop_token& stop);
   [[nodiscard]] std::chrono::nanoseconds Watch(const std::stop_token& stop);
+  Result<> Deliver(WatchEventType type, const nlohmann::json& object);
+  [[nodiscard]] std::chrono::nanoseconds WatchRefused(const HttpResponse& answer);
   [[nodiscard]] std::chrono::nanoseconds Failed(const char* what, const Error& error);
   [[nodiscard]] std::string Query() const;
 
@@ -82,7 +87,9 @@ class ListWatch {
   std::mt19937_64 random_;
   ResourceVersion version_;         ///< of the last object or bookmark
   bool must_list_ = true;
-  bool version_unavailable_ = false;  ///< the server no longer (or not yet) has version_: ask for the latest
+  bool version_gone_ = false;         ///< what the last list was told about the version it asked for
+  bool version_unavailable_ = false;  ///< so the next one asks for the latest
+  std::optional<MonotonicTime> expired_at_;
 };
 
 /// Decodes into a Store<T>. Start once; Stop (or the destructor) ends the thread and any open request.

@@ -14,7 +14,7 @@ namespace dormouse::kube {
 
 /// A kind of resource as the API server's paths name it.
 struct ResourceType {
-  std::string group;  ///< "" = core
+  std::string group{};  ///< "" = core
   std::string version;
   std::string plural;
   bool namespaced = true;

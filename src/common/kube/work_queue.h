@@ -50,14 +50,14 @@ class WorkQueue {
   void Forget(const std::string& key);
   [[nodiscard]] int Failures(const std::string& key) const;
 
-  /// The next key; waits for one. Nothing after a shutdown, when all that waited was handed out
-  /// (ShutDownWithDrain) or at once (ShutDown). The caller owes a Done for each key.
+  /// The next key; waits for one. Nothing after a shutdown. The caller owes a Done for each key.
   [[nodiscard]] std::optional<std::string> Get();
   /// The same without waiting.
   [[nodiscard]] std::optional<std::string> TryGet();
   void Done(const std::string& key);
 
-  /// Nothing new is taken; workers that wait are released.
+  /// What waits is forgotten, nothing new is taken, workers that wait are released: whatever is level-
+  /// triggered finds it again.
   void ShutDown();
   /// ShutDown, then waits until no key is worked on; false when that took longer than `timeout`.
   bool ShutDownWithDrain(std::chrono::milliseconds timeout);
@@ -65,6 +65,8 @@ class WorkQueue {
   /// How many keys wait, without the delayed ones.
   [[nodiscard]] std::size_t Depth() const;
   [[nodiscard]] std::size_t DelayedCount() const;
+  /// Brings the gauges of unfinished work up to date, for Registry::BeforeText.
+  void UpdateMetrics();
   [[nodiscard]] const std::string& name() const { return options_.name; }
 
  private:
@@ -94,6 +96,8 @@ class WorkQueue {
   bool shut_down_ = false;
 
   metrics::Gauge depth_;
+  metrics::Gauge unfinished_;
+  metrics::Gauge longest_;
   metrics::Counter adds_;
   metrics::Counter retries_;
   metrics::Histogram queue_seconds_;

@@ -1,0 +1,236 @@
+#include "src/common/kube/client.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dormouse::kube {
+namespace {
+
+using nlohmann::json;
+
+ErrorCode CodeOf(int status, const std::string& reason) {
+  if (reason == "AlreadyExists") return ErrorCode::kAlreadyExists;
+  switch (status) {
+    case 400:
+    case 405:
+    case 406:
+    case 413:
+    case 415:
+    case 422:
+      return ErrorCode::kInvalid;
+    case 401:
+    case 403:
+      return ErrorCode::kPermission;
+    case 404:
+      return ErrorCode::kNotFound;
+    case 409:
+      return ErrorCode::kConflict;
+    case 504:
+      return ErrorCode::kDeadline;
+    default:
+      return ErrorCode::kUnavailable;
+  }
+}
+
+void AddQuery(std::string& target, std::string_view name, std::string_view value) {
+  target += target.find('?') == std::string::npos ? '?' : '&';
+  target += name;
+  target += '=';
+  target += PercentEncode(value);
+}
+
+/// The index of `finalizer` in the object's list, or -1.
+int FinalizerSlot(const json& object, const std::string& finalizer) {
+  const auto list = object["metadata"].find("finalizers");
+  if (list == object["metadata"].end() || !list->is_array()) return -1;
+  for (std::size_t i = 0; i < list->size(); ++i) {
+    if ((*list)[i] == finalizer) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+json TestOf(const char* path, const std::string& value) {
+  return {{"op", "test"}, {"path", path}, {"value", value}};
+}
+
+}  // namespace
+
+Error ErrorOfAnswer(std::string_view what, const HttpResponse& answer) {
+  std::string message;
+  std::string reason;
+  const json status = json::parse(answer.body, nullptr, false);
+  if (status.is_object()) {
+    if (auto it = status.find("message"); it != status.end() && it->is_string()) message = *it;
+    if (auto it = status.find("reason"); it != status.end() && it->is_string()) reason = *it;
+  }
+  if (message.empty()) message = answer.body.substr(0, 200);
+  Error error(CodeOf(answer.status, reason),
+              std::string(what) + ": " + std::to_string(answer.status) + ": " + message);
+  return answer.retry_after ? error.WithRetryAfter(*answer.retry_after) : error;
+}
+
+Client::Client(std::shared_ptr<HttpTransport> transport, ClientOptions options)
+    : transport_(std::move(transport)), options_(std::move(options)) {
+  if (options_.requests_per_second > 0) {
+    bucket_.emplace(options_.requests_per_second, options_.burst, *options_.clock);
+  }
+}
+
+Result<std::string> Client::Call(const char* verb, const ResourceType& type, const ObjectKey& key,
+                                 HttpRequest request) {
+  if (bucket_) {
+    const auto wait = bucket_->Take();
+    if (wait.count() > 0) (void)options_.waiter->Wait(wait, std::stop_token());
+  }
+  const std::string what = std::string(verb) + " " + type.plural + " " + key.ToString();
+  request.timeout = options_.timeout;
+  auto answer = transport_->Request(request);
+  if (!answer) return Fail(answer.error().Wrap(what));
+  if (answer->status >= 200 && answer->status < 300) return std::move(answer->body);
+  return Fail(ErrorOfAnswer(what, *answer));
+}
+
+Result<std::string> Client::Get(const ResourceType& type, const ObjectKey& key) {
+  return Call("get", type, key, {.target = type.Path(key.ns, key.name)});
+}
+
+Result<std::string> Client::List(const ResourceType& type, const std::string& ns,
+                                 const ListOptions& options) {
+  HttpRequest request{.target = type.Path(ns)};
+  if (!options.field_selector.empty()) {
+    AddQuery(request.target, "fieldSelector", options.field_selector);
+  }
+  if (!options.label_selector.empty()) {
+    AddQuery(request.target, "labelSelector", options.label_selector);
+  }
+  return Call("list", type, {ns, ""}, std::move(request));
+}
+
+Result<std::string> Client::Create(const ResourceType& type, const std::string& ns,
+                                   std::string_view object) {
+  HttpRequest request{.method = "POST",
+                      .target = type.Path(ns),
+                      .content_type = "application/json",
+                      .body = std::string(object)};
+  AddQuery(request.target, "fieldManager", options_.field_manager);
+  AddQuery(request.target, "fieldValidation", "Strict");
+  std::string name;
+  if (auto ref = RefOfText(object)) name = ref->key.name;
+  return Call("create", type, {ns, name}, std::move(request));
+}
+
+Result<std::string> Client::Update(const ResourceType& type, const ObjectKey& key,
+                                   std::string_view object, const std::string& subresource) {
+  HttpRequest request{.method = "PUT",
+                      .target = type.Path(key.ns, key.name, subresource),
+                      .content_type = "application/json",
+                      .body = std::string(object)};
+  AddQuery(request.target, "fieldManager", options_.field_manager);
+  AddQuery(request.target, "fieldValidation", "Strict");
+  return Call("update", type, key, std::move(request));
+}
+
+Result<std::string> Client::Apply(const ResourceType& type, const ObjectKey& key,
+                                  std::string_view object, const ApplyOptions& options) {
+  HttpRequest request{.method = "PATCH",
+                      .target = type.Path(key.ns, key.name, options.subresource),
+                      .content_type = "application/apply-patch+yaml",
+                      .body = std::string(object)};
+  AddQuery(request.target, "fieldManager",
+           options.field_manager.empty() ? options_.field_manager : options.field_manager);
+  AddQuery(request.target, "fieldValidation", "Strict");
+  if (options.force) AddQuery(request.target, "force", "true");
+  if (!options.resource_version.empty()) {
+    json guarded = json::parse(object, nullptr, false);
+    if (!guarded.is_object()) return Fail(ErrorCode::kInvalid, "apply: not a JSON object");
+    guarded["metadata"]["resourceVersion"] = options.resource_version.text();
+    request.body = guarded.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  return Call("apply", type, key, std::move(request));
+}
+
+Result<std::string> Client::JsonPatch(const ResourceType& type, const ObjectKey& key,
+                                      std::string_view patch, const PatchOptions& options) {
+  HttpRequest request{.method = "PATCH",
+                      .target = type.Path(key.ns, key.name, options.subresource),
+                      .content_type = "application/json-patch+json",
+                      .body = std::string(patch)};
+  AddQuery(request.target, "fieldManager",
+           options.field_manager.empty() ? options_.field_manager : options.field_manager);
+  auto result = Call("patch", type, key, std::move(request));
+  // A failed `test` is a 422 as an invalid object is; a server's own words tell them apart.
+  if (!result && result.error().code() == ErrorCode::kInvalid &&
+      patch.find("\"test\"") != std::string_view::npos &&
+      result.error().message().find("the server rejected our request due to an error in our request") !=
+          std::string::npos) {
+    return Fail(result.error().WithCode(ErrorCode::kConflict));
+  }
+  return result;
+}
+
+Result<std::string> Client::MergePatch(const ResourceType& type, const ObjectKey& key,
+                                       std::string_view patch, const PatchOptions& options) {
+  HttpRequest request{.method = "PATCH",
+                      .target = type.Path(key.ns, key.name, options.subresource),
+                      .content_type = "application/merge-patch+json",
+                      .body = std::string(patch)};
+  AddQuery(request.target, "fieldManager",
+           options.field_manager.empty() ? options_.field_manager : options.field_manager);
+  return Call("patch", type, key, std::move(request));
+}
+
+Result<> Client::Delete(const ResourceType& type, const ObjectKey& key, const DeleteOptions& options) {
+  json body{{"kind", "DeleteOptions"}, {"apiVersion", "v1"}};
+  if (!options.uid.empty()) body["preconditions"]["uid"] = options.uid;
+  if (!options.resource_version.empty()) {
+    body["preconditions"]["resourceVersion"] = options.resource_version.text();
+  }
+  if (!options.propagation.empty()) body["propagationPolicy"] = options.propagation;
+  auto result = Call("delete", type, key,
+                     {.method = "DELETE",
+                      .target = type.Path(key.ns, key.name),
+                      .content_type = "application/json",
+                      .body = body.dump()});
+  if (!result) return Fail(std::move(result).error());
+  return {};
+}
+
+Result<ObjectRef> Client::AddFinalizer(const ResourceType& type, const ObjectKey& key,
+                                       const std::string& uid, const std::string& finalizer) {
+  DORMOUSE_ASSIGN(const std::string text, Get(type, key));
+  const json object = json::parse(text, nullptr, false);
+  DORMOUSE_ASSIGN(ObjectRef ref, RefOf(object));
+  if (ref.uid != uid) {
+    return Fail(ErrorCode::kNotFound, "add finalizer to " + key.ToString() + ": uid " + uid + " is gone");
+  }
+  if (FinalizerSlot(object, finalizer) >= 0) return ref;
+  json patch = json::array({TestOf("/metadata/uid", uid),
+                            TestOf("/metadata/resourceVersion", ref.resource_version.text())});
+  if (object["metadata"].contains("finalizers")) {
+    patch.push_back({{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", finalizer}});
+  } else {
+    patch.push_back(
+        {{"op", "add"}, {"path", "/metadata/finalizers"}, {"value", json::array({finalizer})}});
+  }
+  DORMOUSE_ASSIGN(const std::string after, JsonPatch(type, key, patch.dump()));
+  return RefOfText(after);
+}
+
+Result<> Client::RemoveFinalizer(const ResourceType& type, const ObjectKey& key, const std::string& uid,
+                                 const std::string& finalizer) {
+  auto text = Get(type, key);
+  if (!text && text.error().code() == ErrorCode::kNotFound) return {};
+  if (!text) return Fail(std::move(text).error());
+  const json object = json::parse(*text, nullptr, false);
+  DORMOUSE_ASSIGN(const ObjectRef ref, RefOf(object));
+  if (ref.uid != uid) return {};
+  const int slot = FinalizerSlot(object, finalizer);
+  if (slot < 0) return {};
+  const std::string path = "/metadata/finalizers/" + std::to_string(slot);
+  const json patch = json::array({TestOf("/metadata/uid", uid), TestOf(path.c_str(), finalizer),
+                                  {{"op", "remove"}, {"path", path}}});
+  auto result = JsonPatch(type, key, patch.dump());
+  if (!result && result.error().code() != ErrorCode::kNotFound) return Fail(std::move(result).error());
+  return {};
+}
+
+}  // namespace dormouse::kube

@@ -1,0 +1,258 @@
+#include "src/common/kube/reflector.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "src/common/kube/client.h"
+#include "src/common/kube/watch_decoder.h"
+
+namespace dormouse::kube {
+namespace {
+
+using nlohmann::json;
+using std::chrono::nanoseconds;
+
+constexpr auto kNow = nanoseconds(0);
+/// client-go: a watch that ends sooner and without an event is a server in trouble.
+constexpr auto kVeryShortWatch = std::chrono::seconds(1);
+/// client-go: the server ends a watch after a random time within these, so that clients do not come at once.
+constexpr int kWatchSecondsMin = 300;
+constexpr int kWatchSecondsMax = 599;
+/// Our own limit beyond what we asked the server for.
+constexpr auto kWatchGrace = std::chrono::seconds(30);
+constexpr int kPageSize = 500;
+
+/// What a server that no longer has a version, or not yet, says about it.
+struct Verdict {
+  bool expired = false;    ///< 410: compacted, or out of the watch cache's window
+  bool too_large = false;  ///< 504 with the cause ResourceVersionTooLarge
+};
+
+Verdict VerdictOf(int code, const json& status) {
+  Verdict verdict;
+  const auto text = [&status](const char* key) -> std::string {
+    if (!status.is_object()) return "";
+    const auto found = status.find(key);
+    return found != status.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  const std::string reason = text("reason");
+  verdict.expired = code == 410 || reason == "Expired" || reason == "Gone";
+  if (code == 504 || reason == "Timeout") {
+    verdict.too_large = text("message").find("Too large resource version") != std::string::npos;
+    const auto details = status.is_object() ? status.find("details") : status.end();
+    if (details != status.end() && details->is_object() && details->contains("causes")) {
+      for (const json& cause : (*details)["causes"]) {
+        if (cause.is_object() && cause.value("reason", "") == "ResourceVersionTooLarge") {
+          verdict.too_large = true;
+        }
+      }
+    }
+  }
+  return verdict;
+}
+
+bool IsTransportError(const Error& error) {
+  return error.code() == ErrorCode::kUnavailable || error.code() == ErrorCode::kDeadline;
+}
+
+nanoseconds AtLeast(nanoseconds delay, const std::optional<std::chrono::seconds>& asked) {
+  return asked ? std::max(delay, nanoseconds(*asked)) : delay;
+}
+
+}  // namespace
+
+ListWatch::ListWatch(HttpTransport& transport, WatchSpec spec, WatchHandler& handler,
+                     const Clock& clock, Backoff::Options backoff, metrics::Registry& metrics)
+    : transport_(transport),
+      spec_(std::move(spec)),
+      handler_(handler),
+      clock_(clock),
+      backoff_(clock, backoff),
+      errors_(metrics.MakeCounter("dormouse_reflector_errors_total",
+                                  "Lists and watches that failed and were tried again.",
+                                  {{"resource", spec_.type.plural}})),
+      lists_(metrics.MakeCounter("dormouse_reflector_lists_total", "Full lists that were started.",
+                                 {{"resource", spec_.type.plural}})),
+      random_(backoff.seed) {}
+
+void ListWatch::Run(const std::stop_token& stop, Waiter& waiter) {
+  while (!stop.stop_requested()) {
+    const nanoseconds delay = Step(stop);
+    if (delay.count() > 0 && !waiter.Wait(delay, stop)) return;
+  }
+}
+
+nanoseconds ListWatch::Step(const std::stop_token& stop) {
+  return must_list_ ? List(stop) : Watch(stop);
+}
+
+std::string ListWatch::Query() const {
+  std::string query;
+  if (!spec_.field_selector.empty()) query += "&fieldSelector=" + PercentEncode(spec_.field_selector);
+  if (!spec_.label_selector.empty()) query += "&labelSelector=" + PercentEncode(spec_.label_selector);
+  return query;
+}
+
+nanoseconds ListWatch::Failed(const char* what, const Error& error) {
+  errors_.Increment();
+  const nanoseconds delay = AtLeast(backoff_.Next(), error.retry_after());
+  log::Warning(what, {{"resource", spec_.type.plural},
+                      {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(delay).count()},
+                      {"error", error.message()}});
+  return delay;
+}
+
+nanoseconds ListWatch::List(const std::stop_token& stop) {
+  // From the watch cache, not older than what we had; from etcd when the cache cannot say.
+  const bool latest = version_unavailable_;
+  const std::string from = latest ? "" : version_.empty() ? "0" : version_.text();
+  lists_.Increment();
+  const Result<> listed = ListPages(from, stop);
+  if (stop.stop_requested()) return kNow;
+  if (listed) {
+    must_list_ = false;
+    version_unavailable_ = false;
+    return kNow;
+  }
+  // Ask for the latest, at once, but only once: if that fails as well, time must pass.
+  if (version_gone_ && !latest) {
+    version_unavailable_ = true;
+    errors_.Increment();
+    return kNow;
+  }
+  return Failed("list failed", listed.error());
+}
+
+Result<> ListWatch::ListPages(const std::string& from_version, const std::stop_token& stop) {
+  version_gone_ = false;
+  const std::string base = spec_.type.Path(spec_.ns) + "?";
+  std::string page;
+  handler_.OnListBegin();
+  while (true) {
+    StreamRequest request;
+    request.idle_limit = spec_.idle_limit;
+    request.total_limit = spec_.list_limit;
+    request.compressed = spec_.compress_lists;
+    if (!page.empty()) {
+      request.target = base + "limit=" + std::to_string(kPageSize) + "&continue=" + PercentEncode(page);
+    } else if (from_version.empty()) {
+      request.target = base + "limit=" + std::to_string(kPageSize);
+    } else {
+      // With a version the watch cache answers, and ignores a limit.
+      request.target = base + "resourceVersion=" + from_version + "&resourceVersionMatch=NotOlderThan";
+    }
+    request.target += Query();
+    ListDecoder decoder([this](const json& item) -> Result<> {
+      DORMOUSE_ASSIGN(const ObjectRef ref, RefOf(item));
+      handler_.OnObject(ref, item, true);
+      return {};
+    });
+    DORMOUSE_ASSIGN(
+        const HttpResponse answer,
+        transport_.Stream(request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); },
+                          stop));
+    if (answer.status != 200) {
+      const Verdict verdict = VerdictOf(answer.status, json::parse(answer.body, nullptr, false));
+      version_gone_ = verdict.expired || verdict.too_large;
+      return Fail(ErrorOfAnswer("list " + spec_.type.plural, answer));
+    }
+    if (!decoder.Done()) {
+      return Fail(ErrorCode::kUnavailable, "list " + spec_.type.plural + ": ends in the middle");
+    }
+    page = decoder.continue_token();
+    if (page.empty()) {
+      version_ = decoder.resource_version();
+      handler_.OnListEnd(version_);
+      return {};
+    }
+  }
+}
+
+nanoseconds ListWatch::Watch(const std::stop_token& stop) {
+  const int seconds = std::uniform_int_distribution<int>(kWatchSecondsMin, kWatchSecondsMax)(random_);
+  StreamRequest request;
+  request.target = spec_.type.Path(spec_.ns) + "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" +
+                   std::to_string(seconds) + "&resourceVersion=" + version_.text() + Query();
+  request.idle_limit = spec_.idle_limit;
+  request.total_limit = std::chrono::seconds(seconds) + kWatchGrace;
+
+  int events = 0;
+  std::optional<HttpResponse> in_stream;  // an ERROR event, as the answer it would have been
+  WatchDecoder decoder([&](WatchEventType type, const json& object) -> Result<> {
+    if (type == WatchEventType::kError) {
+      const int code = object.value("code", 500);
+      in_stream = HttpResponse{code, std::nullopt, object.dump(-1, ' ', false,
+                                                               json::error_handler_t::replace)};
+      return Fail(ErrorCode::kUnavailable, "the watch ended with an error");
+    }
+    ++events;
+    return Deliver(type, object);
+  });
+  const MonotonicTime started = clock_.Now();
+  auto answer = transport_.Stream(
+      request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); }, stop);
+  if (stop.stop_requested()) return kNow;
+
+  if (in_stream) return WatchRefused(*in_stream);
+  if (answer && answer->status != 200) return WatchRefused(*answer);
+  if (!answer && !IsTransportError(answer.error())) {
+    // What came made no sense: start over rather than miss something.
+    must_list_ = true;
+    return Failed("watch failed", answer.error());
+  }
+  if (!answer && events == 0) return Failed("watch failed", answer.error());
+  if (events == 0 && clock_.Now() - started < kVeryShortWatch) {
+    return Failed("watch failed",
+                  Error(ErrorCode::kUnavailable, "the server ended the watch at once, without an event"));
+  }
+  // Ended in time, or broken off after it had worked: go on from the last version.
+  if (!answer) {
+    errors_.Increment();
+    log::Info("watch broke off", {{"resource", spec_.type.plural}, {"error", answer.error().message()}});
+  }
+  return kNow;
+}
+
+Result<> ListWatch::Deliver(WatchEventType type, const json& object) {
+  if (type == WatchEventType::kBookmark) {
+    const auto metadata = object.find("metadata");
+    if (metadata == object.end() || !metadata->is_object()) return {};
+    ResourceVersion version(metadata->value("resourceVersion", ""));
+    if (version.empty()) return {};
+    version_ = version;
+    handler_.OnBookmark(version_);
+    return {};
+  }
+  DORMOUSE_ASSIGN(const ObjectRef ref, RefOf(object));
+  if (ref.resource_version.empty()) {
+    return Fail(ErrorCode::kCorrupt, "watch event: object without a resourceVersion");
+  }
+  if (type == WatchEventType::kDeleted) {
+    handler_.OnGone(ref);
+  } else {
+    handler_.OnObject(ref, object, false);
+  }
+  version_ = ref.resource_version;
+  return {};
+}
+
+nanoseconds ListWatch::WatchRefused(const HttpResponse& answer) {
+  const Verdict verdict = VerdictOf(answer.status, json::parse(answer.body, nullptr, false));
+  const Error error = ErrorOfAnswer("watch " + spec_.type.plural, answer);
+  if (verdict.expired) {
+    // Normal after a long silence or a server's restart: list again, first from where we were.
+    must_list_ = true;
+    log::Info("watch expired", {{"resource", spec_.type.plural}, {"version", version_.text()}});
+    // The first time at once; a server that says so again and again is not asked in a busy loop.
+    const MonotonicTime now = clock_.Now();
+    const bool again = expired_at_ && now - *expired_at_ < std::chrono::seconds(1);
+    expired_at_ = now;
+    return again ? Failed("watch failed", error) : kNow;
+  }
+  // Too busy, or our token is being renewed: the same watch later. Else a list says where we stand.
+  if (answer.status != 429 && answer.status != 401 && answer.status != 503) must_list_ = true;
+  return Failed("watch failed", error);
+}
+
+}  // namespace dormouse::kube
