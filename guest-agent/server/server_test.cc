@@ -268,7 +268,7 @@ TEST_F(ServerTest, AProgramThatIsNotThereIsSaidBeforeAnyStream) {
 
 TEST_F(ServerTest, ASignalReachesTheCommandAndEndsInItsStatus) {
   Serve();
-  ExecRequest request = Shell("echo ready; sleep 1000");
+  ExecRequest request = Shell("echo ready; tail -f /dev/null");
   Peer peer = Exec(request);
   EXPECT_EQ(peer.Next()->payload, "ready\n");
   peer.Send(EncodeSignal(SIGTERM));
@@ -316,7 +316,7 @@ TEST_F(ServerTest, NoMoreOutputComesThanWasGranted) {
 
 TEST_F(ServerTest, ABackgroundProcessDoesNotHoldTheExit) {
   Serve();
-  const auto outcome = Exec(Shell("sleep 1000 & echo $!")).Finish();
+  const auto outcome = Exec(Shell("tail -f /dev/null & echo $!")).Finish();
   ASSERT_TRUE(outcome.exit);
   EXPECT_EQ(outcome.exit->code, 0U);
   (void)::kill(std::stoi(outcome.out), SIGKILL);
@@ -338,7 +338,7 @@ TEST_F(ServerTest, TheCommandGoesWithTheConnection) {
     UniqueFd write_end(fds[1]);
     ASSERT_EQ(::fcntl(write_end.get(), F_SETFD, 0),
               0);  // the command inherits it: its end is seen here
-    Peer peer = Exec(Shell("echo ready; sleep 1000"));
+    Peer peer = Exec(Shell("echo ready; tail -f /dev/null"));
     EXPECT_EQ(peer.Next()->payload, "ready\n");
   }
   pollfd gone{read_end.get(), POLLIN, 0};
@@ -378,7 +378,7 @@ TEST_F(ServerTest, WrongRequestsAreAnsweredAndTheConnectionGoesOn) {
 
 TEST_F(ServerTest, MoreStdinThanTheWindowEndsTheConnection) {
   Serve();
-  ExecRequest request = Shell("sleep 1000");
+  ExecRequest request = Shell("tail -f /dev/null");
   request.stdin_open = true;
   Peer peer = Exec(request);
   for (size_t sent = 0; sent <= kInitialWindow + 70'000; sent += 8192) {
@@ -446,7 +446,7 @@ TEST_F(ServerTest, AWorkloadRunsOnceAndItsEndIsReported) {
 TEST_F(ServerTest, AnotherWorkloadWaitsForTheEndOfTheFirst) {
   Serve();
   Peer peer = Dial();
-  ASSERT_EQ(peer.Ask(Encode(Workload("a", "sleep 1000")).value()).type, FrameType::kReply);
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "tail -f /dev/null")).value()).type, FrameType::kReply);
   const auto refused = peer.Ask(Encode(Workload("b", "true")).value());
   ASSERT_EQ(refused.type, FrameType::kError);
   EXPECT_EQ(ParseError(refused.payload).code(), ErrorCode::kBusy);
@@ -454,7 +454,7 @@ TEST_F(ServerTest, AnotherWorkloadWaitsForTheEndOfTheFirst) {
   ASSERT_TRUE(stopped);
   EXPECT_EQ(stopped->exit.signal, uint32_t{SIGTERM});
   const auto second =
-      ParseWorkloadStatus(peer.Ask(Encode(Workload("b", "sleep 1000")).value()).payload);
+      ParseWorkloadStatus(peer.Ask(Encode(Workload("b", "tail -f /dev/null")).value()).payload);
   EXPECT_EQ(second->id, "b");
   EXPECT_EQ(second->state, WorkloadState::kRunning);
 }
@@ -462,7 +462,7 @@ TEST_F(ServerTest, AnotherWorkloadWaitsForTheEndOfTheFirst) {
 TEST_F(ServerTest, StopKillsWhatDoesNotListen) {
   Serve();
   Peer peer = Dial();
-  ASSERT_EQ(peer.Ask(Encode(Workload("a", "trap '' TERM; while :; do sleep 1; done")).value()).type,
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "trap '' TERM; tail -f /dev/null")).value()).type,
             FrameType::kReply);
   const auto stopped = ParseWorkloadStatus(peer.Ask(Encode(StopWorkloadRequest{50})).payload);
   EXPECT_EQ(stopped->state, WorkloadState::kExited);
@@ -497,7 +497,7 @@ TEST_F(ServerTest, AFloodOfLogsKeepsTheLastBytes) {
 TEST_F(ServerTest, PowerOffStopsTheWorkloadFirst) {
   Serve();
   Peer peer = Dial();
-  ASSERT_EQ(peer.Ask(Encode(Workload("a", "sleep 1000")).value()).type, FrameType::kReply);
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "tail -f /dev/null")).value()).type, FrameType::kReply);
   EXPECT_EQ(peer.Ask(Encode(PowerOffRequest{true, 5'000})).type, FrameType::kReply);
   const auto ended = ParseWorkloadStatus(peer.Ask(Encode(WorkloadStatusRequest{10'000})).payload);
   EXPECT_EQ(ended->state, WorkloadState::kExited);

@@ -1,0 +1,116 @@
+#include "node-agent/guest/guest_client.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace dormouse {
+namespace {
+
+using std::chrono::steady_clock;
+
+/// One request, one answer, through `parse`.
+template <typename Parse>
+auto Ask(const std::string& socket, std::string_view request, Deadline deadline, Parse parse)
+    -> decltype(parse(std::string_view())) {
+  DORMOUSE_ASSIGN(GuestStream stream, GuestStream::Dial(socket, request, deadline));
+  DORMOUSE_ASSIGN(const std::string_view reply, stream.Reply(deadline));
+  auto parsed = parse(reply);
+  // Not our request was wrong but its answer.
+  if (!parsed) return Fail(parsed.error().Wrap("guest's answer").WithCode(ErrorCode::kCorrupt));
+  return parsed;
+}
+
+Result<void> Nothing(std::string_view) {
+  return {};
+}
+
+Result<std::unique_ptr<GuestSession>> OpenSession(const std::string& socket,
+                                                  std::string_view request, Deadline deadline) {
+  DORMOUSE_ASSIGN(GuestStream stream, GuestStream::Dial(socket, request, deadline));
+  DORMOUSE_TRY(stream.Reply(deadline));
+  return std::make_unique<GuestSession>(std::move(stream));
+}
+
+}  // namespace
+
+Result<guest::HealthReply> GuestClient::Health(Timeout timeout) const {
+  return Ask(socket_, guest::EncodeHealthRequest(), steady_clock::now() + timeout,
+             guest::ParseHealthReply);
+}
+
+Result<guest::HealthReply> GuestClient::WaitReady(Timeout timeout, Timeout pause,
+                                                  const std::function<bool()>& cancelled) const {
+  const Deadline deadline = steady_clock::now() + timeout;
+  for (;;) {
+    const Deadline now = steady_clock::now();
+    const auto left = std::chrono::ceil<Timeout>(deadline - now);
+    // A probe is given up after a while, as an answer to one connection may have been lost.
+    auto health = Health(std::min(left, Timeout(2'500)));
+    if (health || health.error().code() == ErrorCode::kCorrupt) return health;
+    if (steady_clock::now() + pause >= deadline) {
+      return Fail(health.error().WithCode(ErrorCode::kDeadline));
+    }
+    if (cancelled && cancelled()) return Fail(ErrorCode::kCancelled, "wait for the guest");
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Result<void> GuestClient::Configure(const guest::ConfigureRequest& request, Timeout timeout) const {
+  DORMOUSE_ASSIGN(const std::string frame, guest::Encode(request));
+  return Ask(socket_, frame, steady_clock::now() + timeout, Nothing);
+}
+
+Result<guest::WorkloadStatus> GuestClient::StartWorkload(const guest::StartWorkloadRequest& request,
+                                                         Timeout timeout) const {
+  DORMOUSE_ASSIGN(const std::string frame, guest::Encode(request));
+  return Ask(socket_, frame, steady_clock::now() + timeout, guest::ParseWorkloadStatus);
+}
+
+Result<guest::WorkloadStatus> GuestClient::WorkloadStatus(Timeout wait, Timeout timeout) const {
+  wait = std::clamp(wait, Timeout(0), Timeout(guest::kMaxWaitMs));
+  return Ask(socket_,
+             guest::Encode(guest::WorkloadStatusRequest{static_cast<uint32_t>(wait.count())}),
+             steady_clock::now() + wait + timeout, guest::ParseWorkloadStatus);
+}
+
+Result<guest::WorkloadStatus> GuestClient::StopWorkload(Timeout grace, Timeout timeout) const {
+  grace = std::clamp(grace, Timeout(0), Timeout(guest::kMaxWaitMs));
+  return Ask(socket_,
+             guest::Encode(guest::StopWorkloadRequest{static_cast<uint32_t>(grace.count())}),
+             steady_clock::now() + grace + timeout, guest::ParseWorkloadStatus);
+}
+
+Result<void> GuestClient::PowerOff(const guest::PowerOffRequest& request, Timeout timeout) const {
+  return Ask(socket_, guest::Encode(request), steady_clock::now() + timeout, Nothing);
+}
+
+Result<std::unique_ptr<GuestSession>> GuestClient::OpenExec(const guest::ExecRequest& request,
+                                                            Timeout timeout) const {
+  DORMOUSE_ASSIGN(const std::string frame, guest::Encode(request));
+  return OpenSession(socket_, frame, steady_clock::now() + timeout);
+}
+
+Result<std::unique_ptr<GuestSession>> GuestClient::OpenLogs(const guest::LogsRequest& request,
+                                                            Timeout timeout) const {
+  return OpenSession(socket_, guest::Encode(request), steady_clock::now() + timeout);
+}
+
+Result<ExecResult> RunInGuest(const GuestClient& client, const guest::ExecRequest& request,
+                              std::chrono::milliseconds timeout, size_t max_output) {
+  const Deadline deadline = steady_clock::now() + timeout;
+  DORMOUSE_ASSIGN(const auto session, client.OpenExec(request, timeout));
+  ExecResult result;
+  for (;;) {
+    DORMOUSE_ASSIGN(const auto event, session->Next(deadline));
+    if (!event) return Fail(ErrorCode::kDeadline, "command in the guest did not end in time");
+    if (event->kind == GuestEvent::Kind::kExit) {
+      result.exit = event->exit;
+      return result;
+    }
+    if (event->kind == GuestEvent::Kind::kStdinReady) continue;
+    std::string& out = event->kind == GuestEvent::Kind::kStdout ? result.out : result.err;
+    out.append(event->data, 0, max_output - std::min(max_output, out.size()));
+  }
+}
+
+}  // namespace dormouse

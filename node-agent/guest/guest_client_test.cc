@@ -1,0 +1,239 @@
+// The client against the real server of the guest, as the fake VMM runs it.
+#include "node-agent/guest/guest_client.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "guest-agent/server/server.h"
+
+namespace dormouse {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds kLimit{10'000};
+
+class GuestClientTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/guest-client-test-XXXXXX";
+    directory_ = ::mkdtemp(name);
+    path_ = directory_ + "/vsock";
+    StartServer();
+  }
+  void StartServer() {
+    guest::ServerOptions options;
+    options.agent_version = "1.2.3";
+    options.hybrid = true;
+    server_ = std::move(
+        guest::Server::Create(guest::ListenUnix(path_).value(), machine_, options).value());
+    thread_ = std::thread([this] { server_->Run(); });
+  }
+  void StopServer() {
+    if (!server_) return;
+    server_->Stop();
+    thread_.join();
+    server_.reset();
+  }
+  void TearDown() override {
+    StopServer();
+    std::filesystem::remove_all(directory_);
+  }
+  static guest::ExecRequest Shell(const std::string& script) {
+    guest::ExecRequest request;
+    request.process.argv = {"/bin/sh", "-c", script};
+    return request;
+  }
+  static Deadline Soon() { return std::chrono::steady_clock::now() + kLimit; }
+
+  guest::NoMachine machine_;
+  std::string directory_;
+  std::string path_;
+  std::unique_ptr<guest::Server> server_;
+  std::thread thread_;
+};
+
+TEST_F(GuestClientTest, AHealthyGuestAnswers) {
+  const auto health = GuestClient(path_).Health(kLimit);
+  ASSERT_TRUE(health) << health.error().message();
+  EXPECT_EQ(health->agent_version, "1.2.3");
+  EXPECT_EQ(health->workload.state, guest::WorkloadState::kNone);
+}
+
+TEST_F(GuestClientTest, AnAbsentGuestIsUnavailableAndWaitedFor) {
+  StopServer();
+  const GuestClient client(path_);
+  EXPECT_EQ(client.Health(kLimit).error().code(), ErrorCode::kUnavailable);
+  EXPECT_EQ(GuestClient(directory_ + "/nothing").Health(kLimit).error().code(),
+            ErrorCode::kUnavailable);
+  EXPECT_EQ(client.WaitReady(milliseconds(20), milliseconds(1)).error().code(),
+            ErrorCode::kDeadline);
+  EXPECT_EQ(client.WaitReady(kLimit, milliseconds(1), [] { return true; }).error().code(),
+            ErrorCode::kCancelled);
+  std::thread later([this] { StartServer(); });
+  EXPECT_TRUE(client.WaitReady(kLimit, milliseconds(1)));
+  later.join();
+}
+
+TEST_F(GuestClientTest, RunsACommandToItsEnd) {
+  const auto result =
+      RunInGuest(GuestClient(path_), Shell("echo out; echo err >&2; exit 9"), kLimit, 1000);
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->out, "out\n");
+  EXPECT_EQ(result->err, "err\n");
+  EXPECT_EQ(result->exit.ShellCode(), 9);
+}
+
+TEST_F(GuestClientTest, WhatIsKeptOfMegabytesOfOutputIsCapped) {
+  const auto result =
+      RunInGuest(GuestClient(path_),
+                 Shell("head -c 4000000 /dev/zero >&2; head -c 4000000 /dev/zero"), kLimit, 1000);
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->out.size(), 1000U);
+  EXPECT_EQ(result->err.size(), 1000U);
+}
+
+TEST_F(GuestClientTest, ACommandThatDoesNotEndIsGivenUp) {
+  const auto result =
+      RunInGuest(GuestClient(path_), Shell("tail -f /dev/null"), milliseconds(100), 1000);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::kDeadline);
+}
+
+TEST_F(GuestClientTest, WhyACommandDoesNotStartComesBack) {
+  guest::ExecRequest request;
+  request.process.argv = {"no-such-program"};
+  const auto session = GuestClient(path_).OpenExec(request, kLimit);
+  ASSERT_FALSE(session);
+  EXPECT_EQ(session.error().code(), ErrorCode::kNotFound);
+  request.process.argv = {"/bin/true"};
+  request.process.user = "no-such-user";
+  EXPECT_EQ(GuestClient(path_).OpenExec(request, kLimit).error().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(GuestClientTest, MegabytesOfInputComeBackUnchanged) {
+  guest::ExecRequest request = Shell("cat");
+  request.stdin_open = true;
+  const auto session = GuestClient(path_).OpenExec(request, kLimit);
+  ASSERT_TRUE(session);
+  std::string sent(3'000'000, '\0');
+  for (size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<char>(i * 2654435761U >> 24);
+  std::thread writer([&] {
+    EXPECT_TRUE((*session)->WriteStdin(sent, Soon()));
+    EXPECT_TRUE((*session)->CloseStdin());
+  });
+  std::string got;
+  bool exited = false;
+  while (!exited) {
+    const auto event = (*session)->Next(Soon());
+    ASSERT_TRUE(event && *event);
+    exited = (*event)->kind == GuestEvent::Kind::kExit;
+    got += (*event)->data;
+  }
+  writer.join();
+  EXPECT_TRUE(got == sent);
+  EXPECT_EQ((*session)->Next(Soon()).error().code(), ErrorCode::kCancelled);
+}
+
+TEST_F(GuestClientTest, OneThreadCanDriveBothWays) {
+  guest::ExecRequest request = Shell("wc -c");
+  request.stdin_open = true;
+  const auto session = GuestClient(path_).OpenExec(request, kLimit);
+  ASSERT_TRUE(session);
+  const std::string sent(1'000'000, 'x');
+  std::string_view left = sent;
+  std::string got;
+  for (;;) {
+    const auto taken = (*session)->TryWriteStdin(left);
+    ASSERT_TRUE(taken);
+    left.remove_prefix(*taken);
+    if (left.empty()) break;
+    const auto event = (*session)->Next(Soon());
+    ASSERT_TRUE(event && *event);
+  }
+  ASSERT_TRUE((*session)->CloseStdin());
+  for (;;) {
+    const auto event = (*session)->Next(Soon());
+    ASSERT_TRUE(event && *event);
+    if ((*event)->kind == GuestEvent::Kind::kExit) break;
+    got += (*event)->data;
+  }
+  EXPECT_EQ(std::stoi(got), 1'000'000);
+}
+
+TEST_F(GuestClientTest, InputForACommandThatDoesNotReadIsBounded) {
+  guest::ExecRequest request = Shell("tail -f /dev/null");
+  request.stdin_open = true;
+  const auto session = GuestClient(path_).OpenExec(request, kLimit);
+  ASSERT_TRUE(session);
+  const auto deadline = std::chrono::steady_clock::now() + milliseconds(200);
+  std::thread reader([&] { (void)(*session)->Next(deadline); });
+  const auto written = (*session)->WriteStdin(std::string(10'000'000, 'x'), deadline);
+  reader.join();
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code(), ErrorCode::kDeadline);
+}
+
+TEST_F(GuestClientTest, ATerminalIsResizedAndInterrupted) {
+  guest::ExecRequest request =
+      Shell("trap 'stty size; exit 6' WINCH; echo ready; while :; do read x; done");
+  request.tty = true;
+  request.stdin_open = true;
+  const auto session = GuestClient(path_).OpenExec(request, kLimit);
+  ASSERT_TRUE(session);
+  EXPECT_EQ((**(*session)->Next(Soon())).data, "ready\r\n");
+  ASSERT_TRUE((*session)->Resize({33, 77}));
+  std::string got;
+  for (;;) {
+    const auto event = (*session)->Next(Soon());
+    ASSERT_TRUE(event && *event);
+    if ((*event)->kind == GuestEvent::Kind::kExit) {
+      EXPECT_EQ((*event)->exit.code, 6U);
+      break;
+    }
+    got += (*event)->data;
+  }
+  EXPECT_NE(got.find("33 77"), std::string::npos);
+}
+
+TEST_F(GuestClientTest, ASignalEndsTheCommand) {
+  const auto session = GuestClient(path_).OpenExec(Shell("echo ready; tail -f /dev/null"), kLimit);
+  ASSERT_TRUE(session);
+  EXPECT_EQ((**(*session)->Next(Soon())).data, "ready\n");
+  ASSERT_TRUE((*session)->Signal(SIGKILL));
+  EXPECT_EQ((**(*session)->Next(Soon())).exit.ShellCode(), 128 + SIGKILL);
+}
+
+TEST_F(GuestClientTest, AbortWakesWhoeverWaits) {
+  const auto session = GuestClient(path_).OpenExec(Shell("tail -f /dev/null"), kLimit);
+  ASSERT_TRUE(session);
+  std::thread stopper([&] { (*session)->Abort(); });
+  EXPECT_FALSE((*session)->Next(Soon()));
+  stopper.join();
+}
+
+TEST_F(GuestClientTest, AWorkloadIsConfiguredStartedFollowedAndAsked) {
+  const GuestClient client(path_);
+  guest::ConfigureRequest configure;
+  configure.hostname = "a";
+  configure.env = {{"WHO", "dormouse"}};
+  ASSERT_TRUE(client.Configure(configure, kLimit));
+  guest::StartWorkloadRequest start;
+  start.id = "uid-0";
+  start.process.argv = {"/bin/sh", "-c", "echo $WHO; exit 2"};
+  ASSERT_TRUE(client.StartWorkload(start, kLimit));
+  const auto status = client.WorkloadStatus(kLimit, kLimit);
+  ASSERT_TRUE(status) << status.error().message();
+  EXPECT_EQ(status->state, guest::WorkloadState::kExited);
+  EXPECT_EQ(status->exit.code, 2U);
+  const auto logs = client.OpenLogs({}, kLimit);
+  ASSERT_TRUE(logs);
+  EXPECT_EQ((**(*logs)->Next(Soon())).data, "dormouse\n");
+  EXPECT_EQ((**(*logs)->Next(Soon())).kind, GuestEvent::Kind::kExit);
+}
+
+}  // namespace
+}  // namespace dormouse
