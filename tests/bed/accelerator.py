@@ -1,7 +1,8 @@
-"""Which accelerator the node gets: KVM where it boots a node *and* a guest inside it, else emulation.
+"""Which accelerator the node gets: KVM where it boots a node *and* a guest inside it, else
+emulation.
 
-Many build machines have a /dev/kvm that opens and runs no stock guest, so only trying tells: once per boot of the
-host, with a time limit. DORMOUSE_ACCELERATOR=tcg|kvm decides without trying.
+Many build machines have a /dev/kvm that opens and runs no stock guest, so only trying tells: once
+per boot of the host, with a time limit. DORMOUSE_ACCELERATOR=tcg|kvm decides without trying.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ GUEST_INIT = f"""#!/bin/busybox sh
 /bin/busybox poweroff -f
 """
 RUN_GUEST = """
-    cloud-hypervisor --kernel /opt/dormouse/vmlinuz --initramfs /opt/dormouse/guest.cpio --cmdline 'console=ttyS0 quiet' \
-        --memory size=256M --cpus boot=1 --serial tty --console off
+    cloud-hypervisor --kernel /opt/dormouse/vmlinuz --initramfs /opt/dormouse/guest.cpio \
+        --cmdline 'console=ttyS0 quiet' --memory size=256M --serial tty --console off
 """
 
 
@@ -46,10 +47,15 @@ def _try(folder: Path) -> None:
     verdict, why = "tcg", ""
     with tempfile.TemporaryDirectory(prefix="dormouse-kvm-") as scratch:
         try:
-            node = Node(Path(scratch), parts=_parts(Path(scratch)), accelerator="kvm", life_seconds=120)
+            node = Node(
+                Path(scratch), parts=_parts(Path(scratch)), accelerator="kvm", life_seconds=120
+            )
             try:
                 node.boot(seconds=BOOT_SECONDS)
-                if hypervisor() and PROOF not in node.run(RUN_GUEST, seconds=GUEST_SECONDS, check=False).stdout:
+                if (
+                    hypervisor()
+                    and PROOF not in node.run(RUN_GUEST, seconds=GUEST_SECONDS, check=False).stdout
+                ):
                     why = "it runs a node, but no guest inside"
                 else:
                     verdict = "kvm"
@@ -58,7 +64,11 @@ def _try(folder: Path) -> None:
         except Exception as error:  # whatever went wrong, emulation remains
             why = str(error).splitlines()[0].partition(";")[0]
     if why:
-        print(f"bed: /dev/kvm is of no use here ({why}): the node is emulated", file=sys.stderr, flush=True)
+        print(
+            f"bed: /dev/kvm is of no use here ({why}): the node is emulated",
+            file=sys.stderr,
+            flush=True,
+        )
     (folder / "verdict").write_text(verdict)
 
 

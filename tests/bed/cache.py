@@ -1,7 +1,8 @@
-"""A cache of built things, keyed by what went into them: ${XDG_CACHE_HOME:-~/.cache}/dormouse/<name>-<key>/.
+"""A cache of built things, keyed by what went into them:
+${XDG_CACHE_HOME:-~/.cache}/dormouse/<name>-<key>/.
 
-An entry is a folder that appears whole, by one rename, and is never written again. Several processes may ask for
-the same entry at once: a lock file lets one build it while the others wait.
+An entry is a folder that appears whole, by one rename, and is never written again. Several
+processes may ask for the same entry at once: a lock file lets one build it while the others wait.
 """
 
 from __future__ import annotations
@@ -52,5 +53,7 @@ def cached(name: str, inputs: Iterable[str | bytes | Path], build: Callable[[Pat
             os.rename(work, entry)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        print(f"bed: {entry.name} took {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"bed: {entry.name} took {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True
+        )
     return entry

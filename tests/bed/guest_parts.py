@@ -1,9 +1,10 @@
-"""What the guests of the tests are made of, beside the guest agent: a kernel with its modules, and base images.
+"""What the guests of the tests are made of, beside the guest agent: a kernel with its modules, and
+base images.
 
     python3 -m bed.guest_parts       # makes them if need be; prints their paths
 
-`debian-12.img`: Debian's shell and core tools, an unmodified system with no trace of Dormouse in it.
-`busybox.img`: one static program, for tests that need many small disks or a fast boot.
+`debian-12.img`: Debian's shell and core tools, an unmodified system with no trace of Dormouse in
+it. `busybox.img`: one static program, for tests that need many small disks or a fast boot.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ PACKAGES = """
 DEBIAN_SIZE_MIB = 192
 BUSYBOX_SIZE_MIB = 16
 # Comes along as a dependency of packaging scripts, which never run here.
-UNUSED = ("usr/lib/x86_64-linux-gnu/perl-base", "usr/bin/perl*", "usr/lib/x86_64-linux-gnu/gconv", "var/cache/apt",
-          "var/lib/apt")
+UNUSED = (
+    "usr/lib/x86_64-linux-gnu/perl-base",
+    "usr/bin/perl*",
+    "usr/lib/x86_64-linux-gnu/gconv",
+    "var/cache/apt",
+    "var/lib/apt",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,13 @@ def guest_parts() -> GuestParts:
     node = node_image()
     sources = [Path(__file__), Path(debian.__file__)]
     folder = cache.cached("guest", sources, as_root_in_name("bed.guest_parts"))
-    return GuestParts(kernel=node.vmlinuz, modules=node.modules, busybox=node.busybox,
-                      debian_image=folder / "debian-12.img", busybox_image=folder / "busybox.img")
+    return GuestParts(
+        kernel=node.vmlinuz,
+        modules=node.modules,
+        busybox=node.busybox,
+        debian_image=folder / "debian-12.img",
+        busybox_image=folder / "busybox.img",
+    )
 
 
 def make(folder: Path) -> None:
@@ -60,12 +71,26 @@ def make(folder: Path) -> None:
 
 
 def _make_busybox_tree(busybox: Path, tree: Path) -> None:
-    for place in ("usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "run", "tmp", "root", "var", "mnt"):
+    for place in (
+        "usr/bin",
+        "usr/sbin",
+        "etc",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "tmp",
+        "root",
+        "var",
+        "mnt",
+    ):
         (tree / place).mkdir(parents=True)
     for name in ("bin", "sbin"):
         (tree / name).symlink_to(f"usr/{name}")
     shutil.copy(busybox, tree / "usr/bin/busybox")
-    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
+    (tree / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
+    )
     (tree / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (tree / "etc/os-release").write_text('ID=busybox\nPRETTY_NAME="busybox"\n')
     debian.add_busybox_links(tree)
@@ -85,7 +110,9 @@ def _add_users(tree: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the test guests' kernel and base images.")
-    parser.add_argument("--into", type=Path, help="make the images in this empty folder, as the cache asks for it")
+    parser.add_argument(
+        "--into", type=Path, help="make the images in this empty folder, as the cache asks for it"
+    )
     arguments = parser.parse_args()
     if arguments.into:
         make(arguments.into)

@@ -1,5 +1,6 @@
-"""Initial RAM file systems: a cpio archive in the "newc" format (Documentation/driver-api/early-userspace/
-buffer-format.rst), and the kernel modules in it in the order in which they must be loaded.
+"""Initial RAM file systems: a cpio archive in the "newc" format
+(Documentation/driver-api/early-userspace/ buffer-format.rst), and the kernel modules in it in the
+order in which they must be loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Sequence
 
 
 class Cpio:
-    """An archive in memory; `write` ends it. Not compressed: a loader that copies is faster than one that unpacks."""
+    """An archive in memory; `write` ends it. Not compressed: a loader that copies is faster than
+    one that unpacks.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -52,7 +55,8 @@ def _padding(data: bytes) -> bytes:
 
 
 def modules_in_order(modules: Path, names: Sequence[str]) -> list[Path]:
-    """`names` and all they need, each once, every module after those it needs. `modules` is /lib/modules/VERSION.
+    """`names` and all they need, each once, every module after those it needs. `modules` is
+    /lib/modules/VERSION.
 
     A name that is built into the kernel is left out; one that is unknown is an error.
     """
@@ -62,7 +66,9 @@ def modules_in_order(modules: Path, names: Sequence[str]) -> list[Path]:
         path, _, rest = line.partition(":")
         needs[path] = rest.split()
         paths[_module_name(path)] = path
-    built_in = {_module_name(line) for line in (modules / "modules.builtin").read_text().splitlines()}
+    built_in = {
+        _module_name(line) for line in (modules / "modules.builtin").read_text().splitlines()
+    }
     ordered: list[str] = []
     for name in names:
         path = paths.get(_module_name(name))

@@ -2,8 +2,9 @@
 
     python3 keeper.py --seconds N [--owner-fd FD] -- COMMAND...
 
-The command is killed after N seconds, and when the other end of the pipe FD closes, as it does however the owner
-ends. The keeper and the command are one session: killing the keeper's process group ends both.
+The command is killed after N seconds, and when the other end of the pipe FD closes, as it does
+however the owner ends. The keeper and the command are one session: killing the keeper's process
+group ends both.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main() -> int:
     arguments = parser.parse_args()
 
     # The kernel ends the command if the keeper itself is killed.
-    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *arguments.command], stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *arguments.command], stdin=subprocess.DEVNULL
+    )
     signal.signal(signal.SIGTERM, lambda *_: child.kill())
     ended = os.pidfd_open(child.pid)
     poll = select.poll()
@@ -32,7 +35,11 @@ def main() -> int:
     if arguments.owner_fd is not None:
         poll.register(arguments.owner_fd, select.POLLIN)
     if not poll.poll(arguments.seconds * 1000):
-        print(f"keeper: {arguments.command[0]} had its {arguments.seconds:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"keeper: {arguments.command[0]} had its {arguments.seconds:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     child.kill()
     return child.wait()
 

@@ -1,14 +1,18 @@
-"""The node of the tests and the demo: a QEMU machine with device-mapper, nftables, cgroup v2 and a KVM that works.
+"""The node of the tests and the demo: a QEMU machine with device-mapper, nftables, cgroup v2 and a
+KVM that works.
 
-    with Node(folder, parts={"bin/dormouse-agent": Path("build/release/node-agent/dormouse-agent")}) as node:
+    with Node(folder, parts={"bin/dormouse-agent":
+    Path("build/release/node-agent/dormouse-agent")}) as node:
         node.run(["/opt/dormouse/bin/dormouse-agent", "--version"])
         node.power_cut()                      # and back, with the same state disk
 
-Inside: root disk pristine at every start; the state disk, fresh per Node and kept over power cuts, at
-/var/lib/dormouse; the parts (bed.parts) at /opt/dormouse. The host is 10.0.2.2 from there. Everything runs as root.
+Inside: root disk pristine at every start; the state disk, fresh per Node and kept over power cuts,
+at /var/lib/dormouse; the parts (bed.parts) at /opt/dormouse. The host is 10.0.2.2 from there.
+Everything runs as root.
 
-The machine dies with its owner, and after `life_seconds` at the latest. A machine that hangs while it starts is
-started once more, which is said in `notes`: whoever prints a summary prints them. A failed command is never retried.
+The machine dies with its owner, and after `life_seconds` at the latest. A machine that hangs while
+it starts is started once more, which is said in `notes`: whoever prints a summary prints them. A
+failed command is never retried.
 
 By hand:  python3 -m bed.node --state-dir DIR up | exec -- COMMAND | down
 """
@@ -33,19 +37,35 @@ ANSWER_SECONDS = 60
 
 
 class NodeHung(MachineError):
-    """The machine runs and does not answer: emulation's fault, or the kernel's. `Node.restart` may be tried once."""
+    """The machine runs and does not answer: emulation's fault, or the kernel's. `Node.restart` may
+    be tried once.
+    """
 
 
 class Node:
-    def __init__(self, folder: Path, *, parts: Mapping[str, Path] | None = None, name: str = "node-a",
-                 state_fs: str = "xfs", state_gib: int = 16, state_cache: str = "unsafe",
-                 memory_mib: int = 3072, cpus: int = 2, accelerator: str | None = None, life_seconds: float = 3600,
-                 modules: Sequence[str] = (), forwards: Sequence[int] = (), extra_disks: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        parts: Mapping[str, Path] | None = None,
+        name: str = "node-a",
+        state_fs: str = "xfs",
+        state_gib: int = 16,
+        state_cache: str = "unsafe",
+        memory_mib: int = 3072,
+        cpus: int = 2,
+        accelerator: str | None = None,
+        life_seconds: float = 3600,
+        modules: Sequence[str] = (),
+        forwards: Sequence[int] = (),
+        extra_disks: Sequence[Path] = (),
+    ) -> None:
         """Nothing runs yet. `folder` keeps the state disk and the console's log, `console.log`.
 
-        modules: kernel modules beside those every node loads. forwards: TCP ports of the node that `port()` makes
-        reachable from the host. extra_disks: raw files, seen as /dev/vdd, /dev/vde... accelerator: "tcg" or "kvm";
-        None takes KVM where it was seen to work (bed.accelerator).
+        modules: kernel modules beside those every node loads. forwards: TCP ports of the node that
+        `port()` makes reachable from the host. extra_disks: raw files, seen as /dev/vdd,
+        /dev/vde... accelerator: "tcg" or "kvm"; None takes KVM where it was seen to work
+        (bed.accelerator).
         """
         self.folder = folder
         self.name = name
@@ -60,11 +80,21 @@ class Node:
         make_state_disk(self.state_disk, state_fs, state_gib)
         words = [f"node.name={name}"] + ([f"node.modules={','.join(modules)}"] if modules else [])
         self.machine = Machine(
-            kernel=image.vmlinux, initramfs=image.initramfs, console=folder / "console.log",
-            disks=[Disk(image.root_disk, scratch=True), Disk(self.state_disk, cache=state_cache),
-                   Disk(parts_disk, read_only=True), *(Disk(path, cache=state_cache) for path in extra_disks)],
-            memory_mib=memory_mib, cpus=cpus, accelerator=accelerator or choose_accelerator(), life_seconds=life_seconds,
-            kernel_arguments=" ".join(words), forwards=(22, *forwards))
+            kernel=image.vmlinux,
+            initramfs=image.initramfs,
+            console=folder / "console.log",
+            disks=[
+                Disk(image.root_disk, scratch=True), Disk(self.state_disk, cache=state_cache),
+                Disk(parts_disk, read_only=True),
+                *(Disk(path, cache=state_cache) for path in extra_disks),
+            ],
+            memory_mib=memory_mib,
+            cpus=cpus,
+            accelerator=accelerator or choose_accelerator(),
+            life_seconds=life_seconds,
+            kernel_arguments=" ".join(words),
+            forwards=(22, *forwards),
+        )
         self.ssh: Ssh | None = None
 
     def __enter__(self) -> Node:
@@ -91,7 +121,9 @@ class Node:
             self.ssh = None
 
     def power_cut(self, start: bool = True) -> None:
-        """What the machine had written to its disk is there when it comes back; what it had not is not."""
+        """What the machine had written to its disk is there when it comes back; what it had not is
+        not.
+        """
         self.stop()
         if start:
             self.start()
@@ -101,16 +133,30 @@ class Node:
         self._note(f"hung and was restarted: {why}")
         self.power_cut()
 
-    def run(self, command: Command, *, seconds: float = 60, check: bool = True, stdin: str | bytes | None = None,
-            text: bool = True) -> subprocess.CompletedProcess:
-        """Runs to the end; stdout and stderr apart. CalledProcessError (its notes show stderr) if it fails.
+    def run(
+        self,
+        command: Command,
+        *,
+        seconds: float = 60,
+        check: bool = True,
+        stdin: str | bytes | None = None,
+        text: bool = True,
+    ) -> subprocess.CompletedProcess:
+        """Runs to the end; stdout and stderr apart. CalledProcessError (its notes show stderr) if
+        it fails.
 
         TimeoutExpired if it takes too long, NodeHung if the machine itself no longer answers.
         """
         source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         try:
-            done = subprocess.run(self._ssh().arguments(command, "-T"), capture_output=True, text=text,
-                                  errors="replace" if text else None, timeout=seconds, **source)
+            done = subprocess.run(
+                self._ssh().arguments(command, "-T"),
+                capture_output=True,
+                text=text,
+                errors="replace" if text else None,
+                timeout=seconds,
+                **source,
+            )
         except subprocess.TimeoutExpired:
             self._check_alive()
             raise
@@ -125,8 +171,12 @@ class Node:
         return self.run(command, **how).stdout.rstrip("\n")
 
     def popen(self, command: Command, **how) -> subprocess.Popen:
-        """A command that goes on; `how` is Popen's. Ending the Popen closes its stdin, but does not kill it there."""
-        return subprocess.Popen(self._ssh().arguments(command, "-T"), **{"stdin": subprocess.DEVNULL, **how})
+        """A command that goes on; `how` is Popen's. Ending the Popen closes its stdin, but does
+        not kill it there.
+        """
+        return subprocess.Popen(
+            self._ssh().arguments(command, "-T"), **{"stdin": subprocess.DEVNULL, **how}
+        )
 
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Makes or replaces a small file; its folder is made if need be."""
@@ -138,17 +188,31 @@ class Node:
         return self.run(["cat", path]).stdout
 
     def copy_in(self, source: Path, target_folder: str, seconds: float = 300) -> None:
-        """A file or folder, by its own name, into a folder of the node. Large ones go on the parts disk instead."""
-        pack = subprocess.Popen(["tar", "-C", str(source.parent), "--sparse", "-cf", "-", source.name],
-                                stdout=subprocess.PIPE)
-        self._transfer(pack, f"mkdir -p {target_folder} && tar -C {target_folder} -xf -", pack.stdout, None, seconds)
+        """A file or folder, by its own name, into a folder of the node. Large ones go on the parts
+        disk instead.
+        """
+        pack = subprocess.Popen(
+            ["tar", "-C", str(source.parent), "--sparse", "-cf", "-", source.name],
+            stdout=subprocess.PIPE,
+        )
+        self._transfer(
+            pack,
+            f"mkdir -p {target_folder} && tar -C {target_folder} -xf -",
+            pack.stdout,
+            None,
+            seconds,
+        )
 
     def copy_out(self, source: str, target_folder: Path, seconds: float = 300) -> None:
         """The other way."""
         target_folder.mkdir(parents=True, exist_ok=True)
         parent, _, name = source.rstrip("/").rpartition("/")
-        unpack = subprocess.Popen(["tar", "-C", str(target_folder), "-xf", "-"], stdin=subprocess.PIPE)
-        self._transfer(unpack, f"tar -C {parent or '/'} --sparse -cf - {name}", None, unpack.stdin, seconds)
+        unpack = subprocess.Popen(
+            ["tar", "-C", str(target_folder), "-xf", "-"], stdin=subprocess.PIPE
+        )
+        self._transfer(
+            unpack, f"tar -C {parent or '/'} --sparse -cf - {name}", None, unpack.stdin, seconds
+        )
 
     def port(self, node_port: int) -> int:
         """The port on the host's 127.0.0.1 that leads to one of `forwards`."""
@@ -162,7 +226,12 @@ class Node:
         """By a connection of its own: the shared one may be what is stuck."""
         try:
             probe = self._ssh().arguments("true", "-T", "-oControlPath=none")
-            return subprocess.run(probe, timeout=seconds, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+            return (
+                subprocess.run(
+                    probe, timeout=seconds, stdin=subprocess.DEVNULL, capture_output=True
+                ).returncode
+                == 0
+            )
         except subprocess.TimeoutExpired:
             return False
 
@@ -189,8 +258,14 @@ class Node:
         if not self.answers():
             raise NodeHung(str(self.machine.error("does not answer")))
 
-    def _transfer(self, local: subprocess.Popen, command: str, stdin: IO | None, stdout: IO | None,
-                  seconds: float) -> None:
+    def _transfer(
+        self,
+        local: subprocess.Popen,
+        command: str,
+        stdin: IO | None,
+        stdout: IO | None,
+        seconds: float,
+    ) -> None:
         remote = self.popen(command, stdin=stdin or subprocess.DEVNULL, stdout=stdout)
         for pipe in (stdin, stdout):
             if pipe:

@@ -1,10 +1,12 @@
-"""The node by hand, and for `make demo`: a machine that stays when the command that started it ends.
+"""The node by hand, and for `make demo`: a machine that stays when the command that started it
+ends.
 
     python3 -m bed.node --state-dir DIR up [--part bin/x=build/x]...     prints the NODE_EXEC line
     python3 -m bed.node --state-dir DIR exec -- COMMAND [ARGUMENT]...
     python3 -m bed.node --state-dir DIR down
 
-`up` leaves DIR/node-exec, a program that runs its arguments as root on the node, and DIR/machine.json.
+`up` leaves DIR/node-exec, a program that runs its arguments as root on the node, and
+DIR/machine.json.
 """
 
 from __future__ import annotations
@@ -22,15 +24,27 @@ from bed.node import Node
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bed.node", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bed.node", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--state-dir", type=Path, required=True)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start the machine; replaces one that runs")
-    up.add_argument("--part", action="append", default=[], metavar="PLACE=PATH",
-                    help="a file or folder for /opt/dormouse/PLACE")
-    up.add_argument("--forward", action="append", default=[], type=int, metavar="PORT",
-                    help="a TCP port of the node to reach from the host")
+    up.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="PLACE=PATH",
+        help="a file or folder for /opt/dormouse/PLACE",
+    )
+    up.add_argument(
+        "--forward",
+        action="append",
+        default=[],
+        type=int,
+        metavar="PORT",
+        help="a TCP port of the node to reach from the host",
+    )
     up.add_argument("--module", action="append", default=[], help="a kernel module to load")
     up.add_argument("--name", default="node-a")
     up.add_argument("--memory-mib", type=int, default=3072)
@@ -51,22 +65,41 @@ def main() -> int:
 def _up(folder: Path, arguments: argparse.Namespace) -> int:
     down(folder)
     parts = dict(part.split("=", 1) for part in arguments.part)
-    node = Node(folder, parts={place: Path(path) for place, path in parts.items()}, name=arguments.name,
-                state_fs=arguments.state_fs, memory_mib=arguments.memory_mib, modules=arguments.module,
-                forwards=arguments.forward, life_seconds=arguments.hours * 3600)
+    node = Node(
+        folder,
+        parts={place: Path(path) for place, path in parts.items()},
+        name=arguments.name,
+        state_fs=arguments.state_fs,
+        memory_mib=arguments.memory_mib,
+        modules=arguments.module,
+        forwards=arguments.forward,
+        life_seconds=arguments.hours * 3600,
+    )
     leave_running(node)
     print(f"NODE_EXEC={folder / 'node-exec'}")
     return 0
 
 
 def leave_running(node: Node) -> None:
-    """Starts a node that outlives this process, and writes what `exec` and `down` need into its folder."""
+    """Starts a node that outlives this process, and writes what `exec` and `down` need into its
+    folder.
+    """
     node.start(outlives_us=True)
     assert node.ssh is not None and node.machine.pid is not None
     node.ssh.write_exec_script(node.folder / "node-exec")
-    (node.folder / "machine.json").write_text(json.dumps({
-        "pid": node.machine.pid, "started": _start_time(node.machine.pid), "ssh": str(node.ssh.folder),
-        "ports": node.machine.ports, "boot_seconds": round(node.boot_seconds, 2)}, indent=1) + "\n")
+    (node.folder / "machine.json").write_text(
+        json.dumps(
+            {
+                "pid": node.machine.pid,
+                "started": _start_time(node.machine.pid),
+                "ssh": str(node.ssh.folder),
+                "ports": node.machine.ports,
+                "boot_seconds": round(node.boot_seconds, 2),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def _exec(folder: Path, argv: list[str]) -> int:
@@ -78,7 +111,9 @@ def _exec(folder: Path, argv: list[str]) -> int:
 
 
 def down(folder: Path) -> int:
-    """Ends the machine that `up` left in `folder`, if it still runs, and removes its disks; the console's log stays."""
+    """Ends the machine that `up` left in `folder`, if it still runs, and removes its disks; the
+    console's log stays.
+    """
     try:
         machine = json.loads((folder / "machine.json").read_text())
     except FileNotFoundError:
@@ -95,7 +130,8 @@ def down(folder: Path) -> int:
 
 
 def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat (proc(5)); None when there is no such process, or it is a zombie."""
+    """Field 22 of /proc/PID/stat (proc(5)); None when there is no such process, or it is a zombie.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

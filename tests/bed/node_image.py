@@ -2,8 +2,9 @@
 
     python3 -m bed.node_image        # makes them if need be; prints their folder
 
-The root disk holds no part of Dormouse: what a test brings comes on a disk of its own (bed.node). No root is
-needed: files get their owners from fakeroot where we are not root. About 20 s on 2 cores.
+The root disk holds no part of Dormouse: what a test brings comes on a disk of its own (bed.node).
+No root is needed: files get their owners from fakeroot where we are not root. About 20 s on 2
+cores.
 """
 
 from __future__ import annotations
@@ -76,12 +77,16 @@ class NodeImage:
 
 
 def node_image() -> NodeImage:
-    sources = [Path(__file__), Path(debian.__file__), Path(initramfs.__file__), *sorted(FILES.iterdir())]
+    sources = [
+        Path(__file__), Path(debian.__file__), Path(initramfs.__file__), *sorted(FILES.iterdir()),
+    ]
     return NodeImage(cache.cached("node", sources, as_root_in_name("bed.node_image")))
 
 
 def as_root_in_name(module: str):
-    """A builder for `cache.cached` that runs `python3 -m module --into FOLDER`, under fakeroot if we are not root."""
+    """A builder for `cache.cached` that runs `python3 -m module --into FOLDER`, under fakeroot if
+    we are not root.
+    """
 
     def build(folder: Path) -> None:
         command = [sys.executable, "-m", module, "--into", str(folder)]
@@ -129,18 +134,25 @@ def _take_kernel(tree: Path, folder: Path) -> None:
 
 
 def _unpack_kernel(packed: Path, target: Path) -> None:
-    """Debian's bzImage carries an LZ4 "legacy" frame; what it holds is an ELF file that QEMU starts by its PVH note."""
+    """Debian's bzImage carries an LZ4 "legacy" frame; what it holds is an ELF file that QEMU
+    starts by its PVH note.
+    """
     data = packed.read_bytes()
     start = data.find(b"\x02\x21\x4c\x18")
-    unpacked = subprocess.run(["lz4", "-d", "-c", "-q"], input=data[start:], capture_output=True).stdout
+    unpacked = subprocess.run(
+        ["lz4", "-d", "-c", "-q"], input=data[start:], capture_output=True
+    ).stdout
     if start < 0 or not unpacked.startswith(b"\x7fELF"):
         raise RuntimeError(f"{packed}: no LZ4-packed ELF kernel inside")
     target.write_bytes(unpacked)
 
 
 def _configure(tree: Path, folder: Path) -> None:
-    for name, place in (("inittab", "etc/inittab"), ("setup", "usr/lib/node/setup"),
-                        ("sshd_config", "etc/ssh/sshd_config")):
+    for name, place in (
+        ("inittab", "etc/inittab"),
+        ("setup", "usr/lib/node/setup"),
+        ("sshd_config", "etc/ssh/sshd_config"),
+    ):
         target = tree / place
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(FILES / name, target)
@@ -161,12 +173,16 @@ def _configure(tree: Path, folder: Path) -> None:
 
 
 def _ssh_keygen(path: Path) -> None:
-    debian.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dormouse test node", "-f", str(path)])
+    debian.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dormouse test node", "-f", str(path)]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the test node's disk and kernel.")
-    parser.add_argument("--into", type=Path, help="make them in this empty folder, as the cache asks for it")
+    parser.add_argument(
+        "--into", type=Path, help="make them in this empty folder, as the cache asks for it"
+    )
     arguments = parser.parse_args()
     if arguments.into:
         make(arguments.into)

@@ -1,4 +1,5 @@
-"""One QEMU machine: its command line, its process, its console. What runs inside is bed.node's business.
+"""One QEMU machine: its command line, its process, its console. What runs inside is bed.node's
+business.
 
 Emulated (TCG) unless told otherwise; the CPU model "max" has SVM there, so KVM works inside.
 """
@@ -17,12 +18,17 @@ from pathlib import Path
 KEEPER = Path(__file__).parent / "keeper.py"
 # 5-level page tables only make every walk longer in emulation.
 CPU = {"tcg": "max,la57=off", "kvm": "host"}
-ACCELERATOR = {"tcg": "tcg,thread=multi", "kvm": "kvm"}  # thread=single was seen to hang with nested guests
-KERNEL_ARGUMENTS = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on net.ifnames=0"
+# thread=single was seen to hang with nested guests.
+ACCELERATOR = {"tcg": "tcg,thread=multi", "kvm": "kvm"}
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on net.ifnames=0"
+)
 
 
 class MachineError(RuntimeError):
-    """The machine did not start, or ended, or does not answer; the message ends with its console's last lines."""
+    """The machine did not start, or ended, or does not answer; the message ends with its console's
+    last lines.
+    """
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Disk:
 
 @dataclass
 class Machine:
-    """Ports in `forwards` are of the machine; start() maps each to a free one on the host's loopback."""
+    """Ports in `forwards` are of the machine; start() maps each to a free one on the host's
+    loopback.
+    """
 
     kernel: Path
     initramfs: Path
@@ -57,7 +65,9 @@ class Machine:
     _owner_pipe: int | None = None
 
     def start(self, outlives_us: bool = False) -> None:
-        """Returns when QEMU runs; nothing is said of what is inside. `outlives_us`: until stopped by its pid."""
+        """Returns when QEMU runs; nothing is said of what is inside. `outlives_us`: until stopped
+        by its pid.
+        """
         self.ports = {port: self.ports.get(port) or _free_port() for port in self.forwards}
         self.console.touch()
         self._console_start = self.console.stat().st_size
@@ -68,20 +78,28 @@ class Machine:
             keeper.append(f"--owner-fd={owner_end}")
         with open(self.console.with_suffix(".qemu.log"), "ab") as log:
             self._keeper = subprocess.Popen(
-                [*keeper, "--", *self._command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, pass_fds=() if owner_end is None else (owner_end,))
+                [*keeper, "--", *self._command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=() if owner_end is None else (owner_end,),
+            )
         if owner_end is not None:
             os.close(owner_end)
 
     def _command(self) -> list[str]:
-        network = "user,id=net0" + "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{port}" for port, host in self.ports.items())
+        network = "user,id=net0" + "".join(
+            f",hostfwd=tcp:127.0.0.1:{host}-:{port}" for port, host in self.ports.items()
+        )
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-machine", "q35", "-accel", ACCELERATOR[self.accelerator], "-cpu", CPU[self.accelerator],
             "-smp", str(self.cpus), "-m", str(self.memory_mib),
             "-kernel", str(self.kernel), "-initrd", str(self.initramfs),
             "-append", f"{KERNEL_ARGUMENTS} {self.kernel_arguments}",
-            "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
+            "-chardev", f"file,id=console,path={self.console},append=on",
+            "-serial", "chardev:console",
             "-netdev", network, "-device", "virtio-net-pci,netdev=net0,romfile=",
         ]
         for disk in self.disks:
@@ -126,7 +144,9 @@ class Machine:
     def error(self, what: str) -> MachineError:
         log = self.console.with_suffix(".qemu.log")
         said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
-        return MachineError(f"the machine {what}; its console ends:\n{self.console_text()[-2000:]}\n{said}")
+        return MachineError(
+            f"the machine {what}; its console ends:\n{self.console_text()[-2000:]}\n{said}"
+        )
 
 
 def kill_group(leader: int) -> None:

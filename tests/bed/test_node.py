@@ -13,7 +13,8 @@ NEEDED = """
     findmnt -no PROPAGATION /
     cat /proc/sys/net/ipv4/ip_forward
     dmsetup version >/dev/null
-    ip netns add probe && ip -n probe tuntap add tap0 mode tap && ip netns exec probe nft add table inet probe
+    ip netns add probe && ip -n probe tuntap add tap0 mode tap
+    ip netns exec probe nft add table inet probe
     ip netns delete probe
 """
 
@@ -21,8 +22,11 @@ NEEDED = """
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     (tmp_path_factory.mktemp("parts") / "a file").write_text("brought along")
-    with Node(tmp_path_factory.mktemp("node"), life_seconds=300,
-              parts={"share/a file": tmp_path_factory.getbasetemp() / "parts0" / "a file"}) as running:
+    with Node(
+        tmp_path_factory.mktemp("node"),
+        life_seconds=300,
+        parts={"share/a file": tmp_path_factory.getbasetemp() / "parts0" / "a file"},
+    ) as running:
         yield running
 
 
@@ -31,7 +35,11 @@ def test_node_has_what_a_kubernetes_node_has(node):
 
 
 def test_command_keeps_its_arguments_input_and_exit_code(node):
-    done = node.run(["sh", "-c", 'cat; printf "%s|" "$@"; exit 3', "sh", "a b", "$c", ""], stdin="in ", check=False)
+    done = node.run(
+        ["sh", "-c", 'cat; printf "%s|" "$@"; exit 3', "sh", "a b", "$c", ""],
+        stdin="in ",
+        check=False,
+    )
     assert (done.stdout, done.returncode) == ("in a b|$c||", 3)
     with pytest.raises(CommandFailed, match="no such thing"):
         node.run("echo no such thing >&2; false")
@@ -54,4 +62,7 @@ def test_parts_and_files_arrive(node, tmp_path):
 def test_power_cut_keeps_what_was_synced_and_nothing_else(node):
     node.run("echo kept >/var/lib/dormouse/kept && sync; echo gone >/root/gone")
     node.power_cut()
-    assert node.output("cat /var/lib/dormouse/kept; test -e /root/gone || echo pristine") == "kept\npristine"
+    assert (
+        node.output("cat /var/lib/dormouse/kept; test -e /root/gone || echo pristine")
+        == "kept\npristine"
+    )
