@@ -140,6 +140,12 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
                      Ending{std::string(api::reasons::kGuestRebooted), "the guest rebooted", false, std::nullopt, now},
                      now, limits);
   }
+  if (seen.guest_timed_out) {
+    return PlanEnded(std::move(plan), desired, seen,
+                     Ending{std::string(api::reasons::kGuestAgentTimeout),
+                            "the guest did not answer within its boot deadline", false, std::nullopt, now},
+                     now, limits);
+  }
   if (seen.guest == GuestState::kWorkloadEnded) {
     const int code = seen.workload_exit_code.value_or(-1);
     return PlanEnded(std::move(plan), desired, seen,

@@ -54,6 +54,7 @@ struct Observed {
   GuestState guest = GuestState::kUnknown;
   std::optional<int> workload_exit_code;
   bool rebooting = false;                ///< the event monitor told of a guest reboot in this incarnation
+  bool guest_timed_out = false;          ///< it never answered within its boot deadline
   std::optional<Ending> vmm_ending;      ///< how the incarnation ended, when its process is gone
 };
 

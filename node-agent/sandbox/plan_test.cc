@@ -160,6 +160,14 @@ TEST(PlanTest, AGuestRebootCountsAsARestart) {
   EXPECT_EQ(plan.record.restart_count, 1);
 }
 
+TEST(PlanTest, AGuestThatNeverAnswersEndsItsIncarnation) {
+  Observed seen = Whole(VmmState::kRunning, GuestState::kSilent);
+  seen.guest_timed_out = true;
+  const Plan plan = MakePlan(Started(), {}, seen, kNow);
+  EXPECT_EQ(plan.outcome, Outcome::kStopped);
+  EXPECT_EQ(plan.record.ending->reason, api::reasons::kGuestAgentTimeout);
+}
+
 TEST(PlanTest, AFullNodePausesAndResumesItsGuests) {
   Desired full;
   full.node_disk_full = true;

@@ -79,6 +79,14 @@ std::vector<Record> RecordStore::All() const {
   return all;
 }
 
+std::vector<api::SandboxUid> RecordStore::KnownUids() const {
+  std::lock_guard lock(mutex_);
+  std::vector<api::SandboxUid> uids;
+  for (const auto& [uid, record] : records_) uids.push_back(uid);
+  for (const auto& [uid, corrupt] : unusable_) uids.push_back(uid);
+  return uids;
+}
+
 bool RecordStore::IsCorrupt(const api::SandboxUid& uid) const {
   std::lock_guard lock(mutex_);
   const auto found = unusable_.find(uid);

@@ -30,6 +30,8 @@ class RecordStore {
 
   [[nodiscard]] std::optional<Record> Find(const api::SandboxUid& uid) const;
   [[nodiscard]] std::vector<Record> All() const;
+  /// Of all records, those that cannot be read and those of other clusters included.
+  [[nodiscard]] std::vector<api::SandboxUid> KnownUids() const;
   [[nodiscard]] bool IsCorrupt(const api::SandboxUid& uid) const;
   [[nodiscard]] bool IsForeign(const api::SandboxUid& uid) const;
 

@@ -1,0 +1,500 @@
+#include "node-agent/sandbox/agent.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "src/common/api/reasons.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/log.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+using kube::ReconcileResult;
+namespace reasons = api::reasons;
+
+// A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop too.
+constexpr int kMaxRounds = 8;
+constexpr auto kGuestPoll = 3ms;
+
+const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours) {
+  if (ours && ours->uid == cached.uid && ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
+    return *ours;
+  }
+  return cached;
+}
+
+bool EndsHere(Outcome outcome) {
+  return outcome == Outcome::kBackOff || outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
+         outcome == Outcome::kReleased || outcome == Outcome::kFailed;
+}
+
+Observed RunningVm() {
+  Observed seen;
+  seen.disk = seen.net = Presence::kComplete;
+  seen.cgroup = seen.vmm_directory = true;
+  seen.vmm = VmmState::kRunning;
+  return seen;
+}
+
+bool NothingLeft(const Observed& seen) {
+  return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent && seen.vmm == VmmState::kAbsent &&
+         !seen.cgroup && !seen.vmm_directory;
+}
+
+// Usage moves all the time; the API hears of it in steps that somebody would act upon.
+bool WorthTelling(const std::optional<DiskUsage>& told, const DiskUsage& now) {
+  return !told || std::abs(told->used_bytes - now.used_bytes) >= (64 << 20) ||
+         std::abs(told->used_percent - now.used_percent) >= 5 || (told->used_percent < 80) != (now.used_percent < 80);
+}
+
+}  // namespace
+
+Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, kube::Store<api::Sandbox>& sandboxes,
+             ControlPlane& control_plane, Enqueue enqueue, const Clock& clock)
+    : options_(std::move(options)),
+      machine_(machine),
+      records_(records),
+      sandboxes_(sandboxes),
+      control_plane_(control_plane),
+      enqueue_(std::move(enqueue)),
+      clock_(clock) {}
+
+Result<> Agent::Adopt() {
+  DORMOUSE_ASSIGN(const auto loaded, records_.Load());
+  for (const api::SandboxUid& uid : loaded.corrupt) {
+    if (const auto slot = machine_.SlotInUse(uid)) records_.PinSlot(uid, *slot);
+  }
+  int running = 0;
+  for (const Record& record : records_.All()) {
+    if (record.intent != Intent::kRun || !record.vmm) continue;
+    if (auto watched = machine_.Watch(record)) {
+      ++running;
+    } else {
+      log::Info("a VMM ended while the agent was away",
+                {{"sandbox", record.key().ToString()}, {"detail", watched.error().message()}});
+    }
+  }
+  log::Info("adopted what is on this node", {{"records", records_.All().size()},
+                                             {"running", running},
+                                             {"unreadable", loaded.corrupt.size()},
+                                             {"foreign", loaded.foreign.size()}});
+  DORMOUSE_ASSIGN(const auto leaks, Sweep(true));
+  for (const Leak& leak : leaks) {
+    log::Warning("something of ours that no sandbox accounts for stays", {{"kind", leak.kind}, {"name", leak.name}});
+  }
+  return {};
+}
+
+std::vector<std::string> Agent::KnownUids() const {
+  std::vector<std::string> uids;
+  for (const api::SandboxUid& uid : records_.KnownUids()) uids.push_back(uid.text());
+  for (const auto& sandbox : sandboxes_.List()) uids.push_back(sandbox->uid.text());
+  std::sort(uids.begin(), uids.end());
+  uids.erase(std::unique(uids.begin(), uids.end()), uids.end());
+  return uids;
+}
+
+Agent::Runtime Agent::RuntimeOf(const api::SandboxUid& uid) const {
+  std::lock_guard lock(mutex_);
+  const auto found = runtimes_.find(uid);
+  return found == runtimes_.end() ? Runtime{} : found->second;
+}
+
+void Agent::UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change) {
+  std::lock_guard lock(mutex_);
+  change(runtimes_[uid]);
+}
+
+void Agent::OnMachineChanged(const std::string& uid) {
+  if (const auto parsed = api::SandboxUid::Parse(uid)) {
+    UpdateRuntime(*parsed, [](Runtime& runtime) { runtime.seen.reset(); });
+  }
+  enqueue_(uid);
+}
+
+Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
+  DORMOUSE_ASSIGN(const auto uid, api::SandboxUid::Parse(uid_text));
+  if (records_.IsForeign(uid)) return ReconcileResult::Done();
+  const auto cached = sandboxes_.GetByUid(uid_text);
+  auto record = records_.Find(uid);
+  if (!cached) {
+    if (record) return ReconcileOrphan(*record);
+    std::lock_guard lock(mutex_);
+    runtimes_.erase(uid);
+    return ReconcileResult::Done();
+  }
+  const api::Sandbox sandbox = Newer(*cached, RuntimeOf(uid).latest);
+  if (sandbox.meta.deletion_time) return ReconcileDeletion(sandbox);
+  if (records_.IsCorrupt(uid)) return ReconcileUnreadable(sandbox);
+  return ReconcileWanted(sandbox, std::move(record));
+}
+
+Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox, std::optional<Record> record) {
+  if (record) return Drive(sandbox, std::move(*record), false);
+  if (disk_state_ != Machine::DiskState::kFine) {
+    return Refuse(sandbox, Error(ErrorCode::kNoSpace, "node " + options_.node_name + " is short of disk"));
+  }
+  auto resolved = machine_.Resolve(sandbox);
+  if (!resolved) return Refuse(sandbox, resolved.error());
+  DORMOUSE_ASSIGN(resolved->slot, records_.ReserveSlot(sandbox.uid, machine_.SlotLimit()));
+  resolved->cluster_id = records_.cluster_id();
+  resolved->uid = sandbox.uid;
+  resolved->ns = sandbox.meta.ns;
+  resolved->name = sandbox.meta.name;
+  return Drive(sandbox, std::move(*resolved), true);
+}
+
+Result<ReconcileResult> Agent::Refuse(const api::Sandbox& sandbox, const Error& error) {
+  StatusInputs in;
+  in.problem = ProblemOf(std::nullopt, error);
+  in.vmm = machine_.Vmm();
+  if (error.code() == ErrorCode::kUnavailable) {
+    DORMOUSE_TRY(Tell(sandbox, std::move(in)));
+    return ReconcileResult::RequeueAfter(1s);
+  }
+  // A spec that no node can meet fails here; what only this node lacks is placed anew.
+  in.refused = error.code() != ErrorCode::kInvalid;
+  if (!in.refused) in.outcome = Outcome::kFailed;
+  DORMOUSE_TRY(Tell(sandbox, std::move(in)));
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> Agent::ReconcileUnreadable(const api::Sandbox& sandbox) {
+  StatusInputs in;
+  in.problem = Problem{std::string(reasons::kRecordCorrupt),
+                       "the node's record of this sandbox is damaged and was put into quarantine; what runs was left "
+                       "running; delete the sandbox to release it"};
+  in.outcome = Outcome::kFailed;
+  in.record.uid = sandbox.uid;
+  in.vmm = machine_.Vmm();
+  DORMOUSE_TRY(Tell(sandbox, std::move(in)));
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
+  // Nothing is destroyed on the word of a cache (invariant 8).
+  DORMOUSE_ASSIGN(const auto live, control_plane_.ReadLive(cached.meta.key()));
+  auto record = records_.Find(cached.uid);
+  if (!live || live->uid != cached.uid) {
+    if (record) return ReconcileOrphan(*record);
+    return ReconcileResult::Done();
+  }
+  if (!live->meta.deletion_time) return ReconcileResult::RequeueAfter(1s);
+  if (!record) {
+    // Never begun here, or released before and not yet told; or its record was unreadable.
+    record.emplace();
+    record->cluster_id = records_.cluster_id();
+    record->uid = live->uid;
+    record->ns = live->meta.ns;
+    record->name = live->meta.name;
+    record->intent = Intent::kRelease;
+    DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(*record));
+    if (NothingLeft(seen) && !records_.IsCorrupt(live->uid)) {
+      StatusInputs in;
+      in.record = *record;
+      in.outcome = Outcome::kReleased;
+      in.released = true;
+      return Tell(*live, std::move(in)).map([] { return ReconcileResult::Done(); });
+    }
+  }
+  return Drive(*live, std::move(*record), false);
+}
+
+Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
+  Record record = found;
+  DORMOUSE_ASSIGN(const auto live, control_plane_.ReadLive(record.key()));
+  if (live && live->uid == record.uid && live->status.node_name == options_.node_name) {
+    return ReconcileResult::RequeueAfter(1s);  // the cache is behind
+  }
+  const WallTime now = clock_.WallNow();
+  if (!record.orphaned_at) {
+    log::Warning("the object of a sandbox is gone; its VM is stopped and its files are kept for a while",
+                 {{"sandbox", record.key().ToString()}, {"uid", record.uid.text()}});
+    record.orphaned_at = now;
+    record.intent = Intent::kStopped;
+    DORMOUSE_TRY(records_.Save(record));
+  }
+  Desired desired;
+  desired.deleting = now - *record.orphaned_at >= options_.orphan_retention;
+  DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(record));
+  const Plan plan = MakePlan(record, desired, seen, now, options_.limits);
+  std::optional<Step> failed;
+  DORMOUSE_TRY(Carry(plan, {}, &record, &failed));
+  if (desired.deleting) return ReconcileResult::Done();
+  return ReconcileResult::RequeueAfter(*record.orphaned_at + options_.orphan_retention - now);
+}
+
+Desired Agent::DesiredOf(const api::Sandbox& sandbox) const {
+  Desired desired;
+  desired.deleting = sandbox.meta.deletion_time.has_value();
+  desired.mode = sandbox.spec.operating_mode;
+  desired.restart_policy = sandbox.spec.restart_policy;
+  desired.has_workload = !sandbox.spec.workload.empty();
+  desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
+  return desired;
+}
+
+Result<Observed> Agent::Look(const Record& record, bool is_new) {
+  // Intent before act: without a record nothing was made.
+  if (is_new) return Observed{};
+  const Runtime runtime = RuntimeOf(record.uid);
+  Observed seen;
+  if (runtime.seen && clock_.Now() - runtime.looked_at < options_.resync) {
+    seen = *runtime.seen;
+    if (seen.vmm == VmmState::kRunning) machine_.ObserveGuest(record, &seen);
+  } else {
+    DORMOUSE_ASSIGN(seen, machine_.Observe(record));
+    UpdateRuntime(record.uid, [&](Runtime& kept) {
+      kept.looked_at = clock_.Now();
+      if (seen.vmm == VmmState::kRunning) kept.seen = seen;
+      // A VM whose start we did not see gets a whole boot deadline from now on.
+      if (seen.vmm != VmmState::kAbsent && !kept.launched) kept.launched = clock_.Now();
+    });
+  }
+  const bool answered = seen.guest == GuestState::kAnswering || seen.guest == GuestState::kConfigured ||
+                        seen.guest == GuestState::kWorking || seen.guest == GuestState::kWorkloadEnded;
+  if (!answered && !record.started_at && seen.vmm == VmmState::kRunning && runtime.launched) {
+    seen.guest_timed_out = clock_.Now() - *runtime.launched >= options_.guest_timeout;
+  }
+  return seen;
+}
+
+Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new) {
+  const MonotonicTime began = clock_.Now();
+  const Desired desired = DesiredOf(sandbox);
+  StatusInputs in;
+  Plan plan;
+  std::optional<Error> failure;
+  for (int round = 0; round < kMaxRounds; ++round) {
+    auto seen = Look(record, is_new);
+    std::optional<Step> failed;
+    Result<> carried;
+    if (seen) {
+      in.observed = *seen;
+      plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
+      carried = Carry(plan, sandbox.spec, &record, &failed);
+      is_new = false;
+    } else {
+      carried = Fail(seen.error());
+    }
+    if (!carried) {
+      failure = carried.error();
+      in.problem = failed ? ProblemOf(failed, *failure) : Problem{std::string(reasons::kHostError), failure->message()};
+      UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
+      break;
+    }
+    if (EndsHere(plan.outcome)) break;
+    if (!plan.stages.empty()) continue;
+    if (plan.outcome == Outcome::kRunning) break;
+    // Nothing to do but to wait for the guest: shortly here, where most answer, then from the queue.
+    if (clock_.Now() - began >= options_.inline_wait) break;
+    std::this_thread::sleep_for(kGuestPoll);
+    --round;
+  }
+  if (plan.outcome == Outcome::kReleased && !failure) {
+    DORMOUSE_ASSIGN(const Observed left, machine_.Observe(record));
+    if (!NothingLeft(left)) failure = Error(ErrorCode::kBusy, "released, yet something of the sandbox is still there");
+    in.released = !failure.has_value();
+  }
+  const bool first_ready = plan.outcome == Outcome::kRunning && !failure && !record.started_at;
+  if (first_ready) {
+    record.started_at = clock_.WallNow();
+    if (const auto launched = RuntimeOf(record.uid).launched) {
+      record.boot_to_ready_ms = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.Now() - *launched).count();
+    }
+  }
+  if (plan.outcome == Outcome::kRunning) {
+    const auto applied = RuntimeOf(record.uid).network;
+    if (!(applied == sandbox.spec.network)) {
+      if (auto updated = machine_.UpdateNetwork(sandbox.spec, record)) {
+        UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.network = sandbox.spec.network; });
+      } else {
+        in.problem = ProblemOf(Step::kPrepareNet, updated.error());
+      }
+    }
+  }
+  in.record = record;
+  in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
+  UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.plan = plan.ToString(); });
+  auto told = Tell(sandbox, std::move(in));
+  // After the status: the user waits for that, and nothing is lost if we die in between.
+  if (first_ready) DORMOUSE_TRY(records_.Save(record));
+  if (failure) return Fail(*failure);
+  if (!told) return Fail(told.error());
+  const auto next = NextLook(plan.outcome, plan, record);
+  return next.count() > 0 ? ReconcileResult::RequeueAfter(next) : ReconcileResult::Done();
+}
+
+std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan, const Record& record) const {
+  switch (outcome) {
+    case Outcome::kAwaitGuest: {
+      const auto launched = RuntimeOf(record.uid).launched;
+      const auto waited = launched ? clock_.Now() - *launched : 0ns;
+      if (record.started_at) return 2s;
+      return std::clamp<std::chrono::nanoseconds>(waited / 20, 10ms, 250ms);
+    }
+    case Outcome::kBackOff:
+      return std::max<std::chrono::nanoseconds>(plan.at ? *plan.at - clock_.WallNow() : 0s, 1ms);
+    case Outcome::kRunning:
+      return options_.resync;
+    case Outcome::kPaused:
+      return 2s;
+    case Outcome::kProceed:
+      return 1s;
+    case Outcome::kStopped:
+    case Outcome::kReleased:
+    case Outcome::kFailed:
+      return 0s;
+  }
+  return 0s;
+}
+
+Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed) {
+  *record = plan.record;
+  for (const Stage& stage : plan.stages) DORMOUSE_TRY(CarryStage(stage, spec, record, failed));
+  UpdateRuntime(record->uid, [&](Runtime& runtime) {
+    if (plan.stages.empty()) return;
+    if (plan.outcome == Outcome::kAwaitGuest) {
+      runtime.seen = RunningVm();
+      runtime.looked_at = clock_.Now();
+      runtime.network = spec.network;
+    } else if (plan.outcome != Outcome::kRunning) {
+      runtime.seen.reset();
+    }
+  });
+  return {};
+}
+
+Result<> Agent::CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
+                           std::optional<Step>* failed) {
+  std::vector<Result<>> results(stage.size());
+  std::vector<std::thread> lanes;
+  // Only stages of one step change the record.
+  std::vector<Record> copies(stage.size() > 1 ? stage.size() - 1 : 0, *record);
+  for (size_t i = 1; i < stage.size(); ++i) {
+    lanes.emplace_back([this, i, &stage, &spec, &copies, &results] {
+      results[i] = CarryStep(stage[i], spec, &copies[i - 1]);
+    });
+  }
+  results[0] = CarryStep(stage[0], spec, record);
+  for (std::thread& lane : lanes) lane.join();
+  for (size_t i = 0; i < stage.size(); ++i) {
+    if (!results[i]) {
+      *failed = stage[i];
+      return results[i];
+    }
+  }
+  return {};
+}
+
+Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* record) {
+  const std::string name(StepName(step));
+  const std::string subject = record->key().ToString();
+  const MonotonicTime began = clock_.Now();
+  DORMOUSE_TRY(failpoint::Hit("agent.step.before." + name, subject));
+  switch (step) {
+    case Step::kSaveIntent:
+      DORMOUSE_TRY(records_.Save(*record));
+      break;
+    case Step::kLaunchVmm:
+      UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + name, subject));
+      DORMOUSE_TRY(records_.Save(*record));
+      DORMOUSE_TRY(machine_.Watch(*record));
+      break;
+    case Step::kKillVmm:
+      machine_.Unwatch(*record);
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      break;
+    case Step::kRemoveFiles:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      DORMOUSE_TRY(records_.Remove(record->uid));
+      break;
+    default:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+  }
+  log::Debug("step", {{"step", name},
+                      {"sandbox", subject},
+                      {"us", std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
+  return failpoint::Hit("agent.step.after." + name, subject);
+}
+
+Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
+  Runtime runtime = RuntimeOf(sandbox.uid);
+  in.node_ip = options_.node_ip;
+  in.disk = runtime.disk;
+  if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
+  if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
+  const api::Sandbox& before = Newer(sandbox, runtime.latest);
+  const api::SandboxStatus status = ComputeStatus(before, in, clock_.WallNow());
+  const std::string text = api::AgentStatusToJson(status).dump();
+  UpdateRuntime(sandbox.uid, [&](Runtime& kept) {
+    kept.phase = status.phase;
+    if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady)) kept.ready_reason = ready->reason;
+  });
+  Announce(before, in, status);
+  const std::string known = runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
+  if (text == known) return {};
+  DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
+  std::lock_guard lock(mutex_);
+  if (in.released || !written) {
+    runtimes_.erase(sandbox.uid);
+    return {};
+  }
+  runtimes_[sandbox.uid].written = text;
+  runtimes_[sandbox.uid].latest = std::move(*written);
+  return {};
+}
+
+void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const api::SandboxStatus& status) {
+  const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
+  if (ready == nullptr) return;
+  if (ready->status == api::ConditionStatus::kTrue) {
+    const bool was_ready = api::IsTrue(sandbox.status.conditions, api::condition::kReady);
+    UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
+    if (was_ready && sandbox.status.restart_count == status.restart_count) return;
+    std::string note = "the guest answers";
+    if (in.record.boot_to_ready_ms) note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
+    control_plane_.Event(sandbox, false, reasons::kStarted, note);
+    return;
+  }
+  if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
+  const std::string warning = ready->reason + ": " + ready->message;
+  if (RuntimeOf(sandbox.uid).last_warning == warning) return;
+  UpdateRuntime(sandbox.uid, [&](Runtime& runtime) { runtime.last_warning = warning; });
+  std::string note = ready->message;
+  if (ready->reason == reasons::kGuestAgentTimeout) {
+    const std::string tail = machine_.ConsoleTail(in.record, 10);
+    note += tail.empty() ? "; its console is silent" : "; the last of its console:\n" + tail;
+  }
+  const bool ended_well = in.outcome == Outcome::kStopped && in.record.ending && in.record.ending->success;
+  control_plane_.Event(sandbox, !ended_well, ready->reason, note);
+}
+
+void Agent::TendDisks() {
+  Machine::DiskState state = machine_.CheckNodeDisk();
+  for (const Record& record : records_.All()) {
+    if (record.intent != Intent::kRun || !record.vmm) continue;
+    auto usage = machine_.KeepDiskAhead(record);
+    if (!usage) {
+      if (usage.error().code() == ErrorCode::kNoSpace) state = Machine::DiskState::kFull;
+      if (usage.error().code() == ErrorCode::kCorrupt) OnMachineChanged(record.uid.text());
+      continue;
+    }
+    if (WorthTelling(RuntimeOf(record.uid).disk, *usage)) {
+      UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.disk = *usage; });
+      enqueue_(record.uid.text());
+    }
+  }
+  const Machine::DiskState before = disk_state_.exchange(state);
+  if ((before == Machine::DiskState::kFull) == (state == Machine::DiskState::kFull)) return;
+  log::Warning(state == Machine::DiskState::kFull ? "the node is out of disk: its guests stand still"
+                                                  : "the node has disk again: its guests go on");
+  for (const Record& record : records_.All()) OnMachineChanged(record.uid.text());
+}
+
+}  // namespace dormouse

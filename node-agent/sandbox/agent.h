@@ -1,0 +1,114 @@
+// The agent's reconciler: one sandbox at a time, observe, plan, act, tell.
+//
+// Thread-safe: Reconcile may run for different UIDs on any number of threads, never for one UID on two
+// (the work queue sees to that). There is no recovery beside it: a restarted agent loads its records and
+// reconciles them.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/sandbox/control_plane.h"
+#include "node-agent/sandbox/machine.h"
+#include "node-agent/sandbox/record_store.h"
+#include "node-agent/sandbox/status.h"
+#include "node-agent/sandbox/view.h"
+#include "src/common/base/clock.h"
+#include "src/common/kube/controller_loop.h"
+#include "src/common/kube/store.h"
+
+namespace dormouse {
+
+struct AgentOptions {
+  std::string node_name;
+  std::string node_ip;
+  std::chrono::milliseconds guest_timeout{120'000};  ///< from the VMM's start to the guest's first answer
+  std::chrono::milliseconds inline_wait{100};        ///< how long a worker waits for a guest before it requeues
+  std::chrono::seconds resync{60};                   ///< how often a running sandbox is looked at in full
+  std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
+  PlanLimits limits;
+};
+
+class Agent : public AgentView {
+ public:
+  using Enqueue = std::function<void(const std::string& uid)>;
+
+  Agent(AgentOptions options, Machine& machine, RecordStore& records, kube::Store<api::Sandbox>& sandboxes,
+        ControlPlane& control_plane, Enqueue enqueue, const Clock& clock = Clock::System());
+
+  /// Once, before anything is reconciled: reads the records, watches what runs, clears what belongs to
+  /// nobody. Needs no API server.
+  Result<> Adopt();
+  /// Every UID there is something to do for, when the cache has synced.
+  [[nodiscard]] std::vector<std::string> KnownUids() const;
+
+  Result<kube::ReconcileResult> Reconcile(const std::string& uid);
+
+  /// The machine's word that something happened to a VM.
+  void OnMachineChanged(const std::string& uid);
+  /// Once a second: fill levels, allocation ahead of use, the node's reserve.
+  void TendDisks();
+
+  [[nodiscard]] std::vector<SandboxSummary> List() const override;
+  [[nodiscard]] Result<std::string> Show(const kube::ObjectKey& key) const override;
+  [[nodiscard]] Result<GuestAccess> Guest(const kube::ObjectKey& key) const override;
+  [[nodiscard]] Result<std::string> ConsoleTail(const kube::ObjectKey& key, size_t lines) const override;
+  [[nodiscard]] Result<std::vector<Leak>> Sweep(bool remove) override;
+
+ private:
+  // What is remembered of a sandbox between reconciles; lost with the process, and never needed.
+  struct Runtime {
+    std::optional<Observed> seen;           ///< as the last plan left it; nothing: look again
+    MonotonicTime looked_at{};
+    std::optional<MonotonicTime> launched;  ///< of this incarnation, as far as we saw it
+    std::optional<DiskUsage> disk;          ///< as last reported
+    std::string written;                    ///< the status last written, as JSON
+    std::optional<api::Sandbox> latest;     ///< as our own last write returned it
+    api::NetworkSpec network;               ///< the policy that is in force
+    std::string last_warning;
+    std::string phase, ready_reason;
+    std::string plan;
+  };
+
+  Result<kube::ReconcileResult> ReconcileWanted(const api::Sandbox& sandbox, std::optional<Record> record);
+  Result<kube::ReconcileResult> ReconcileDeletion(const api::Sandbox& cached);
+  Result<kube::ReconcileResult> ReconcileOrphan(const Record& record);
+  Result<kube::ReconcileResult> ReconcileUnreadable(const api::Sandbox& sandbox);
+  Result<kube::ReconcileResult> Refuse(const api::Sandbox& sandbox, const Error& error);
+  Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new);
+
+  Result<Observed> Look(const Record& record, bool is_new);
+  /// Runs the stages; on failure `failed` names the step.
+  Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
+  Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
+  Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
+  Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
+  void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs, const api::SandboxStatus& status);
+  [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
+  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox) const;
+
+  [[nodiscard]] Runtime RuntimeOf(const api::SandboxUid& uid) const;
+  void UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change);
+  [[nodiscard]] Result<Record> FindByKey(const kube::ObjectKey& key) const;
+  Result<std::vector<OwnedObject>> FindLeaks();
+
+  const AgentOptions options_;
+  Machine& machine_;
+  RecordStore& records_;
+  kube::Store<api::Sandbox>& sandboxes_;
+  ControlPlane& control_plane_;
+  const Enqueue enqueue_;
+  const Clock& clock_;
+  std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
+  mutable std::mutex mutex_;
+  std::map<api::SandboxUid, Runtime> runtimes_;
+};
+
+}  // namespace dormouse

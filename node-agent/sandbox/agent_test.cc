@@ -1,0 +1,370 @@
+#include "node-agent/sandbox/agent.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "node-agent/sandbox/fake_machine.h"
+#include "src/common/api/reasons.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/files.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+
+const api::SandboxUid kUid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+const api::SandboxUid kSuccessor = *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
+
+// The API server's side: one object, and what was written to it.
+class FakeControlPlane : public ControlPlane {
+ public:
+  Result<std::optional<api::Sandbox>> ReadLive(const kube::ObjectKey&) override {
+    if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
+    return live;
+  }
+  Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox, const api::SandboxStatus& status) override {
+    if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
+    if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
+    writes.push_back(status);
+    live->status = status;
+    live->meta.resource_version = kube::ResourceVersion(std::to_string(100 + writes.size()));
+    return live;
+  }
+  void Event(const api::Sandbox&, bool warning, std::string_view reason, std::string_view note) override {
+    events.push_back((warning ? "Warning " : "Normal ") + std::string(reason) + ": " + std::string(note));
+  }
+
+  std::optional<api::Sandbox> live;
+  std::vector<api::SandboxStatus> writes;
+  std::vector<std::string> events;
+  bool down = false;
+};
+
+class AgentTest : public ::testing::Test {
+ protected:
+  AgentTest() {
+    char name[] = "/tmp/dormouse-agent-test-XXXXXX";
+    paths_.state = ::mkdtemp(name);
+    api::Sandbox sandbox;
+    sandbox.meta.ns = "default";
+    sandbox.meta.name = "web";
+    sandbox.meta.uid = kUid.text();
+    sandbox.meta.generation = 1;
+    sandbox.meta.resource_version = kube::ResourceVersion("100");
+    sandbox.uid = kUid;
+    sandbox.spec.image = "debian-12";
+    sandbox.status.node_name = "node-1";
+    Put(sandbox);
+    options_.node_name = "node-1";
+    options_.inline_wait = 0ms;
+    Restart();
+  }
+  ~AgentTest() override {
+    failpoint::DisarmAll();
+    (void)RemoveTree(paths_.state);
+  }
+
+  void Put(const api::Sandbox& sandbox) {
+    control_plane_.live = sandbox;
+    store_.Upsert({sandbox.meta.key(), sandbox.meta.uid, sandbox.meta.resource_version},
+                  std::make_shared<api::Sandbox>(sandbox), false);
+  }
+  void Change(const std::function<void(api::Sandbox&)>& change) {
+    api::Sandbox sandbox = *control_plane_.live;
+    change(sandbox);
+    sandbox.meta.resource_version = kube::ResourceVersion(std::to_string(++version_));
+    Put(sandbox);
+  }
+  void Delete() {
+    Change([](api::Sandbox& sandbox) { sandbox.meta.deletion_time = WallTime{} + 1h; });
+  }
+
+  // What kill -9 and a new process are to the agent: memory gone, records and machine as they were.
+  void Restart() {
+    agent_.reset();
+    records_ = std::make_unique<RecordStore>(paths_, "cluster-1");
+    agent_ = std::make_unique<Agent>(options_, machine_, *records_, store_, control_plane_,
+                                     [](const std::string&) {}, clock_);
+    ASSERT_TRUE(agent_->Adopt());
+  }
+
+  Result<kube::ReconcileResult> Reconcile(const api::SandboxUid& uid = kUid) { return agent_->Reconcile(uid.text()); }
+  // Until nothing more changes, as the queue would.
+  void Settle() {
+    for (int i = 0; i < 10; ++i) {
+      (void)Reconcile();
+      clock_.Advance(1s);
+    }
+  }
+  FakeMachine::Vm& vm() { return machine_.vms[kUid]; }
+  std::string ReadyReason() {
+    const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+    return ready == nullptr ? "" : ready->reason;
+  }
+
+  Paths paths_;
+  FakeClock clock_;
+  FakeMachine machine_;
+  kube::Store<api::Sandbox> store_;
+  FakeControlPlane control_plane_;
+  AgentOptions options_;
+  std::unique_ptr<RecordStore> records_;
+  std::unique_ptr<Agent> agent_;
+  int version_ = 1000;
+};
+
+TEST_F(AgentTest, AFastGuestIsReadyWithOneStatusWrite) {
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Ready"));
+  EXPECT_EQ(control_plane_.writes.size(), 1u);
+  ASSERT_EQ(control_plane_.events.size(), 1u);
+  EXPECT_EQ(control_plane_.events[0].substr(0, 15), "Normal Started:");
+}
+
+TEST_F(AgentTest, ASlowGuestTakesTwoWritesAndNoMoreHoweverOftenItIsAsked) {
+  vm().silent = true;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Reconcile());
+    clock_.Advance(100ms);
+  }
+  EXPECT_EQ(control_plane_.live->status.phase, "Starting");
+  vm().silent = false;
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_EQ(control_plane_.live->status.vm.boot_to_ready, 2000ms);
+  EXPECT_EQ(control_plane_.writes.size(), 2u);
+}
+
+TEST_F(AgentTest, ARunningSandboxIsNotWrittenAgain) {
+  Settle();
+  EXPECT_EQ(control_plane_.writes.size(), 1u);
+  Put(*control_plane_.live);  // the watch delivers what was written
+  Restart();
+  Settle();
+  EXPECT_EQ(control_plane_.writes.size(), 1u);
+}
+
+TEST_F(AgentTest, ARestartedAgentLeavesARunningVmAlone) {
+  Settle();
+  const int pid = vm().pid;
+  machine_.steps.clear();
+  Restart();
+  Settle();
+  EXPECT_EQ(vm().pid, pid);
+  EXPECT_TRUE(machine_.steps.empty());
+}
+
+const std::vector<std::string> kCreationSteps = {"record.save", "disk.prepare", "net.prepare",     "vmm.prepare", "vmm.launch",
+                                                 "vmm.create",  "vmm.boot",     "guest.configure", "guest.start"};
+
+TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfCreationConverges) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
+  for (const std::string& step : kCreationSteps) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      machine_.vms.clear();
+      ASSERT_TRUE(RemoveTree(paths_.Sandboxes()));
+      Restart();
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      EXPECT_FALSE(Reconcile()) << "the failpoint was not reached";
+      failpoint::DisarmAll();
+      Restart();
+      Settle();
+      EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning);
+      EXPECT_EQ(control_plane_.live->status.phase, "Running");
+      EXPECT_EQ(machine_.vms.size(), 1u);
+    }
+  }
+}
+
+TEST_F(AgentTest, AnAgentThatDiesBetweenAVmmsLaunchAndItsRecordStartsItAnew) {
+  ASSERT_TRUE(failpoint::Arm("agent.step.launched.vmm.launch=1*error(EIO)"));
+  EXPECT_FALSE(Reconcile());
+  failpoint::DisarmAll();
+  const int stray = vm().pid;
+  ASSERT_NE(stray, 0);
+  Restart();
+  Settle();
+  EXPECT_NE(vm().pid, stray) << "a process that no record names is not trusted";
+  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+}
+
+TEST_F(AgentTest, DeletingLeavesNothingAndSaysReleasedWithOneWrite) {
+  Settle();
+  const auto before = control_plane_.writes.size();
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_EQ(control_plane_.live->status.phase, "Terminating");
+  EXPECT_EQ(control_plane_.writes.size(), before + 1);
+}
+
+TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfDeletionConverges) {
+  const api::Sandbox fresh = *control_plane_.live;
+  for (const std::string step : {"record.save", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.remove"}) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      Put(fresh);
+      Restart();
+      Settle();
+      ASSERT_NE(vm().pid, 0);
+      Delete();
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      EXPECT_FALSE(Reconcile()) << "the failpoint was not reached";
+      failpoint::DisarmAll();
+      Restart();
+      ASSERT_TRUE(Reconcile());
+      EXPECT_TRUE(vm().Nothing());
+      EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+      EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+    }
+  }
+}
+
+TEST_F(AgentTest, NothingIsDestroyedWhileTheApiServerIsAway) {
+  Settle();
+  Delete();
+  control_plane_.down = true;
+  EXPECT_FALSE(Reconcile());
+  EXPECT_NE(vm().pid, 0);
+  store_.Remove({{"default", "web"}, kUid.text(), kube::ResourceVersion("2000")});
+  EXPECT_FALSE(Reconcile());
+  EXPECT_NE(vm().pid, 0);
+}
+
+TEST_F(AgentTest, ASandboxThatOnlyLeftTheCacheIsKept) {
+  Settle();
+  store_.Remove({{"default", "web"}, kUid.text(), kube::ResourceVersion("2000")});
+  ASSERT_TRUE(Reconcile());
+  EXPECT_NE(vm().pid, 0);
+}
+
+TEST_F(AgentTest, AnOrphanIsStoppedAndItsFilesAreKeptForTheRetention) {
+  Settle();
+  store_.Remove({{"default", "web"}, kUid.text(), kube::ResourceVersion("2000")});
+  control_plane_.live.reset();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_TRUE(PathExists(paths_.Record(kUid)));
+  clock_.Advance(options_.orphan_retention);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+}
+
+TEST_F(AgentTest, NoWriteReachesASuccessorOfTheSameName) {
+  Settle();
+  const auto writes = control_plane_.writes.size();
+  api::Sandbox successor = *control_plane_.live;
+  successor.uid = kSuccessor;
+  successor.meta.uid = kSuccessor.text();
+  control_plane_.live = successor;  // the cache still has the predecessor
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  (void)Reconcile();
+  EXPECT_EQ(control_plane_.writes.size(), writes);
+}
+
+TEST_F(AgentTest, ACrashIsTold) {
+  Settle();
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.live->status.phase, "Failed");
+  EXPECT_EQ(ReadyReason(), "VMMCrashed");
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_TRUE(PathExists(paths_.Record(kUid)));
+  EXPECT_EQ(control_plane_.events.back().substr(0, 19), "Warning VMMCrashed:");
+}
+
+TEST_F(AgentTest, ACrashedSandboxComesBackByItsRestartPolicy) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Settle();
+  const int pid = vm().pid;
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  Settle();
+  EXPECT_NE(vm().pid, pid);
+  EXPECT_EQ(control_plane_.live->status.restart_count, 1);
+  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+}
+
+TEST_F(AgentTest, AnImageThatThisNodeLacksIsRefusedBeforeAnythingIsMade) {
+  machine_.resolve_error = Error(ErrorCode::kNotFound, "no image debian-12");
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_EQ(ReadyReason(), "ImageNotFound");
+  EXPECT_TRUE(machine_.steps.empty());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+}
+
+TEST_F(AgentTest, ASpecThatNoNodeCanMeetFailsAndStays) {
+  machine_.resolve_error = Error(ErrorCode::kInvalid, "spec.disk.size is smaller than the image");
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.live->status.phase, "Failed");
+  EXPECT_EQ(ReadyReason(), "InvalidSpec");
+  EXPECT_FALSE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+}
+
+TEST_F(AgentTest, ASilentGuestEndsWithTheLastOfItsConsoleInTheEvent) {
+  options_.guest_timeout = 5s;
+  Restart();
+  vm().silent = true;
+  Settle();
+  EXPECT_EQ(ReadyReason(), "GuestAgentTimeout");
+  EXPECT_EQ(control_plane_.live->status.phase, "Failed");
+  EXPECT_NE(control_plane_.events.back().find("panic: no init"), std::string::npos);
+}
+
+TEST_F(AgentTest, AFullNodePausesGuestsAndRefusesNewOnes) {
+  Settle();
+  machine_.disk_state = Machine::DiskState::kFull;
+  agent_->TendDisks();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(vm().paused);
+  EXPECT_EQ(ReadyReason(), "NodeDiskFull");
+  machine_.disk_state = Machine::DiskState::kFine;
+  agent_->TendDisks();
+  Settle();
+  EXPECT_FALSE(vm().paused);
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
+TEST_F(AgentTest, ACorruptRecordIsReportedAndTheVmLeftRunning) {
+  Settle();
+  std::ofstream(paths_.Record(kUid), std::ios::trunc) << "{";
+  Restart();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(ReadyReason(), "RecordCorrupt");
+  EXPECT_NE(vm().pid, 0);
+  EXPECT_TRUE(PathExists(paths_.Quarantine() + "/" + kUid.text() + ".json"));
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+}
+
+TEST_F(AgentTest, ARecordOfAnotherClusterIsLeftAlone) {
+  Settle();
+  records_ = std::make_unique<RecordStore>(paths_, "cluster-2");
+  agent_ = std::make_unique<Agent>(options_, machine_, *records_, store_, control_plane_,
+                                   [](const std::string&) {}, clock_);
+  ASSERT_TRUE(agent_->Adopt());
+  Settle();
+  EXPECT_NE(vm().pid, 0);
+}
+
+TEST_F(AgentTest, WhatNoSandboxAccountsForIsSweptAtTheStart) {
+  machine_.vms[kSuccessor].disk = true;
+  Restart();
+  EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+}
+
+}  // namespace
+}  // namespace dormouse

@@ -1,0 +1,144 @@
+// What the agent shows of itself: the AgentView side of Agent.
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "node-agent/sandbox/agent.h"
+#include "src/common/base/log.h"
+
+namespace dormouse {
+namespace {
+
+using nlohmann::json;
+
+std::string_view PresenceName(Presence presence) {
+  static constexpr std::string_view kNames[] = {"absent", "partial", "complete"};
+  return kNames[static_cast<size_t>(presence)];
+}
+
+std::string_view VmmStateName(VmmState state) {
+  static constexpr std::string_view kNames[] = {"absent", "starting", "created", "running", "paused", "foreign"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+std::string_view GuestStateName(GuestState state) {
+  static constexpr std::string_view kNames[] = {"unknown",    "silent",  "protocol-violation", "answering",
+                                                "configured", "working", "workload-ended"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+}  // namespace
+
+Result<Record> Agent::FindByKey(const kube::ObjectKey& key) const {
+  // A name may have had a predecessor that is still being released: the one that is not, comes first.
+  std::optional<Record> found;
+  for (Record& record : records_.All()) {
+    if (record.key() == key && (!found || found->intent == Intent::kRelease)) found = std::move(record);
+  }
+  if (!found) return Fail(ErrorCode::kNotFound, "no sandbox " + key.ToString() + " on node " + options_.node_name);
+  return std::move(*found);
+}
+
+std::vector<SandboxSummary> Agent::List() const {
+  std::vector<SandboxSummary> all;
+  for (const Record& record : records_.All()) {
+    const Runtime runtime = RuntimeOf(record.uid);
+    SandboxSummary summary;
+    summary.uid = record.uid.text();
+    summary.short_id = record.uid.short_id();
+    summary.ns = record.ns;
+    summary.name = record.name;
+    summary.phase = runtime.phase;
+    summary.ready_reason = runtime.ready_reason;
+    summary.image = record.image_name;
+    summary.incarnation = record.incarnation;
+    summary.restart_count = record.restart_count;
+    summary.vcpus = record.resources.vcpus;
+    summary.memory_bytes = record.resources.memory_bytes;
+    summary.host_address = machine_.HostAddress(record);
+    if (runtime.disk) {
+      summary.disk_allocated_bytes = runtime.disk->allocated_bytes;
+      summary.disk_used_bytes = runtime.disk->used_bytes;
+    }
+    summary.started_at = record.started_at;
+    summary.running = record.intent == Intent::kRun && record.vmm.has_value();
+    summary.pid = summary.running ? record.vmm->pid : 0;
+    all.push_back(std::move(summary));
+  }
+  return all;
+}
+
+Result<std::string> Agent::Show(const kube::ObjectKey& key) const {
+  DORMOUSE_ASSIGN(const Record record, FindByKey(key));
+  const Runtime runtime = RuntimeOf(record.uid);
+  json shown;
+  shown["record"] = json::parse(EncodeRecord(record)).at("record");
+  shown["plan"] = runtime.plan;
+  if (const auto seen = machine_.Observe(record)) {
+    shown["kernel"] = {{"disk", PresenceName(seen->disk)},
+                       {"diskLost", seen->disk_lost},
+                       {"network", PresenceName(seen->net)},
+                       {"cgroup", seen->cgroup},
+                       {"vmmDirectory", seen->vmm_directory}};
+    shown["vmm"] = {{"state", VmmStateName(seen->vmm)}};
+    shown["guest"] = {{"state", GuestStateName(seen->guest)}};
+  } else {
+    shown["kernel"] = {{"error", seen.error().message()}};
+  }
+  shown["vmm"]["hypervisor"] = machine_.Vmm().name + " " + machine_.Vmm().version;
+  shown["console"] = machine_.ConsoleTail(record, 10);
+  if (const auto cached = sandboxes_.GetByUid(record.uid.text())) {
+    shown["api"] = {{"resourceVersion", cached->meta.resource_version.text()},
+                    {"generation", cached->meta.generation},
+                    {"deleting", cached->meta.deletion_time.has_value()},
+                    {"phase", cached->status.phase},
+                    {"status", api::AgentStatusToJson(cached->status)}};
+  } else {
+    shown["api"] = nullptr;
+  }
+  return shown.dump(2, ' ', false, json::error_handler_t::replace);
+}
+
+Result<GuestAccess> Agent::Guest(const kube::ObjectKey& key) const {
+  DORMOUSE_ASSIGN(const Record record, FindByKey(key));
+  if (record.intent != Intent::kRun || !record.vmm) {
+    return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " does not run");
+  }
+  return GuestAccess{record.uid.text(), machine_.VsockSocket(record)};
+}
+
+Result<std::string> Agent::ConsoleTail(const kube::ObjectKey& key, size_t lines) const {
+  DORMOUSE_ASSIGN(const Record record, FindByKey(key));
+  return machine_.ConsoleTail(record, lines);
+}
+
+Result<std::vector<OwnedObject>> Agent::FindLeaks() {
+  // The kernel first, the records second: a record is written before anything is made for it.
+  DORMOUSE_ASSIGN(auto owned, machine_.ListOwned());
+  std::set<std::string> known;
+  for (const api::SandboxUid& uid : records_.KnownUids()) known.insert(uid.short_id());
+  std::erase_if(owned, [&](const OwnedObject& item) { return item.short_id.empty() || known.contains(item.short_id); });
+  return owned;
+}
+
+Result<std::vector<Leak>> Agent::Sweep(bool remove) {
+  DORMOUSE_ASSIGN(auto leaks, FindLeaks());
+  if (remove) {
+    std::set<std::string> ids;
+    for (const OwnedObject& item : leaks) ids.insert(item.short_id);
+    for (const std::string& id : ids) {
+      if (auto removed = machine_.RemoveOwned(id); !removed) {
+        log::Warning("what no sandbox accounts for could not be removed",
+                     {{"short_id", id}, {"error", removed.error().message()}});
+      }
+    }
+    std::vector<std::string> digests;
+    for (const Record& record : records_.All()) digests.push_back(record.image_digest);
+    DORMOUSE_TRY(machine_.CollectBases(digests));
+    DORMOUSE_ASSIGN(leaks, FindLeaks());
+  }
+  std::vector<Leak> found;
+  for (OwnedObject& item : leaks) found.push_back(std::move(item.object));
+  return found;
+}
+
+}  // namespace dormouse

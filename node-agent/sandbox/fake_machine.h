@@ -1,0 +1,185 @@
+// A machine made of booleans, for tests of the agent: what was prepared is there, and stays when the
+// agent is thrown away. Thread-safe.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "node-agent/sandbox/machine.h"
+
+namespace dormouse {
+
+class FakeMachine : public Machine {
+ public:
+  enum class Workload { kNone, kRunning, kExited };
+  struct Vm {
+    bool disk = false, net = false, prepared = false, created = false, booted = false, paused = false;
+    int pid = 0;  ///< 0 = no process
+    bool configured = false;
+    Workload workload = Workload::kNone;
+    int exit_code = 0;
+    bool silent = false;
+    std::optional<Ending> ending;
+    [[nodiscard]] bool Nothing() const { return !disk && !net && !prepared && pid == 0; }
+  };
+
+  Result<Record> Resolve(const api::Sandbox& sandbox) override {
+    if (resolve_error) return Fail(*resolve_error);
+    Record record;
+    record.image_name = sandbox.spec.image;
+    record.image_digest = "d";
+    record.disk_bytes = 1 << 20;
+    record.resources = sandbox.EffectiveResources();
+    return record;
+  }
+
+  Result<Observed> Observe(const Record& record) override {
+    std::lock_guard lock(mutex);
+    ++observations;
+    const Vm& vm = vms[record.uid];
+    Observed seen;
+    seen.disk = vm.disk ? Presence::kComplete : Presence::kAbsent;
+    seen.net = vm.net ? Presence::kComplete : Presence::kAbsent;
+    seen.cgroup = seen.vmm_directory = vm.prepared;
+    if (vm.pid == 0) {
+      seen.vmm = VmmState::kAbsent;
+      if (record.vmm) seen.vmm_ending = vm.ending.value_or(Ending{"VMMCrashed", "killed", false, std::nullopt, {}});
+    } else if (!record.vmm || record.vmm->pid != vm.pid) {
+      seen.vmm = VmmState::kForeign;
+    } else {
+      seen.vmm = vm.paused ? VmmState::kPaused : vm.booted ? VmmState::kRunning : vm.created ? VmmState::kCreated : VmmState::kStarting;
+    }
+    if (seen.vmm == VmmState::kRunning) GuestLocked(vm, &seen);
+    return seen;
+  }
+  void ObserveGuest(const Record& record, Observed* seen) override {
+    std::lock_guard lock(mutex);
+    GuestLocked(vms[record.uid], seen);
+  }
+
+  Result<> Do(Step step, const api::SandboxSpec&, Record* record) override {
+    std::lock_guard lock(mutex);
+    steps.push_back(std::string(StepName(step)));
+    Vm& vm = vms[record->uid];
+    switch (step) {
+      case Step::kPrepareDisk:
+        vm.disk = true;
+        break;
+      case Step::kPrepareNet:
+        vm.net = true;
+        break;
+      case Step::kPrepareVmm:
+        vm.prepared = true;
+        break;
+      case Step::kLaunchVmm:
+        if (!vm.disk || !vm.net || !vm.prepared || vm.pid != 0) return Fail(ErrorCode::kInternal, "launched out of order");
+        vm.pid = ++last_pid;
+        vm.created = vm.booted = vm.configured = vm.paused = false;
+        vm.workload = Workload::kNone;
+        vm.ending.reset();
+        record->vmm = ProcessHint{vm.pid, 1, "boot"};
+        break;
+      case Step::kCreateVm:
+        vm.created = true;
+        break;
+      case Step::kBootVm:
+        vm.booted = true;
+        break;
+      case Step::kPauseVm:
+        vm.paused = true;
+        break;
+      case Step::kResumeVm:
+        vm.paused = false;
+        break;
+      case Step::kConfigureGuest:
+        vm.configured = true;
+        break;
+      case Step::kStartWorkload:
+        vm.workload = Workload::kRunning;
+        break;
+      case Step::kKillVmm:
+        vm.pid = 0;
+        break;
+      case Step::kReleaseDisk:
+        if (vm.pid != 0) return Fail(ErrorCode::kBusy, "the VMM holds the disk");
+        vm.disk = false;
+        break;
+      case Step::kRemoveNet:
+        vm.net = false;
+        break;
+      case Step::kRemoveVmm:
+        vm.prepared = false;
+        break;
+      case Step::kSaveIntent:
+      case Step::kRemoveFiles:
+        break;
+    }
+    return {};
+  }
+
+  Result<> UpdateNetwork(const api::SandboxSpec&, const Record&) override { return {}; }
+  Result<DiskUsage> KeepDiskAhead(const Record&) override { return usage; }
+  Result<> Watch(const Record& record) override {
+    std::lock_guard lock(mutex);
+    return vms[record.uid].pid != 0 ? Result<>() : Fail(ErrorCode::kNotFound, "exited");
+  }
+  void Unwatch(const Record&) override {}
+  std::string HostAddress(const Record& record) const override { return "10.201.0." + std::to_string(record.slot); }
+  std::string VsockSocket(const Record&) const override { return ""; }
+  VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
+  std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }
+  std::optional<uint32_t> SlotInUse(const api::SandboxUid&) const override { return 1; }
+  Result<std::vector<OwnedObject>> ListOwned() override {
+    std::lock_guard lock(mutex);
+    std::vector<OwnedObject> owned;
+    for (const auto& [uid, vm] : vms) {
+      if (!vm.Nothing()) owned.push_back({{"vm", uid.text(), ""}, uid.short_id()});
+    }
+    return owned;
+  }
+  Result<> RemoveOwned(const std::string& short_id) override {
+    std::lock_guard lock(mutex);
+    for (auto& [uid, vm] : vms) {
+      if (uid.short_id() == short_id) vm = Vm{};
+    }
+    return {};
+  }
+  Result<> CollectBases(const std::vector<std::string>&) override { return {}; }
+  uint32_t SlotLimit() const override { return 4096; }
+  DiskState CheckNodeDisk() override { return disk_state; }
+
+  /// Kills the process of a VM as the kernel would.
+  void Crash(const api::SandboxUid& uid) {
+    std::lock_guard lock(mutex);
+    vms[uid].pid = 0;
+  }
+
+  std::mutex mutex;
+  std::map<api::SandboxUid, Vm> vms;
+  std::vector<std::string> steps;
+  std::optional<Error> resolve_error;
+  DiskUsage usage;
+  DiskState disk_state = DiskState::kFine;
+  int last_pid = 100;
+  int observations = 0;
+
+ private:
+  static void GuestLocked(const Vm& vm, Observed* seen) {
+    if (vm.silent) {
+      seen->guest = GuestState::kSilent;
+    } else if (!vm.configured) {
+      seen->guest = GuestState::kAnswering;
+    } else if (vm.workload == Workload::kRunning) {
+      seen->guest = GuestState::kWorking;
+    } else if (vm.workload == Workload::kExited) {
+      seen->guest = GuestState::kWorkloadEnded;
+      seen->workload_exit_code = vm.exit_code;
+    } else {
+      seen->guest = GuestState::kConfigured;
+    }
+  }
+};
+
+}  // namespace dormouse

@@ -1,0 +1,85 @@
+// What a sandbox is made of on this node, behind one seam: the steps of a plan, and what there is.
+//
+// The engine decides nothing and the machine knows nothing of the API server. One implementation acts on
+// the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on demand.
+// Thread-safe for different sandboxes; the lanes of one stage call it side by side for one sandbox.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/sandbox/plan.h"
+#include "node-agent/sandbox/record.h"
+#include "node-agent/sandbox/view.h"
+#include "src/common/api/sandbox.h"
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+struct DiskUsage {
+  int64_t used_bytes = 0;       ///< chunks that differ from the base, with their metadata
+  int64_t allocated_bytes = 0;  ///< on the node's file system (st_blocks * 512)
+  int used_percent = 0;         ///< of the virtual disk
+};
+
+/// Something with a name of ours, and the sandbox that the name tells.
+struct OwnedObject {
+  Leak object;
+  std::string short_id;  ///< empty: shared by sandboxes
+};
+
+/// A VMM that answers, as its status is reported.
+struct VmmIdentity {
+  std::string name;     ///< "cloud-hypervisor"
+  std::string version;  ///< "53.0"
+};
+
+class Machine {
+ public:
+  virtual ~Machine() = default;
+
+  /// Turns a spec into what a record names: image and its digest, disk size, VMM, kernel, initramfs; takes
+  /// no slot yet. Makes nothing. kNotFound: no such image here (kUnavailable while it is being read);
+  /// kCorrupt: the image is damaged; kInvalid: the spec cannot be met anywhere; kNoSpace: not here;
+  /// kUnsupported: this node's VMM cannot be used.
+  virtual Result<Record> Resolve(const api::Sandbox& sandbox) = 0;
+
+  /// All that stands for the record's UID, whether or not the record is complete. The VMM and the guest are
+  /// asked with short time limits.
+  virtual Result<Observed> Observe(const Record& record) = 0;
+  /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
+  virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
+
+  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`: the caller saves it.
+  virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
+
+  /// A changed egress policy of a running sandbox.
+  virtual Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) = 0;
+  /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
+  virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;
+
+  /// The process of a running VM is watched from now on, and `changed` of the constructor called with its UID.
+  virtual Result<> Watch(const Record& record) = 0;
+  virtual void Unwatch(const Record& record) = 0;
+
+  [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
+  [[nodiscard]] virtual std::string VsockSocket(const Record& record) const = 0;
+  [[nodiscard]] virtual VmmIdentity Vmm() const = 0;
+  [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
+  /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
+  [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
+  /// Everything in the kernel and below the run directory that has a name of ours.
+  virtual Result<std::vector<OwnedObject>> ListOwned() = 0;
+  /// Takes away all that stands for `short_id`, by names alone.
+  virtual Result<> RemoveOwned(const std::string& short_id) = 0;
+  /// Devices and files of base images that nothing stands on any more; `used`: digests that records name.
+  virtual Result<> CollectBases(const std::vector<std::string>& used) = 0;
+  /// Slots are below this.
+  [[nodiscard]] virtual uint32_t SlotLimit() const = 0;
+  /// The node must pause guests (invariant 12), or may not start more.
+  enum class DiskState { kFine, kRefuseNew, kFull };
+  [[nodiscard]] virtual DiskState CheckNodeDisk() = 0;
+};
+
+}  // namespace dormouse

@@ -1,0 +1,114 @@
+// The machine that is the node: device-mapper, namespaces, cgroups, Cloud Hypervisor.
+//
+// Composes the rooms disk, net, vmm and guest; decides nothing. Thread-safe for different sandboxes.
+// What it names and where: docs/structure.md, invariant 3, and paths.h.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "node-agent/disk/capacity.h"
+#include "node-agent/disk/images.h"
+#include "node-agent/disk/root_disk.h"
+#include "node-agent/host/cgroup.h"
+#include "node-agent/host/launch.h"
+#include "node-agent/net/sandbox_net.h"
+#include "node-agent/sandbox/machine.h"
+#include "node-agent/sandbox/paths.h"
+#include "node-agent/vmm/api_client.h"
+#include "node-agent/vmm/artifact_store.h"
+#include "node-agent/vmm/version.h"
+#include "node-agent/vmm/watch.h"
+
+namespace dormouse {
+
+struct LinuxMachineConfig {
+  Paths paths;
+  std::string images_directory;
+  std::string vmm_binary;     ///< as found; copied by digest
+  std::string kernel, initramfs;  ///< the guest's
+  std::string extra_cmdline;  ///< appended to the guest kernel's command line
+  std::string launcher;       ///< dormouse-launch
+  uint32_t vmm_uid_base = 1'900'000'000;  ///< a VMM's uid is this plus its slot; above what containers get
+  uint64_t vmm_overhead_bytes = 96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
+  uint64_t allocation_window = disk::kAllocationWindow;
+  disk::CapacityPolicy capacity;
+  net::NetConfig net;
+  host::CgroupConfig cgroups;
+};
+
+class LinuxMachine : public Machine {
+ public:
+  /// Called with a sandbox's UID when its VMM has died or spoken; must not block.
+  using Changed = std::function<void(const std::string& uid)>;
+
+  /// Keeps VMM, kernel and initramfs by digest, prepares the node's rules and directories. kUnsupported
+  /// when the VMM's version is not admitted. The interfaces must outlive the machine.
+  static Result<std::unique_ptr<LinuxMachine>> Open(LinuxMachineConfig config, const host::HostNamespaces& host,
+                                                    host::DeviceMapper& dm, host::LoopDevices& loops, Changed changed);
+
+  Result<Record> Resolve(const api::Sandbox& sandbox) override;
+  Result<Observed> Observe(const Record& record) override;
+  void ObserveGuest(const Record& record, Observed* seen) override;
+  Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) override;
+  Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) override;
+  Result<DiskUsage> KeepDiskAhead(const Record& record) override;
+  Result<> Watch(const Record& record) override;
+  void Unwatch(const Record& record) override;
+  [[nodiscard]] std::string HostAddress(const Record& record) const override;
+  [[nodiscard]] std::string VsockSocket(const Record& record) const override;
+  [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }
+  [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
+  [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
+  Result<std::vector<OwnedObject>> ListOwned() override;
+  Result<> RemoveOwned(const std::string& short_id) override;
+  Result<> CollectBases(const std::vector<std::string>& used) override;
+  [[nodiscard]] uint32_t SlotLimit() const override { return config_.net.range.slots(); }
+  [[nodiscard]] DiskState CheckNodeDisk() override;
+
+  [[nodiscard]] disk::Images& images() { return images_; }
+
+ private:
+  LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces& host, host::DeviceMapper& dm,
+               host::LoopDevices& loops, host::Cgroups cgroups);
+  Result<> Prepare(Changed changed);
+
+  [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
+  [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec, const Record& record) const;
+  [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
+  [[nodiscard]] uid_t UidOf(const Record& record) const { return config_.vmm_uid_base + record.slot; }
+
+  Result<> PrepareDisk(const Record& record);
+  Result<> PrepareVmm(const Record& record);
+  Result<> Launch(Record* record);
+  Result<> Create(const Record& record);
+  Result<> ConfigureGuest(const Record& record);
+  Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
+  Result<> Kill(const std::string& short_id);
+  Result<> ReleaseDisk(const std::string& short_id);
+  Result<> RemoveVmm(const std::string& short_id);
+
+  Result<> ObserveDisk(const Record& record, Observed* seen);
+  Result<> ObserveVmm(const Record& record, Observed* seen);
+  [[nodiscard]] Ending ExplainEnd(const Record& record) const;
+  [[nodiscard]] bool Rebooting(const Record& record) const;
+
+  const LinuxMachineConfig config_;
+  const host::HostNamespaces& host_;
+  host::DeviceMapper& dm_;
+  host::LoopDevices& loops_;
+  host::Cgroups cgroups_;
+  disk::Images images_;
+  disk::BaseDevices bases_;
+  disk::RootDisks disks_;
+  net::SandboxNets nets_;
+  vmm::ArtifactStore artifacts_;
+  std::unique_ptr<vmm::Watch> watch_;
+  vmm::Artifact vmm_artifact_, kernel_, initramfs_;
+  bool vmm_needs_libraries_ = false;
+  VmmIdentity vmm_;
+  disk::DiskPressure pressure_ = disk::DiskPressure::kNone;
+};
+
+}  // namespace dormouse

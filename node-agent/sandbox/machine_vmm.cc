@@ -1,0 +1,270 @@
+// The VMM's and the guest's part of LinuxMachine.
+#include <signal.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "node-agent/guest/guest_client.h"
+#include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/vmm/command_line.h"
+#include "node-agent/vmm/exit_reason.h"
+#include "node-agent/vmm/vm_config.h"
+#include "src/common/api/reasons.h"
+#include "src/common/base/files.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+
+// As the VMM sees its own root (host/launch.h).
+constexpr char kInnerDirectory[] = "/vm";
+constexpr char kInnerBinary[] = "/vmm/cloud-hypervisor";
+constexpr char kInnerKernel[] = "/vmm/kernel";
+constexpr char kInnerInitramfs[] = "/vmm/initramfs";
+constexpr char kInnerDisk[] = "/dev/disk";
+
+constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
+constexpr auto kReadyLimit = 20s;      // an emulated node takes seconds
+constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
+constexpr auto kHealthTimeout = 2s;
+// While it boots the VMM holds the connection until the guest listens: a worker waits no longer than this.
+constexpr auto kBootProbe = 250ms;
+constexpr auto kGuestTimeout = 10s;
+constexpr size_t kEntropyBytes = 64;
+
+std::string FileName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+std::string Inner(const std::string& host_path) { return std::string(kInnerDirectory) + "/" + FileName(host_path); }
+
+host::ProcessIdentity IdentityOf(const ProcessHint& hint) { return {hint.pid, hint.start_time_ticks, hint.boot_id}; }
+
+bool OomKilled(const std::string& cgroup) {
+  const auto events = ReadFile(cgroup + "/memory.events", 4096);
+  if (!events) return false;
+  const auto at = events->find("oom_kill ");
+  return at != std::string::npos && events->compare(at + 9, 2, "0\n") != 0;
+}
+
+std::string_view ReasonOf(vmm::ExitKind kind) {
+  switch (kind) {
+    case vmm::ExitKind::kGuestPoweroff:
+      return api::reasons::kGuestPoweredOff;
+    case vmm::ExitKind::kGuestReboot:
+    case vmm::ExitKind::kGuestPanic:
+      return api::reasons::kGuestRebooted;
+    default:
+      return api::reasons::kVmmCrashed;
+  }
+}
+
+}  // namespace
+
+vmm::ApiClient LinuxMachine::Api(const Record& record) const {
+  return vmm::ApiClient(config_.paths.ApiSocket(record.uid, record.incarnation));
+}
+
+Result<> LinuxMachine::PrepareVmm(const Record& record) {
+  const std::string directory = config_.paths.VmDirectory(record.uid);
+  DORMOUSE_TRY(MakeDirectories(directory, 0700));
+  if (::chown(directory.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + directory);
+  host::CgroupLimits limits;
+  limits.memory_max_bytes = static_cast<uint64_t>(record.resources.memory_bytes) + config_.vmm_overhead_bytes;
+  limits.pids_max = kVmmThreads;
+  return cgroups_.Create(record.uid.short_id(), limits);
+}
+
+Result<> LinuxMachine::Launch(Record* record) {
+  const std::string short_id = record->uid.short_id();
+  const std::string directory = config_.paths.VmDirectory(record->uid);
+  // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not exist.
+  DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
+  for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
+  DORMOUSE_ASSIGN(const vmm::Artifact binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
+  DORMOUSE_ASSIGN(const vmm::Artifact kernel, artifacts_.Find(record->kernel_digest, "kernel"));
+  DORMOUSE_ASSIGN(const vmm::Artifact initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
+  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
+  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
+  DORMOUSE_ASSIGN(const UniqueFd procs, cgroups_.OpenProcs(short_id));
+
+  vmm::CommandSpec command;
+  command.binary = kInnerBinary;
+  command.api_socket = Inner(config_.paths.ApiSocket(record->uid, record->incarnation));
+  command.event_file = Inner(config_.paths.EventFile(record->uid, record->incarnation));
+  command.log_file = Inner(config_.paths.VmmLog(record->uid, record->incarnation));
+
+  host::LaunchSpec spec;
+  spec.name = short_id;
+  DORMOUSE_ASSIGN(spec.command, vmm::BuildCommandLine(command));
+  spec.uid = UidOf(*record);
+  spec.gid = UidOf(*record);
+  spec.binds = {{directory, kInnerDirectory, true, false},
+                {binary.path, kInnerBinary, false, true},
+                {kernel.path, kInnerKernel, false, false},
+                {initramfs.path, kInnerInitramfs, false, false}};
+  spec.devices = {{kInnerDisk, disk.number, true}};
+  spec.system_libraries = vmm_needs_libraries_;
+  spec.cgroup_procs = procs.get();
+  spec.netns = netns.get();
+  DORMOUSE_ASSIGN(auto launched, host::Launch(host_, {config_.launcher, config_.paths.run + "/root"}, spec));
+  record->vmm = ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
+  return {};
+}
+
+Result<> LinuxMachine::Create(const Record& record) {
+  vmm::VmConfig config;
+  config.vcpus = static_cast<uint32_t>(record.resources.vcpus);
+  config.memory_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  config.payload = {kInnerKernel, kInnerInitramfs, vmm::DefaultCmdline()};
+  if (!config_.extra_cmdline.empty()) config.payload.cmdline += " " + config_.extra_cmdline;
+  config.disk.path = kInnerDisk;
+  config.vsock.socket = Inner(config_.paths.VsockSocket(record.uid));
+  config.serial_socket = Inner(config_.paths.SerialSocket(record.uid));
+  const vmm::ApiClient api = Api(record);
+  UniqueFd pidfd;
+  if (record.vmm) {
+    DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+    pidfd.Reset(::dup(process.pidfd()));
+  }
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
+  DORMOUSE_TRY(vmm::Admit(ping.version));
+  return api.Create(config);
+}
+
+Result<> LinuxMachine::Watch(const Record& record) {
+  if (!record.vmm) return Fail(ErrorCode::kNotFound, "no VMM");
+  DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+  vmm::WatchSpec spec;
+  spec.key = record.uid.text();
+  spec.pidfd.Reset(::dup(process.pidfd()));
+  spec.event_file = config_.paths.EventFile(record.uid, record.incarnation);
+  spec.serial_socket = config_.paths.SerialSocket(record.uid);
+  spec.serial_log = config_.paths.Console(record.uid);
+  return watch_->Add(std::move(spec));
+}
+
+void LinuxMachine::Unwatch(const Record& record) { watch_->Remove(record.uid.text()); }
+
+std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
+  return watch_->SerialTail(record.uid.text(), lines);
+}
+
+Result<> LinuxMachine::Kill(const std::string& short_id) {
+  DORMOUSE_TRY(cgroups_.Kill(short_id));
+  return cgroups_.WaitEmpty(short_id, kKillLimit);
+}
+
+Result<> LinuxMachine::RemoveVmm(const std::string& short_id) {
+  DORMOUSE_TRY(cgroups_.Remove(short_id));
+  return RemoveTree(config_.paths.VmDirectories() + "/" + short_id);
+}
+
+Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
+  const std::string short_id = record.uid.short_id();
+  seen->vmm_directory = PathExists(config_.paths.VmDirectory(record.uid));
+  seen->cgroup = cgroups_.Exists(short_id);
+  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(short_id));
+  if (processes.empty()) {
+    seen->vmm = VmmState::kAbsent;
+    if (record.vmm) seen->vmm_ending = ExplainEnd(record);
+    return {};
+  }
+  if (!record.vmm || !host::Process::Open(IdentityOf(*record.vmm))) {
+    seen->vmm = VmmState::kForeign;
+    return {};
+  }
+  const auto info = Api(record).Info();
+  if (!info) {
+    seen->vmm = VmmState::kStarting;
+    return {};
+  }
+  switch (info->state) {
+    case vmm::VmState::kRunning:
+    case vmm::VmState::kBreakPoint:
+      seen->vmm = VmmState::kRunning;
+      break;
+    case vmm::VmState::kPaused:
+      seen->vmm = VmmState::kPaused;
+      break;
+    case vmm::VmState::kCreated:
+    case vmm::VmState::kShutdown:
+      seen->vmm = VmmState::kCreated;
+      break;
+  }
+  seen->rebooting = Rebooting(record);
+  if (seen->vmm == VmmState::kRunning) ObserveGuest(record, seen);
+  return {};
+}
+
+bool LinuxMachine::Rebooting(const Record& record) const {
+  for (const vmm::Event& event : watch_->RecentEvents(record.uid.text())) {
+    if (event.kind == vmm::EventKind::kRebooting) return true;
+  }
+  return false;
+}
+
+Ending LinuxMachine::ExplainEnd(const Record& record) const {
+  std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
+  if (events.empty()) {
+    // It died while no agent watched: its file still tells.
+    if (auto tail = vmm::EventTail::Open(config_.paths.EventFile(record.uid, record.incarnation))) {
+      if (auto read = tail->Read()) events = std::move(*read);
+    }
+  }
+  vmm::ExitObservation exit;
+  exit.oom_killed = OomKilled(cgroups_.PathOf(record.uid.short_id()));
+  const vmm::ExitReason reason = vmm::ExplainExit(exit, events);
+  return {std::string(ReasonOf(reason.kind)), reason.message, reason.success, std::nullopt,
+          std::chrono::system_clock::now()};
+}
+
+void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
+  seen->rebooting = Rebooting(record);
+  seen->workload_exit_code.reset();
+  GuestClient client(VsockSocket(record));
+  const auto health = client.Health(record.started_at ? kHealthTimeout : kBootProbe);
+  if (!health) {
+    seen->guest = health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
+    return;
+  }
+  if (!health->configured) {
+    seen->guest = GuestState::kAnswering;
+    return;
+  }
+  switch (health->workload.state) {
+    case guest::WorkloadState::kNone:
+      seen->guest = GuestState::kConfigured;
+      break;
+    case guest::WorkloadState::kRunning:
+      seen->guest = GuestState::kWorking;
+      break;
+    case guest::WorkloadState::kExited:
+      seen->guest = GuestState::kWorkloadEnded;
+      seen->workload_exit_code = health->workload.exit.ShellCode();
+      break;
+  }
+}
+
+Result<> LinuxMachine::ConfigureGuest(const Record& record) {
+  guest::ConfigureRequest request;
+  request.hostname = record.name.substr(0, guest::kMaxHostname - 1);
+  request.wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+  request.entropy.resize(kEntropyBytes);
+  if (::getrandom(request.entropy.data(), request.entropy.size(), 0) != static_cast<ssize_t>(kEntropyBytes)) {
+    return FailErrno("getrandom");
+  }
+  return GuestClient(VsockSocket(record)).Configure(request, kGuestTimeout);
+}
+
+Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record& record) {
+  guest::StartWorkloadRequest request;
+  request.id = record.uid.text() + "-" + std::to_string(record.incarnation);
+  request.process.argv = spec.workload.command;
+  request.process.argv.insert(request.process.argv.end(), spec.workload.args.begin(), spec.workload.args.end());
+  for (const api::EnvVar& variable : spec.workload.env) request.process.env.emplace_back(variable.name, variable.value);
+  request.process.working_dir = spec.workload.working_dir;
+  request.process.user = spec.workload.user;
+  return GuestClient(VsockSocket(record)).StartWorkload(request, kGuestTimeout).map([](const auto&) {});
+}
+
+}  // namespace dormouse

@@ -1,0 +1,42 @@
+// What the API is told of a sandbox. A pure function: record, wish, observation and outcome in, status
+// out; the writer compares it with what was last written and stays silent when nothing changed.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "node-agent/sandbox/machine.h"
+#include "node-agent/sandbox/plan.h"
+#include "node-agent/sandbox/record.h"
+#include "src/common/api/sandbox.h"
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+/// Why the last attempt did not get further; `reason` is one of reasons.h.
+struct Problem {
+  std::string reason;
+  std::string message;
+  bool operator==(const Problem&) const = default;
+};
+
+struct StatusInputs {
+  Record record;
+  Observed observed;
+  Outcome outcome = Outcome::kProceed;
+  std::optional<Problem> problem;
+  std::optional<DiskUsage> disk;
+  VmmIdentity vmm;
+  std::string node_ip;
+  std::string host_address;
+  bool released = false;  ///< everything was seen to be gone
+  bool refused = false;   ///< nothing was made, and shall not be here: the controller places anew
+};
+
+/// `before` gives the transition times of conditions that do not change, and what only the controller sets.
+[[nodiscard]] api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs& inputs, WallTime now);
+
+/// The reason that a failure of `step` is reported with; `step` absent: Machine::Resolve.
+[[nodiscard]] Problem ProblemOf(std::optional<Step> step, const Error& error);
+
+}  // namespace dormouse
