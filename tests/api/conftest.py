@@ -1,4 +1,5 @@
-"""A real API server for the tests of this folder: started once, with the chart's CRDs, roles and policies."""
+"""A real API server for the tests of this folder: started once, with the chart's CRDs, roles and
+policies."""
 
 from __future__ import annotations
 
@@ -37,12 +38,27 @@ class Api:
     def get(self, plural: str, name: str) -> Answer:
         return self.client.get(self.path(plural, name))
 
-    def merge(self, plural: str, name: str, body: dict, subresource: str = "", **query: str) -> Answer:
-        return self.client.merge(self.path(plural, name, subresource), body, fieldValidation="Strict", **query)
+    def merge(
+        self, plural: str, name: str, body: dict, subresource: str = "", **query: str
+    ) -> Answer:
+        return self.client.merge(
+            self.path(plural, name, subresource), body, fieldValidation="Strict", **query
+        )
 
-    def apply_status(self, plural: str, name: str, status: dict, manager: str = "dormouse-agent", **meta) -> Answer:
-        kind = {"sandboxes": "Sandbox", "snapshottemplates": "SnapshotTemplate", "sandboxnodes": "SandboxNode"}[plural]
-        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, **meta}, "status": status}
+    def apply_status(
+        self, plural: str, name: str, status: dict, manager: str = "dormouse-agent", **meta
+    ) -> Answer:
+        kind = {
+            "sandboxes": "Sandbox",
+            "snapshottemplates": "SnapshotTemplate",
+            "sandboxnodes": "SandboxNode",
+        }[plural]
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {"name": name, **meta},
+            "status": status,
+        }
         return self.client.apply(self.path(plural, name, "status"), body, manager)
 
     def delete(self, plural: str, name: str) -> Answer:
@@ -77,11 +93,21 @@ def sandbox(name: str = "s1", **spec) -> dict:
 
 def template(name: str = "t1", **spec) -> dict:
     spec.setdefault("source", {"sandbox": {"name": "s1"}})
-    return {"apiVersion": API_VERSION, "kind": "SnapshotTemplate", "metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SnapshotTemplate",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def sandbox_node(name: str = "n1", **spec) -> dict:
-    return {"apiVersion": API_VERSION, "kind": "SandboxNode", "metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SandboxNode",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def condition(kind: str, status: str = "True", reason: str = "Started", message: str = "") -> dict:

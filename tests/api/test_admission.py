@@ -1,4 +1,5 @@
-"""An agent's power over the API ends at its node: with the chart's own role and policies, and a token as in a pod."""
+"""An agent's power over the API ends at its node: with the chart's own role and policies, and a
+token as in a pod."""
 
 from __future__ import annotations
 
@@ -26,19 +27,25 @@ def controller(control_plane) -> Api:
 
 @pytest.fixture
 def placed(admin, created):
-    """Makes an object of each kind under `name` and places it as the controller does; no node: it stays unplaced."""
+    """Makes an object of each kind under `name` and places it as the controller does; no node: it
+    stays unplaced."""
 
     def place(name: str, node: str | None) -> None:
         for plural in SEVERAL:
             created(plural, BODIES[plural](name))
             if node:
-                assert admin.apply_status(plural, name, {"nodeName": node}, "dormouse-controller").ok
+                assert admin.apply_status(
+                    plural, name, {"nodeName": node}, "dormouse-controller"
+                ).ok
 
     return place
 
 
 def lease(name: str) -> dict:
-    return {"metadata": {"name": name}, "spec": {"holderIdentity": "node-a", "leaseDurationSeconds": 40}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"holderIdentity": "node-a", "leaseDurationSeconds": 40},
+    }
 
 
 def event(name: str, namespace: str) -> dict:
@@ -53,25 +60,36 @@ def event(name: str, namespace: str) -> dict:
         "note": "it runs",
         "reportingController": "dormouse.dev/agent",
         "reportingInstance": "node-a",
-        "regarding": {"apiVersion": "dormouse.dev/v1alpha1", "kind": "Sandbox", "namespace": namespace, "name": "own"},
+        "regarding": {
+            "apiVersion": "dormouse.dev/v1alpha1",
+            "kind": "Sandbox",
+            "namespace": namespace,
+            "name": "own",
+        },
     }
 
 
-# --- what an agent may -------------------------------------------------------------------------------------------
+# --- what an agent may ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("plural", SEVERAL)
 def test_an_agent_writes_the_status_of_what_is_on_its_node(agent, placed, plural):
     placed("own", "node-a")
-    answer = agent.apply_status(plural, "own", {"phase": "Failed", "conditions": [condition("Ready", "False")]})
+    answer = agent.apply_status(
+        plural, "own", {"phase": "Failed", "conditions": [condition("Ready", "False")]}
+    )
     assert answer.ok, answer.message
-    assert answer.body["status"]["nodeName"] == "node-a" and answer.body["status"]["phase"] == "Failed"
+    assert (
+        answer.body["status"]["nodeName"] == "node-a" and answer.body["status"]["phase"] == "Failed"
+    )
 
 
 def test_an_agent_reads_sandboxes_and_templates(agent, placed):
     placed("own", "node-a")
     for plural in SEVERAL:
-        listed = agent.client.get(f"/apis/{chart.API_VERSION}/{plural}", fieldSelector="status.nodeName=node-a")
+        listed = agent.client.get(
+            f"/apis/{chart.API_VERSION}/{plural}", fieldSelector="status.nodeName=node-a"
+        )
         assert [item["metadata"]["name"] for item in listed.body["items"]] == ["own"]
         assert agent.get(plural, "own").ok
 
@@ -86,7 +104,10 @@ def test_an_agent_keeps_its_own_sandbox_node(agent, admin):
         # The first write of an agent is an apply that creates.
         assert admin.delete("sandboxnodes", "node-a").ok
         body = sandbox_node("node-a")
-        assert agent.client.apply(agent.path("sandboxnodes", "node-a"), body, "dormouse-agent").status == 201
+        assert (
+            agent.client.apply(agent.path("sandboxnodes", "node-a"), body, "dormouse-agent").status
+            == 201
+        )
     finally:
         admin.delete("sandboxnodes", "node-a")
 
@@ -97,7 +118,9 @@ def test_an_agent_renews_its_own_lease(agent, admin):
         assert made.status == 201, made.message
         assert agent.client.get(f"{LEASES}/dormouse-node-node-a").ok
         assert agent.client.replace(f"{LEASES}/dormouse-node-node-a", made.body).ok
-        assert agent.client.merge(f"{LEASES}/dormouse-node-node-a", {"spec": {"leaseDurationSeconds": 41}}).ok
+        assert agent.client.merge(
+            f"{LEASES}/dormouse-node-node-a", {"spec": {"leaseDurationSeconds": 41}}
+        ).ok
     finally:
         admin.client.delete(f"{LEASES}/dormouse-node-node-a")
 
@@ -114,7 +137,7 @@ def test_an_agent_writes_events(agent, admin):
         admin.client.delete(f"{path}/own.1")
 
 
-# --- what an agent may not ---------------------------------------------------------------------------------------
+# --- what an agent may not ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("plural", SEVERAL)
@@ -131,7 +154,9 @@ def test_an_agent_cannot_take_what_is_not_placed(agent, placed, plural):
     placed("free", None)
     for status in ({"phase": "Failed"}, {"nodeName": "node-a"}):
         answer = agent.apply_status(plural, "free", status)
-        assert answer.status == 403 and "it is on no node, and the agent on node-a" in answer.message
+        assert (
+            answer.status == 403 and "it is on no node, and the agent on node-a" in answer.message
+        )
 
 
 @pytest.mark.parametrize("plural", SEVERAL)
@@ -169,7 +194,9 @@ def test_an_agent_writes_no_spec_and_no_metadata(agent, admin, placed, plural, c
     before = admin.get(plural, "own").body
     assert agent.client.merge(agent.path(plural, "own"), change).status == 403
     # Nor by way of the status: what comes beside it there is ignored.
-    assert agent.client.merge(agent.path(plural, "own", "status"), {**change, "status": {"phase": "Failed"}}).ok
+    assert agent.client.merge(
+        agent.path(plural, "own", "status"), {**change, "status": {"phase": "Failed"}}
+    ).ok
     after = admin.get(plural, "own").body
     assert after["spec"] == before["spec"]
     for key in ("labels", "finalizers", "annotations", "generation"):
@@ -198,8 +225,14 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
     }
     binding = {
         "metadata": {"name": "too-wide"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "too-wide"},
-        "subjects": [{"kind": "ServiceAccount", "name": chart.AGENT_ACCOUNT, "namespace": chart.NAMESPACE}],
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "too-wide",
+        },
+        "subjects": [
+            {"kind": "ServiceAccount", "name": chart.AGENT_ACCOUNT, "namespace": chart.NAMESPACE}
+        ],
     }
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     assert admin.client.create(f"{rbac}/clusterroles", role).ok
@@ -207,10 +240,13 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
     assert admin.create("sandboxnodes", sandbox_node("node-a")).ok
     assert admin.client.create(LEASES, lease("dormouse-node-node-a")).ok
     try:
-        # Roles reach the authorizer a moment after they were written; the answer then is the policy's.
+        # Roles reach the authorizer a moment after they were written; the answer then is the
+        # policy's.
         attempts = {
             "an agent writes nothing but the status": [
-                lambda: agent.merge("sandboxes", "own", {"spec": {"operatingMode": "Suspended"}}, dryRun="All"),
+                lambda: agent.merge(
+                    "sandboxes", "own", {"spec": {"operatingMode": "Suspended"}}, dryRun="All"
+                ),
                 lambda: agent.create("sandboxes", sandbox("new"), dryRun="All"),
                 lambda: agent.client.delete(agent.path("sandboxes", "own"), dryRun="All"),
             ],
@@ -223,7 +259,9 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
         }
         for words, calls in attempts.items():
             for call in calls:
-                control_plane.wait_until(lambda call=call: POLICY in call().message, "the wider role")
+                control_plane.wait_until(
+                    lambda call=call: POLICY in call().message, "the wider role"
+                )
                 answer = call()
                 assert answer.status == 403 and words in answer.message, answer.message
     finally:
@@ -274,11 +312,16 @@ def test_a_token_that_is_bound_to_no_node_may_write_nothing(control_plane, place
 
 
 def test_an_agent_reads_no_secret_and_no_node(agent):
-    for path in ("/api/v1/secrets", f"/api/v1/namespaces/{chart.NAMESPACE}/secrets", "/api/v1/nodes", "/api/v1/pods"):
+    for path in (
+        "/api/v1/secrets",
+        f"/api/v1/namespaces/{chart.NAMESPACE}/secrets",
+        "/api/v1/nodes",
+        "/api/v1/pods",
+    ):
         assert agent.client.get(path).status == 403
 
 
-# --- the controller ----------------------------------------------------------------------------------------------
+# --- the controller -------------------------------------------------------------------------------
 
 
 def test_the_controller_places_and_releases(controller, admin):
@@ -301,7 +344,12 @@ def test_the_controller_suspends_an_idle_sandbox(controller, created):
 
 def test_the_controller_watches_nodes_and_leases(controller, created):
     created("sandboxnodes", sandbox_node("node-d"))
-    for path in ("/api/v1/nodes", f"/apis/{chart.API_VERSION}/sandboxnodes", LEASES, f"/apis/{chart.API_VERSION}/sandboxes"):
+    for path in (
+        "/api/v1/nodes",
+        f"/apis/{chart.API_VERSION}/sandboxnodes",
+        LEASES,
+        f"/apis/{chart.API_VERSION}/sandboxes",
+    ):
         assert controller.client.get(path).ok
     assert controller.merge("sandboxnodes", "node-d", {"metadata": {"labels": {"zone": "a"}}}).ok
     assert controller.client.create(LEASES, lease("dormouse-controller")).ok
@@ -313,10 +361,13 @@ def test_the_controller_has_no_more_than_it_needs(controller):
     assert controller.client.get("/api/v1/secrets").status == 403
     assert controller.client.get("/api/v1/pods").status == 403
     assert controller.create("sandboxes", sandbox("new")).status == 403
-    assert controller.client.merge("/api/v1/nodes/node-a", {"spec": {"unschedulable": True}}).status == 403
+    assert (
+        controller.client.merge("/api/v1/nodes/node-a", {"spec": {"unschedulable": True}}).status
+        == 403
+    )
 
 
-# --- users -------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -327,8 +378,14 @@ def user_of(admin):
     def bind(role: str) -> Api:
         body = {
             "metadata": {"name": f"user-{role}"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"user-{role}"}],
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": role,
+            },
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"user-{role}"}
+            ],
         }
         path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
         assert admin.client.create(path, body).ok
@@ -340,15 +397,20 @@ def user_of(admin):
         admin.client.delete(path)
 
 
-@pytest.mark.parametrize(("role", "writes"), [("view", False), ("edit", True), ("dormouse-sandbox-editor", True)])
+@pytest.mark.parametrize(
+    ("role", "writes"), [("view", False), ("edit", True), ("dormouse-sandbox-editor", True)]
+)
 def test_the_roles_of_the_cluster_know_sandboxes(control_plane, user_of, role, writes):
     user = user_of(role)
-    # No controller manager aggregates here: the cluster's own roles are empty until a person merges ours into them.
+    # No controller manager aggregates here: the cluster's own roles are empty until a person merges
+    # ours into them.
     if role in ("view", "edit"):
         source = {"view": "dormouse-sandbox-viewer", "edit": "dormouse-sandbox-editor"}[role]
         roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
         ours = control_plane.admin.get(f"{roles}/{source}").body
-        assert ours["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
+        assert (
+            ours["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
+        )
         assert control_plane.admin.merge(f"{roles}/{role}", {"rules": ours["rules"]}).ok
     control_plane.wait_until(lambda: user.client.get(user.path("sandboxes")).ok, f"the role {role}")
     assert (user.create("sandboxes", sandbox("theirs"), dryRun="All").status == 201) == writes

@@ -50,7 +50,16 @@ agent:
 def parsed(manifests: str) -> list[dict]:
     """YAML as objects, by kubectl without a server: Python's standard library reads no YAML."""
     done = subprocess.run(
-        [str(tools.find("kubectl")), "annotate", "--local", "-o", "json", "-f", "-", "test/parsed=yes"],
+        [
+            str(tools.find("kubectl")),
+            "annotate",
+            "--local",
+            "-o",
+            "json",
+            "-f",
+            "-",
+            "test/parsed=yes",
+        ],
         input=manifests,
         capture_output=True,
         text=True,
@@ -85,7 +94,9 @@ def everything(values_of_everything) -> list[dict]:
 
 def the(objects: list[dict], kind: str, name: str) -> dict:
     found = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name]
-    assert len(found) == 1, f"{kind} {name}: {[(item['kind'], item['metadata']['name']) for item in objects]}"
+    assert (
+        len(found) == 1
+    ), f"{kind} {name}: {[(item['kind'], item['metadata']['name']) for item in objects]}"
     return found[0]
 
 
@@ -95,7 +106,9 @@ def container(objects: list[dict], kind: str, name: str) -> dict:
 
 def test_lint_is_content(values_of_everything):
     arguments = ("--strict", "--kube-version", tools.KUBERNETES_VERSION)
-    assert "1 chart(s) linted, 0 chart(s) failed" in chart.helm("lint", str(chart.CHART), *arguments)
+    assert "1 chart(s) linted, 0 chart(s) failed" in chart.helm(
+        "lint", str(chart.CHART), *arguments
+    )
     assert "0 chart(s) failed" in chart.helm(
         "lint", str(chart.CHART), *arguments, "--values", str(values_of_everything)
     )
@@ -186,7 +199,11 @@ def test_the_controller_runs_twice_and_leads_once(default):
 
 def test_the_agent_has_the_node_and_survives_the_api_server(default):
     pod = the(default, "DaemonSet", "dormouse-agent")["spec"]["template"]["spec"]
-    assert pod["hostPID"] and pod["hostNetwork"] and pod["containers"][0]["securityContext"]["privileged"]
+    assert (
+        pod["hostPID"]
+        and pod["hostNetwork"]
+        and pod["containers"][0]["securityContext"]["privileged"]
+    )
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     paths = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
     assert paths == {
@@ -207,7 +224,9 @@ def test_the_agent_has_the_node_and_survives_the_api_server(default):
 def test_every_option_reaches_its_object(everything):
     controller = the(everything, "Deployment", "dm-controller")
     agent = the(everything, "DaemonSet", "dm-agent")
-    assert container(everything, "Deployment", "dm-controller")["image"].startswith("example.com/c@sha256:0123")
+    assert container(everything, "Deployment", "dm-controller")["image"].startswith(
+        "example.com/c@sha256:0123"
+    )
     assert container(everything, "DaemonSet", "dm-agent")["image"] == "example.com/a:v9"
     for workload in (controller, agent):
         pod = workload["spec"]["template"]["spec"]
@@ -217,12 +236,18 @@ def test_every_option_reaches_its_object(everything):
         assert pod["tolerations"] == [{"operator": "Exists"}]
         assert workload["metadata"]["labels"]["team"] == "platform"
         assert workload["metadata"]["annotations"] == {"note": "yes"}
-    mounts = {mount["name"]: mount["mountPath"] for mount in container(everything, "DaemonSet", "dm-agent")["volumeMounts"]}
+    mounts = {
+        mount["name"]: mount["mountPath"]
+        for mount in container(everything, "DaemonSet", "dm-agent")["volumeMounts"]
+    }
     assert mounts["images"] == "/srv/images"
     assert "host" not in container(everything, "DaemonSet", "dm-agent")["livenessProbe"]["httpGet"]
     policy = the(everything, "ValidatingAdmissionPolicy", "dm-agent-status")
     expression = policy["spec"]["matchConditions"][0]["expression"]
-    assert expression == f"request.userInfo.username == 'system:serviceaccount:{chart.NAMESPACE}:custom-agent'"
+    assert (
+        expression
+        == f"request.userInfo.username == 'system:serviceaccount:{chart.NAMESPACE}:custom-agent'"
+    )
     for kind, name in (
         ("NetworkPolicy", "dm-controller"),
         ("ServiceMonitor", "dm-controller"),
@@ -235,9 +260,17 @@ def test_every_option_reaches_its_object(everything):
 
 @pytest.mark.parametrize("policy", ["status", "node", "lease"])
 def test_a_policy_refuses_when_it_cannot_decide(default, policy):
-    assert the(default, "ValidatingAdmissionPolicy", f"dormouse-agent-{policy}")["spec"]["failurePolicy"] == "Fail"
+    assert (
+        the(default, "ValidatingAdmissionPolicy", f"dormouse-agent-{policy}")["spec"][
+            "failurePolicy"
+        ]
+        == "Fail"
+    )
     binding = the(default, "ValidatingAdmissionPolicyBinding", f"dormouse-agent-{policy}")
-    assert binding["spec"] == {"policyName": f"dormouse-agent-{policy}", "validationActions": ["Deny"]}
+    assert binding["spec"] == {
+        "policyName": f"dormouse-agent-{policy}",
+        "validationActions": ["Deny"],
+    }
 
 
 NONSENSE = [
@@ -258,19 +291,28 @@ NONSENSE = [
         "flowSchema.matchingPrecedence": "0",
         "crds.keep": "perhaps",
     },
-    {"controller.replicas": "two", "agent.hostAddressRange": "anything", "controller.serviceMonitor": "true"},
+    {
+        "controller.replicas": "two",
+        "agent.hostAddressRange": "anything",
+        "controller.serviceMonitor": "true",
+    },
 ]
 
 
 @pytest.mark.parametrize("values", NONSENSE)
 def test_the_schema_refuses_nonsense_and_says_where(values):
-    with pytest.raises(chart.ChartError, match="values don't meet the specifications of the schema") as refused:
+    with pytest.raises(
+        chart.ChartError, match="values don't meet the specifications of the schema"
+    ) as refused:
         chart.render(*(f"--set={key}={value}" for key, value in values.items()))
     complaint = str(refused.value)
     for key in values:
         # A key that is not there is named alone, as something that its parent does not have.
         path, _, last = key.rpartition(".")
-        unknown = f"'{key.partition('.')[0]}' not allowed" in complaint or f"'{last}' not allowed" in complaint
+        unknown = (
+            f"'{key.partition('.')[0]}' not allowed" in complaint
+            or f"'{last}' not allowed" in complaint
+        )
         assert f"at '/{key.replace('.', '/')}" in complaint or unknown, f"{key}: {complaint}"
 
 
@@ -298,10 +340,18 @@ def test_every_value_has_a_comment():
     silent = []
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
-        # One comment speaks for the parts of a pod's resources; a group is explained above it or by its members.
-        if not line or line.lstrip().startswith("#") or line.lstrip().startswith(("requests:", "limits:")):
+        # One comment speaks for the parts of a pod's resources; a group is explained above it or by
+        # its members.
+        if (
+            not line
+            or line.lstrip().startswith("#")
+            or line.lstrip().startswith(("requests:", "limits:"))
+        ):
             continue
-        group = number + 1 < len(lines) and len(lines[number + 1]) - len(lines[number + 1].lstrip()) > indent
+        group = (
+            number + 1 < len(lines)
+            and len(lines[number + 1]) - len(lines[number + 1].lstrip()) > indent
+        )
         if not group and not lines[number - 1].lstrip().startswith("#"):
             silent.append(line)
     assert silent == []

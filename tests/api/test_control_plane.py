@@ -22,13 +22,18 @@ def test_an_old_version_is_gone_once_history_is_forgotten(control_plane, admin, 
 
     def watch_from_then():
         version = made["metadata"]["resourceVersion"]
-        return admin.client.get(admin.path("sandboxes"), watch="true", resourceVersion=version, timeoutSeconds="2")
+        return admin.client.get(
+            admin.path("sandboxes"), watch="true", resourceVersion=version, timeoutSeconds="2"
+        )
 
     control_plane.forget_history()
     # Ready as it is, it says 429 for a kind whose cache is not filled yet.
     control_plane.wait_until(lambda: watch_from_then().status != 429, "the watch cache")
     answer = watch_from_then()
-    assert answer.status == 410 or (answer.body["type"], answer.body["object"]["code"]) == ("ERROR", 410)
+    assert answer.status == 410 or (answer.body["type"], answer.body["object"]["code"]) == (
+        "ERROR",
+        410,
+    )
     assert admin.get("sandboxes", "seen").body["metadata"]["uid"] == made["metadata"]["uid"]
 
 
@@ -47,7 +52,9 @@ def test_a_frozen_api_server_answers_only_when_thawed(control_plane):
     answers = []
     control_plane.freeze_api_server()
     try:
-        asking = threading.Thread(target=lambda: answers.append(control_plane.admin.get("/version")))
+        asking = threading.Thread(
+            target=lambda: answers.append(control_plane.admin.get("/version"))
+        )
         asking.start()
         asking.join(timeout=0.3)
         assert answers == []
@@ -59,11 +66,18 @@ def test_a_frozen_api_server_answers_only_when_thawed(control_plane):
 
 def test_kubeconfigs_hold_all_that_a_machine_elsewhere_needs(control_plane, tmp_path):
     server = control_plane.url_from_qemu
-    text = control_plane.agent_kubeconfig("node-k", tmp_path / "agent", server=server).read_text(encoding="ascii")
-    assert f"server: https://10.0.2.2:{control_plane.port}" in text and "certificate-authority-data: " in text
+    text = control_plane.agent_kubeconfig("node-k", tmp_path / "agent", server=server).read_text(
+        encoding="ascii"
+    )
+    assert (
+        f"server: https://10.0.2.2:{control_plane.port}" in text
+        and "certificate-authority-data: " in text
+    )
     assert (tmp_path / "agent").stat().st_mode & 0o777 == 0o600
     path = control_plane.controller_kubeconfig(tmp_path / "controller")
-    answer = control_plane.kubectl("--kubeconfig", str(path), "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    answer = control_plane.kubectl(
+        "--kubeconfig", str(path), "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"
+    )
     assert answer.stdout == "system:serviceaccount:dormouse-system:dormouse-controller"
 
 

@@ -1,4 +1,5 @@
-"""What users may write: each rule with what it admits, what it refuses, and the words in which it does."""
+"""What users may write: each rule with what it admits, what it refuses, and the words in which it
+does."""
 
 from __future__ import annotations
 
@@ -35,14 +36,21 @@ GOOD_SANDBOXES = {
     "idle": {"idle": {"timeout": "1h30m10s", "action": "Delete", "resumeOnAccess": True}},
     "the longest durations": {"idle": {"timeout": "999999h9999999m999999999s"}},
     "a lifecycle": {
-        "lifecycle": {"shutdownTime": "2030-01-02T15:04:05Z", "ttlAfterFinished": "0s", "shutdownPolicy": "Delete"}
+        "lifecycle": {
+            "shutdownTime": "2030-01-02T15:04:05Z",
+            "ttlAfterFinished": "0s",
+            "shutdownPolicy": "Delete",
+        }
     },
     "a network": {
         "network": {
             "egress": "Open",
             "allow": [{"cidr": "10.0.0.0/8"}, {"cidr": "2001:db8::/32"}],
             "deny": [{"cidr": "0.0.0.0/0"}],
-            "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}],
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": 53},
+            ],
         }
     },
     "the highest port": {"network": {"ports": [{"name": "a", "port": 65535}]}},
@@ -57,7 +65,9 @@ CPU = "spec.resources.cpu: Invalid value: {}: must be a whole number of vCPUs fr
 MEMORY = "must be an amount of memory from 64Mi to 16Ti, with its unit, such as 512Mi or 2Gi"
 SIZE = "must be an amount of storage from 1Mi to 64Ti, with its unit, such as 5Gi"
 DURATION = "must be a duration of at least 1s, such as 90s, 10m or 1h30m; for never, leave out idle"
-IMAGE_NAME = "must be the name of an image, not a path: letters, digits, '-', '_' and '.', such as debian-12"
+IMAGE_NAME = (
+    "must be the name of an image, not a path: letters, digits, '-', '_' and '.', such as debian-12"
+)
 NO_NUL = "must not contain a NUL character: leave it out"
 PORT = "must be a port number from 1 to 65535, such as 8080"
 RANGE = "must be an address range with its prefix length, such as 203.0.113.0/24 or 2001:db8::/32"
@@ -74,10 +84,16 @@ def allow(cidr: str) -> dict:
 BAD_SANDBOXES = {
     "no source": (source(), f"spec.source: Invalid value: {{}}: {ONE_SOURCE}"),
     "two sources": (source(**IMAGE, snapshotTemplate={"name": "t"}), ONE_SOURCE),
-    "an image's path": (source(image={"name": "../../etc/passwd"}), f"spec.source.image.name: {{}}: {IMAGE_NAME}"),
+    "an image's path": (
+        source(image={"name": "../../etc/passwd"}),
+        f"spec.source.image.name: {{}}: {IMAGE_NAME}",
+    ),
     "an empty image": (source(image={"name": ""}), IMAGE_NAME),
     "an image without a name": (source(image={}), "spec.source.image.name: Required value"),
-    "a template's path": (source(snapshotTemplate={"name": "ns/t"}), "must be the name of a SnapshotTemplate in this"),
+    "a template's path": (
+        source(snapshotTemplate={"name": "ns/t"}),
+        "must be the name of a SnapshotTemplate in this",
+    ),
     "no vCPU": ({"resources": {"cpu": 0}}, CPU),
     "65 vCPUs": ({"resources": {"cpu": 65}}, CPU),
     "quoted vCPUs": ({"resources": {"cpu": "2"}}, CPU),
@@ -91,15 +107,33 @@ BAD_SANDBOXES = {
     "endless memory": ({"resources": {"memory": "99999999999999Gi"}}, MEMORY),
     "no disk": ({"disk": {"size": "0"}}, f"spec.disk.size: {{}}: {SIZE}"),
     "a disk that is no number": ({"disk": {"size": "5 GB"}}, SIZE),
-    "arguments without a command": ({"args": ["-v"]}, "spec.args: {}: needs command: write the program in command"),
-    "an empty program": ({"command": [""]}, "must begin with the program's name or path, such as /usr/bin/python3"),
+    "arguments without a command": (
+        {"args": ["-v"]},
+        "spec.args: {}: needs command: write the program in command",
+    ),
+    "an empty program": (
+        {"command": [""]},
+        "must begin with the program's name or path, such as /usr/bin/python3",
+    ),
     "a NUL in the command": ({"command": [NUL]}, f"spec.command: {{}}: {NO_NUL}"),
     "a NUL in an argument": ({"command": ["a"], "args": [NUL]}, f"spec.args: {{}}: {NO_NUL}"),
-    "a NUL in a variable": ({"env": [{"name": "A", "value": NUL}]}, f"spec.env[0].value: {{}}: {NO_NUL}"),
-    "a variable's name": ({"env": [{"name": "A=B"}]}, "must be the name of a variable: letters, digits"),
+    "a NUL in a variable": (
+        {"env": [{"name": "A", "value": NUL}]},
+        f"spec.env[0].value: {{}}: {NO_NUL}",
+    ),
+    "a variable's name": (
+        {"env": [{"name": "A=B"}]},
+        "must be the name of a variable: letters, digits",
+    ),
     "a variable twice": ({"env": [{"name": "A"}, {"name": "A"}]}, "spec.env[1]: Duplicate value"),
-    "a relative directory": ({"workingDir": "srv"}, "must be an absolute path in the guest, such as /srv"),
-    "a user with a space": ({"user": "a b"}, "must be a user, or a user and a group, by name or number, such as app"),
+    "a relative directory": (
+        {"workingDir": "srv"},
+        "must be an absolute path in the guest, such as /srv",
+    ),
+    "a user with a space": (
+        {"user": "a b"},
+        "must be a user, or a user and a group, by name or number, such as app",
+    ),
     "idle for no time": ({"idle": {"timeout": "0s"}}, f"spec.idle.timeout: {{}}: {DURATION}"),
     "idle for an empty time": ({"idle": {"timeout": ""}}, DURATION),
     "idle for a bare number": ({"idle": {"timeout": "10"}}, DURATION),
@@ -110,24 +144,45 @@ BAD_SANDBOXES = {
         {"lifecycle": {"ttlAfterFinished": "soon"}},
         "must be a duration, such as 0s, 10m or 1h30m; for never, leave it out",
     ),
-    "a shutdown that is no time": ({"lifecycle": {"shutdownTime": "tomorrow"}}, "spec.lifecycle.shutdownTime"),
+    "a shutdown that is no time": (
+        {"lifecycle": {"shutdownTime": "tomorrow"}},
+        "spec.lifecycle.shutdownTime",
+    ),
     "a mode": ({"operatingMode": "Paused"}, 'supported values: "Running", "Suspended"'),
-    "a restart policy": ({"restartPolicy": "Sometimes"}, 'supported values: "Never", "OnFailure", "Always"'),
+    "a restart policy": (
+        {"restartPolicy": "Sometimes"},
+        'supported values: "Never", "OnFailure", "Always"',
+    ),
     "an egress": ({"network": {"egress": "All"}}, 'supported values: "Restricted", "Open", "None"'),
     "an address without prefix": (allow("10.0.0.1"), f"spec.network.allow[0].cidr: {{}}: {RANGE}"),
     "an IPv6 prefix too long": (allow("2001:db8::/129"), RANGE),
     "words for a range": (allow("everywhere"), RANGE),
-    "bits behind the prefix": (allow("10.1.2.3/8"), "has bits set behind its prefix length: write the first address"),
+    "bits behind the prefix": (
+        allow("10.1.2.3/8"),
+        "has bits set behind its prefix length: write the first address",
+    ),
     "port 0": (ports({"name": "a", "port": 0}), f"spec.network.ports[0].port: {{}}: {PORT}"),
     "port 65536": (ports({"name": "a", "port": 65536}), PORT),
-    "a port's name": (ports({"name": "HTTP", "port": 80}), "must be lower case letters, digits and '-', such as http"),
-    "a port's name twice": (ports({"name": "a", "port": 1}, {"name": "a", "port": 2}), "spec.network.ports[1]: Duplicate"),
+    "a port's name": (
+        ports({"name": "HTTP", "port": 80}),
+        "must be lower case letters, digits and '-', such as http",
+    ),
+    "a port's name twice": (
+        ports({"name": "a", "port": 1}, {"name": "a", "port": 2}),
+        "spec.network.ports[1]: Duplicate",
+    ),
     "a port twice": (
         ports({"name": "a", "port": 1}, {"name": "b", "port": 1}),
         "spec.network.ports: {}: must not have the same port and protocol twice: leave one of them out",
     ),
-    "a protocol": (ports({"name": "a", "port": 1, "protocol": "SCTP"}), 'supported values: "TCP", "UDP"'),
-    "a toleration of nothing": ({"tolerations": [{}]}, "must have a key, or operator: Exists to tolerate every taint"),
+    "a protocol": (
+        ports({"name": "a", "port": 1, "protocol": "SCTP"}),
+        'supported values: "TCP", "UDP"',
+    ),
+    "a toleration of nothing": (
+        {"tolerations": [{}]},
+        "must have a key, or operator: Exists to tolerate every taint",
+    ),
     "a toleration of a value": (
         {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
         "must not have a value with operator: Exists: leave out value, or write operator: Equal",
@@ -164,7 +219,10 @@ def test_a_bad_sandbox_is_refused_in_our_words(admin, spec, message):
 def test_a_name_longer_than_a_hostname_is_refused(admin):
     assert admin.create("sandboxes", sandbox("x" * 63), dryRun="All").status == 201
     answer = admin.create("sandboxes", sandbox(LONG), dryRun="All")
-    assert "metadata.name must be at most 63 characters, as it becomes the guest's hostname" in answer.message
+    assert (
+        "metadata.name must be at most 63 characters, as it becomes the guest's hostname"
+        in answer.message
+    )
     answer = admin.create("snapshottemplates", template(LONG), dryRun="All")
     assert "metadata.name must be at most 63 characters: choose a shorter name" in answer.message
 
@@ -186,15 +244,30 @@ def test_what_a_sandbox_leaves_out_has_the_documented_defaults(admin):
         "idle": {"timeout": "1m", "action": "Suspend", "resumeOnAccess": False},
     }
     # An empty network is as closed as none, and a policy of its own keeps what it does not name.
-    assert admin.create("sandboxes", sandbox(network={}), dryRun="All").body["spec"]["network"]["egress"] == "Restricted"
-    made = admin.create("sandboxes", sandbox(network={"ports": [{"name": "a", "port": 1}]}, lifecycle={}), dryRun="All")
-    assert made.body["spec"]["network"] == {"egress": "Restricted", "ports": [{"name": "a", "port": 1, "protocol": "TCP"}]}
+    assert (
+        admin.create("sandboxes", sandbox(network={}), dryRun="All").body["spec"]["network"][
+            "egress"
+        ]
+        == "Restricted"
+    )
+    made = admin.create(
+        "sandboxes",
+        sandbox(network={"ports": [{"name": "a", "port": 1}]}, lifecycle={}),
+        dryRun="All",
+    )
+    assert made.body["spec"]["network"] == {
+        "egress": "Restricted",
+        "ports": [{"name": "a", "port": 1, "protocol": "TCP"}],
+    }
     assert made.body["spec"]["lifecycle"] == {"shutdownPolicy": "Retain"}
 
 
 IMMUTABLE = {
     "source": ({"source": {"image": {"name": "other"}}}, "spec.source"),
-    "the kind of source": ({"source": {"image": None, "snapshotTemplate": {"name": "t"}}}, "spec.source"),
+    "the kind of source": (
+        {"source": {"image": None, "snapshotTemplate": {"name": "t"}}},
+        "spec.source",
+    ),
     "resources": ({"resources": {"cpu": 3}}, "spec.resources"),
     "resources taken away": ({"resources": None}, "spec.resources"),
     "disk": ({"disk": {"size": "6Gi"}}, "spec.disk"),
@@ -219,7 +292,12 @@ def test_what_is_fixed_cannot_be_added_later(admin, created):
 
 def test_what_is_not_fixed_can_be_changed(admin, created):
     created("sandboxes", sandbox("free", resources={"cpu": 2}))
-    change = {"operatingMode": "Suspended", "idle": {"timeout": "5m"}, "restartPolicy": "Always", "env": [{"name": "A"}]}
+    change = {
+        "operatingMode": "Suspended",
+        "idle": {"timeout": "5m"},
+        "restartPolicy": "Always",
+        "env": [{"name": "A"}],
+    }
     answer = admin.merge("sandboxes", "free", {"spec": change})
     assert answer.status == 200, answer.message
     assert answer.body["metadata"]["generation"] == 2
@@ -227,9 +305,17 @@ def test_what_is_not_fixed_can_be_changed(admin, created):
 
 def test_status_is_written_apart_from_spec(admin, created):
     created("sandboxes", sandbox("apart"))
-    answer = admin.merge("sandboxes", "apart", {"spec": {"operatingMode": "Suspended"}, "status": {"phase": "Running"}}, "status")
+    answer = admin.merge(
+        "sandboxes",
+        "apart",
+        {"spec": {"operatingMode": "Suspended"}, "status": {"phase": "Running"}},
+        "status",
+    )
     assert answer.body["status"] == {"phase": "Running"}
-    assert answer.body["spec"]["operatingMode"] == "Running" and answer.body["metadata"]["generation"] == 1
+    assert (
+        answer.body["spec"]["operatingMode"] == "Running"
+        and answer.body["metadata"]["generation"] == 1
+    )
     answer = admin.merge("sandboxes", "apart", {"status": {"phase": "Suspended"}})
     assert answer.body["status"] == {"phase": "Running"}
 
@@ -238,7 +324,9 @@ FULL_SANDBOX_STATUS = {
     "observedGeneration": 1,
     "phase": "Running",
     "nodeName": "node-a",
-    "conditions": [condition(kind) for kind in ("Ready", "Scheduled", "GuestReady", "StorageHealthy")],
+    "conditions": [
+        condition(kind) for kind in ("Ready", "Scheduled", "GuestReady", "StorageHealthy")
+    ],
     "resources": {"cpu": 1, "memory": "512Mi"},
     "exitCode": 137,
     "startedAt": "2026-01-02T03:04:05Z",
@@ -248,8 +336,18 @@ FULL_SANDBOX_STATUS = {
     "idleDeadline": "2026-01-02T03:14:05Z",
     "restartCount": 2,
     "network": {"nodeIP": "192.0.2.1", "hostIP": "10.201.0.5", "guestIP": "169.254.0.21"},
-    "vm": {"hypervisor": "cloud-hypervisor", "version": "v53.0", "startMode": "Boot", "bootToReady": "4.3s"},
-    "snapshot": {"memoryBytes": 1 << 40, "writtenBytes": 4096, "pauseWindow": "35ms", "generation": 7},
+    "vm": {
+        "hypervisor": "cloud-hypervisor",
+        "version": "v53.0",
+        "startMode": "Boot",
+        "bootToReady": "4.3s",
+    },
+    "snapshot": {
+        "memoryBytes": 1 << 40,
+        "writtenBytes": 4096,
+        "pauseWindow": "35ms",
+        "generation": 7,
+    },
     "storage": {"cowUsedBytes": 1 << 33, "cowUsedPercent": 12},
 }
 
@@ -265,21 +363,33 @@ def test_each_writer_of_a_status_keeps_its_own_conditions(admin, created):
     created("sandboxes", sandbox("shared"))
     controller = {"nodeName": "node-a", "conditions": [condition("Scheduled", reason="Scheduled")]}
     assert admin.apply_status("sandboxes", "shared", controller, "dormouse-controller").ok
-    assert admin.apply_status("sandboxes", "shared", {"phase": "Starting", "conditions": [condition("Ready", "False")]}).ok
-    status = admin.apply_status("sandboxes", "shared", {"phase": "Running", "conditions": [condition("Ready")]}).body["status"]
+    assert admin.apply_status(
+        "sandboxes", "shared", {"phase": "Starting", "conditions": [condition("Ready", "False")]}
+    ).ok
+    status = admin.apply_status(
+        "sandboxes", "shared", {"phase": "Running", "conditions": [condition("Ready")]}
+    ).body["status"]
     assert status["nodeName"] == "node-a"
-    assert {item["type"]: item["status"] for item in status["conditions"]} == {"Scheduled": "True", "Ready": "True"}
+    assert {item["type"]: item["status"] for item in status["conditions"]} == {
+        "Scheduled": "True",
+        "Ready": "True",
+    }
 
 
 @pytest.mark.parametrize(
-    "status", [{"phase": "Sleeping"}, {"conditions": [{"type": "Ready", "status": "Yes"}]}, {"vm": {"startMode": "Magic"}}]
+    "status",
+    [
+        {"phase": "Sleeping"},
+        {"conditions": [{"type": "Ready", "status": "Yes"}]},
+        {"vm": {"startMode": "Magic"}},
+    ],
 )
 def test_a_status_that_makes_no_sense_is_refused(admin, created, status):
     created("sandboxes", sandbox("nonsense"))
     assert admin.merge("sandboxes", "nonsense", {"status": status}, "status").status == 422
 
 
-# --- templates and nodes -----------------------------------------------------------------------------------------
+# --- templates and nodes --------------------------------------------------------------------------
 
 
 def test_what_a_template_leaves_out_has_the_documented_defaults(admin):
@@ -298,10 +408,22 @@ BAD_TEMPLATES = {
         {"source": {"sandbox": {"name": "../s1"}}},
         "spec.source.sandbox.name: {}: must be the name of a Sandbox in this namespace: lower case letters",
     ),
-    "an afterlife": ({"sourceAfterCapture": "Stop"}, 'supported values: "Resume", "Suspend", "Delete"'),
-    "a deadline of nothing": ({"failureDeadline": "0s"}, "must be a duration of at least 1s, such as 30s or 5m"),
-    "a deadline of words": ({"failureDeadline": "five minutes"}, "must be a duration of at least 1s, such as 30s or 5m"),
-    "a ttl of words": ({"ttl": "forever"}, "must be a duration, such as 30m or 24h; 0s keeps the template"),
+    "an afterlife": (
+        {"sourceAfterCapture": "Stop"},
+        'supported values: "Resume", "Suspend", "Delete"',
+    ),
+    "a deadline of nothing": (
+        {"failureDeadline": "0s"},
+        "must be a duration of at least 1s, such as 30s or 5m",
+    ),
+    "a deadline of words": (
+        {"failureDeadline": "five minutes"},
+        "must be a duration of at least 1s, such as 30s or 5m",
+    ),
+    "a ttl of words": (
+        {"ttl": "forever"},
+        "must be a duration, such as 30m or 24h; 0s keeps the template",
+    ),
     "a policy": ({"deletionPolicy": "Keep"}, 'supported values: "Delete", "Retain"'),
 }
 
@@ -320,8 +442,12 @@ def test_a_template_is_immutable_but_for_ttl_and_deletion_policy(admin, created)
         ("failureDeadline", "1m"),
     ):
         answer = admin.merge("snapshottemplates", "frozen", {"spec": {field: value}})
-        assert answer.status == 422 and says(answer.message, f"spec.{field}: {{}}: is immutable"), answer.message
-    answer = admin.merge("snapshottemplates", "frozen", {"spec": {"ttl": "24h", "deletionPolicy": "Retain"}})
+        assert answer.status == 422 and says(
+            answer.message, f"spec.{field}: {{}}: is immutable"
+        ), answer.message
+    answer = admin.merge(
+        "snapshottemplates", "frozen", {"spec": {"ttl": "24h", "deletionPolicy": "Retain"}}
+    )
     assert answer.status == 200, answer.message
 
 
@@ -359,7 +485,10 @@ def test_the_status_of_a_template_holds_all_that_the_api_names(admin, created):
 
 
 def test_the_status_of_a_node_holds_all_that_the_api_names(admin, created):
-    created("sandboxnodes", sandbox_node("node-full", taints=[{"key": "example.com/gpu", "effect": "NoSchedule"}]))
+    created(
+        "sandboxnodes",
+        sandbox_node("node-full", taints=[{"key": "example.com/gpu", "effect": "NoSchedule"}]),
+    )
     amount = {"cpu": 64, "memory": "128Gi", "disk": "1Ti", "running": 3, "sleeping": 5}
     status = {
         "capacity": amount,
@@ -380,7 +509,11 @@ def test_the_status_of_a_node_holds_all_that_the_api_names(admin, created):
 
 
 def test_a_taint_must_have_a_key_and_a_known_effect(admin):
-    answer = admin.create("sandboxnodes", sandbox_node(taints=[{"key": "a b", "effect": "NoSchedule"}]), dryRun="All")
+    answer = admin.create(
+        "sandboxnodes", sandbox_node(taints=[{"key": "a b", "effect": "NoSchedule"}]), dryRun="All"
+    )
     assert "must be a label key, such as example.com/dedicated" in answer.message
-    answer = admin.create("sandboxnodes", sandbox_node(taints=[{"key": "a", "effect": "No"}]), dryRun="All")
+    answer = admin.create(
+        "sandboxnodes", sandbox_node(taints=[{"key": "a", "effect": "No"}]), dryRun="All"
+    )
     assert 'supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"' in answer.message

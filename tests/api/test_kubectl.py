@@ -70,7 +70,15 @@ def test_the_columns_of_a_node(control_plane, admin, created):
     }
     assert admin.apply_status("sandboxnodes", "node-x", status).ok
     header, row = table(control_plane.kubectl("get", "sbxnode", "node-x", "-o", "wide").stdout)
-    assert header[:7] == ["NAME", "READY", "UNSCHEDULABLE", "RUNNING", "SLEEPING", "HYPERVISOR", "AGE"]
+    assert header[:7] == [
+        "NAME",
+        "READY",
+        "UNSCHEDULABLE",
+        "RUNNING",
+        "SLEEPING",
+        "HYPERVISOR",
+        "AGE",
+    ]
     assert header[7:] == ["REASON", "CPU", "MEMORY", "KERNEL", "ENDPOINT"]
     assert row[:6] == ["node-x", "True", "false", "3", "5", "v53.0"]
     assert row[7:] == ["Synced", "8", "16Gi", "6.1.0", "192.0.2.1:8443"]
@@ -83,7 +91,10 @@ def test_one_category_lists_all_kinds(control_plane, running, created):
 
 
 def test_sandboxes_are_selected_by_node_phase_mode_and_template(control_plane, running, created):
-    created("sandboxes", sandbox("other", source={"snapshotTemplate": {"name": "warm"}}, operatingMode="Suspended"))
+    created(
+        "sandboxes",
+        sandbox("other", source={"snapshotTemplate": {"name": "warm"}}, operatingMode="Suspended"),
+    )
     for selector, expected in (
         ("status.nodeName=node-a", ["s1"]),
         ("status.nodeName=", ["other"]),
@@ -101,13 +112,17 @@ def test_templates_are_selected_by_node(control_plane, admin, created):
     created("snapshottemplates", template("here"))
     created("snapshottemplates", template("there"))
     assert admin.apply_status("snapshottemplates", "here", {"nodeName": "node-a"}).ok
-    names = control_plane.kubectl("get", "snaptpl", "--field-selector=status.nodeName=node-a", "-o", "name").stdout
+    names = control_plane.kubectl(
+        "get", "snaptpl", "--field-selector=status.nodeName=node-a", "-o", "name"
+    ).stdout
     assert names.split() == ["snapshottemplate.dormouse.dev/here"]
 
 
 def test_wait_for_a_condition_and_for_a_phase(control_plane, running):
     control_plane.kubectl("wait", "--for=condition=Ready", "--timeout=10s", "sbx/s1")
-    control_plane.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "--timeout=10s", "sbx/s1")
+    control_plane.kubectl(
+        "wait", "--for=jsonpath={.status.phase}=Running", "--timeout=10s", "sbx/s1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +164,9 @@ def undescribed(schema: dict, path: str):
 def test_everything_a_user_can_write_has_a_greatest_length(control_plane):
     for plural in ("sandboxes", "snapshottemplates", "sandboxnodes"):
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.dormouse.dev"
-        schema = control_plane.admin.get(path).body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        schema = control_plane.admin.get(path).body["spec"]["versions"][0]["schema"][
+            "openAPIV3Schema"
+        ]
         for part in ("spec", "status"):
             assert list(unbounded(schema["properties"][part], f"{plural}.{part}")) == []
 

@@ -1,11 +1,12 @@
-"""Plain requests to an API server, for tests: no cache, no retry, one connection each. Thread-safe."""
+"""Plain requests to an API server, for tests: no cache, no retry, one connection each. Thread-
+safe."""
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import ssl
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,7 +15,7 @@ APPLY = "application/apply-patch+yaml"  # JSON is YAML
 MERGE = "application/merge-patch+json"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Answer:
     status: int
     body: Any
@@ -29,27 +30,34 @@ class Answer:
         return self.body.get("message", "") if isinstance(self.body, dict) else str(self.body)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ApiClient:
-    """Someone's view of an API server: a client certificate or a token, and its certificate authority."""
+    """Someone's view of an API server: a client certificate or a token, and its certificate
+    authority."""
 
     url: str
     ca_file: Path
     cert_file: Path | None = None
     key_file: Path | None = None
     token: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     timeout_seconds: float = 30
 
-    def impersonating(self, user: str, groups: tuple[str, ...] = ()) -> "ApiClient":
+    def impersonating(self, user: str) -> "ApiClient":
         """The same connection as another user; whoever calls must be allowed to impersonate."""
-        headers = {"Impersonate-User": user, **{"Impersonate-Group": group for group in groups}}
-        return ApiClient(self.url, self.ca_file, self.cert_file, self.key_file, self.token, headers)
+        return dataclasses.replace(self, headers={**self.headers, "Impersonate-User": user})
 
     def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", **query: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        **query: str,
     ) -> Answer:
-        """One request. Raises OSError when the server cannot be reached; any answer of the server is returned."""
+        """One request. Raises OSError when the server cannot be reached; any answer of the server
+        is returned."""
         address = urlsplit(self.url)
         context = ssl.create_default_context(cafile=str(self.ca_file))
         if self.cert_file:
@@ -65,7 +73,9 @@ class ApiClient:
             address.hostname, address.port, timeout=self.timeout_seconds, context=context
         )
         try:
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path, payload, headers)
+            connection.request(
+                method, f"{path}?{urlencode(query)}" if query else path, payload, headers
+            )
             answer = connection.getresponse()
             content = answer.read().decode("utf-8")
         except http.client.HTTPException as error:
@@ -91,7 +101,9 @@ class ApiClient:
 
     def apply(self, path: str, body: Any, manager: str, **query: str) -> Answer:
         """A forced server-side apply, as our own programs send it."""
-        return self.request("PATCH", path, body, content_type=APPLY, fieldManager=manager, force="true", **query)
+        return self.request(
+            "PATCH", path, body, content_type=APPLY, fieldManager=manager, force="true", **query
+        )
 
     def delete(self, path: str, **query: str) -> Answer:
         return self.request("DELETE", path, **query)

@@ -45,8 +45,16 @@ class CertificateAuthority:
         )  # fmt: skip
         return authority
 
-    def issue(self, file_name: str, common_name: str, *, organization: str = "", names: tuple[str, ...] = ()) -> KeyPair:
-        """A certificate for a client and, with `names` such as "IP:127.0.0.1" or "DNS:localhost", for a server."""
+    def issue(
+        self,
+        file_name: str,
+        common_name: str,
+        *,
+        organization: str = "",
+        names: tuple[str, ...] = (),
+    ) -> KeyPair:
+        """A certificate for a client and, with `names` such as "IP:127.0.0.1" or "DNS:localhost",
+        for a server."""
         pair = KeyPair(self.folder / f"{file_name}.crt", self.folder / f"{file_name}.key")
         make_key(pair.key)
         subject = f"/O={organization}/CN={common_name}" if organization else f"/CN={common_name}"
@@ -65,7 +73,9 @@ class CertificateAuthority:
 
 
 def make_key(path: Path) -> None:
-    _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(path))
+    _openssl(
+        "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(path)
+    )
     path.chmod(0o600)
 
 
@@ -74,7 +84,11 @@ def make_public_key(key: Path, path: Path) -> None:
 
 
 def _openssl(*arguments: str, stdin: bytes = b"") -> bytes:
-    done = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["openssl", *arguments], input=stdin, capture_output=True, timeout=60, check=False
+    )
     if done.returncode != 0:
-        raise CertificateError(f"openssl {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
+        raise CertificateError(
+            f"openssl {arguments[0]}: {done.stderr.decode(errors='replace').strip()}"
+        )
     return done.stdout

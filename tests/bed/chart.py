@@ -24,7 +24,11 @@ class ChartError(RuntimeError):
 
 def helm(*arguments: str) -> str:
     done = subprocess.run(
-        [str(tools.find("helm")), *arguments], capture_output=True, text=True, timeout=120, check=False
+        [str(tools.find("helm")), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if done.returncode != 0:
         raise ChartError(f"helm {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
@@ -39,7 +43,9 @@ def render(*arguments: str, leave_out: frozenset[str] = frozenset()) -> str:
     )  # fmt: skip
     documents = [document for document in re.split(r"(?m)^---\s*$", rendered) if kind_of(document)]
     kept = [document for document in documents if kind_of(document) not in leave_out]
-    kept.sort(key=lambda document: kind_of(document) != "Namespace")  # stable: the rest keeps helm's order
+    kept.sort(
+        key=lambda document: kind_of(document) != "Namespace"
+    )  # stable: the rest keeps helm's order
     return "---\n" + "---\n".join(kept)
 
 

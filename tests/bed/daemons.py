@@ -1,7 +1,7 @@
 """A process that is started once, can be found again by another process, and is ended by its pid.
 
-The pid file holds the pid and the start time that the kernel counts for it, so that a pid which the kernel gave to
-another process since is never signalled.
+The pid file holds the pid and the start time that the kernel counts for it, so that a pid which the
+kernel gave to another process since is never signalled.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ class Daemon:
         self._pid_file = folder / f"{name}.pid"
         self._child: subprocess.Popen | None = None
 
-    def start(self, argv: list[str], *, die_with_parent: bool, env: dict[str, str] | None = None) -> None:
-        """Starts it unless it runs. `die_with_parent`: SIGKILL when the thread that called this ends."""
+    def start(
+        self, argv: list[str], *, die_with_parent: bool, env: dict[str, str] | None = None
+    ) -> None:
+        """Starts it unless it runs. `die_with_parent`: SIGKILL when the thread that called this
+        ends."""
         if self.running():
             return
 
@@ -48,7 +51,9 @@ class Daemon:
                 env=env,
                 preexec_fn=tie_to_parent if die_with_parent else None,
             )
-        self._pid_file.write_text(f"{self._child.pid} {_start_time(self._child.pid)}\n", encoding="ascii")
+        self._pid_file.write_text(
+            f"{self._child.pid} {_start_time(self._child.pid)}\n", encoding="ascii"
+        )
 
     def pid(self) -> int | None:
         """The pid, or None when it does not run."""
@@ -81,7 +86,8 @@ class Daemon:
             os.close(handle)
 
     def stop(self, *, grace_seconds: float = 5) -> None:
-        """Ends it: SIGTERM, and SIGKILL after the grace; with no grace SIGKILL at once. Returns when it is gone."""
+        """Ends it: SIGTERM, and SIGKILL after the grace; with no grace SIGKILL at once. Returns
+        when it is gone."""
         pid = self.pid()
         if pid is not None:
             handle = os.pidfd_open(pid)
@@ -101,7 +107,9 @@ class Daemon:
 
     def log_tail(self, lines: int = 20) -> str:
         try:
-            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+            return "\n".join(
+                self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+            )
         except OSError:
             return "(no log)"
 
@@ -109,7 +117,12 @@ class Daemon:
 def _start_time(pid: int) -> str | None:
     """Field 22 of /proc/PID/stat (proc(5)); None for a process that is gone or a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return None
     return None if fields[0] in "ZX" else fields[19]

@@ -1,4 +1,5 @@
-"""The Kubernetes programs that the tests and the demo run: kube-apiserver, kubectl, helm and their kin.
+"""The Kubernetes programs that the tests and the demo run: kube-apiserver, kubectl, helm and their
+kin.
 
 Each is looked for, in this order:
   1. in $KUBEBUILDER_ASSETS (the convention of controller-runtime's envtest),
@@ -37,7 +38,9 @@ from bed.cache import cache_dir
 
 KUBERNETES_VERSION = "v1.36.3"
 HELM_VERSION = "v3.21.4"
-# The toolchain that both modules are built with where the machine's own Go is older.
+# What both modules ask for, and the toolchain that they are built with where the machine's own Go
+# is older.
+OLDEST_GO = (1, 26)
 GO_VERSION = "1.26.8"
 
 # The oldest API server with field selectors on custom resources switched on by default.
@@ -63,7 +66,6 @@ class Tool:
     package: str  # the Go package that holds its main()
     oldest: tuple[int, int]
     version_args: tuple[str, ...]
-    client: bool = False  # a client may be of the user's own version; a server of any is rare on PATH
 
     @property
     def cached(self) -> Path:
@@ -71,7 +73,9 @@ class Tool:
 
 
 def _kubernetes(name: str, version_args: tuple[str, ...] = ("--version",)) -> Tool:
-    return Tool(name, KUBERNETES_VERSION, f"k8s.io/kubernetes/cmd/{name}", OLDEST_KUBERNETES, version_args)
+    return Tool(
+        name, KUBERNETES_VERSION, f"k8s.io/kubernetes/cmd/{name}", OLDEST_KUBERNETES, version_args
+    )
 
 
 TOOLS = {
@@ -115,7 +119,9 @@ def _present(tool: Tool) -> Path | None:
 
 def _new_enough(tool: Tool, path: str) -> bool:
     try:
-        answer = subprocess.run([path, *tool.version_args], capture_output=True, text=True, timeout=30).stdout
+        answer = subprocess.run(
+            [path, *tool.version_args], capture_output=True, text=True, timeout=30
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     version = re.search(r"v(\d+)\.(\d+)\.", answer)
@@ -141,11 +147,12 @@ def _install(tool: Tool, built: Path) -> Path:
     return tool.cached
 
 
-# --- the official download ---------------------------------------------------------------------------------------
+# --- the official download ------------------------------------------------------------------------
 
 
 def _download(tool: Tool) -> Path | None:
-    """The release binary, or None where it cannot be had (no internet, no build for this machine)."""
+    """The release binary, or None where it cannot be had (no internet, no build for this
+    machine)."""
     if tool.name == "helm":
         url = f"https://get.helm.sh/helm-{tool.version}-linux-{ARCH}.tar.gz"
         digest_url = f"{url}.sha256sum"
@@ -180,7 +187,7 @@ def _fetch(url: str) -> bytes:
         return answer.read()
 
 
-# --- built from the Go modules -----------------------------------------------------------------------------------
+# --- built from the Go modules --------------------------------------------------------------------
 
 
 def _build(tool: Tool) -> Path:
@@ -188,7 +195,11 @@ def _build(tool: Tool) -> Path:
     with tempfile.TemporaryDirectory(dir=tool.cached.parent) as scratch:
         folder = Path(scratch)
         output = folder / tool.name
-        module = "k8s.io/kubernetes" if tool.package.startswith("k8s.io/") else tool.package.split("/cmd/")[0]
+        module = (
+            "k8s.io/kubernetes"
+            if tool.package.startswith("k8s.io/")
+            else tool.package.split("/cmd/")[0]
+        )
         (folder / "go.mod").write_text(_go_mod(go, module, tool.version, folder), encoding="ascii")
         command = ["nice", "-n", "10", go, "build", "-mod=mod", "-trimpath", "-buildvcs=false"]
         command += ["-ldflags", _ldflags(tool), "-o", str(output), tool.package]
@@ -199,17 +210,22 @@ def _build(tool: Tool) -> Path:
 def _go_mod(go: str, module: str, version: str, folder: Path) -> str:
     """A module of our own that requires `module` and repeats its replacements.
 
-    k8s.io/kubernetes replaces each staging module by a folder of its repository; as published modules they have the
-    same minor and patch version under v0.
+    k8s.io/kubernetes replaces each staging module by a folder of its repository; as published
+    modules they have the same minor and patch version under v0.
     """
     answer = _run([go, "mod", "download", "-json", f"{module}@{version}"], folder, capture=True)
     published = Path(json.loads(answer)["GoMod"]).read_text(encoding="utf-8")
     go_line = re.search(r"^go (\S+)$", published, re.MULTILINE)
-    lines = ["module dormouse.dev/tools", f"go {go_line[1] if go_line else '1.21'}", f"require {module} {version}"]
+    lines = [
+        "module dormouse.dev/tools",
+        f"go {go_line[1] if go_line else '1.21'}",
+        f"require {module} {version}",
+    ]
     for staging in re.findall(r"(k8s\.io/\S+) => \./staging/src/", published):
         lines.append(f"replace {staging} => {staging} v0{version[2:]}")
     if module == "k8s.io/kubernetes" and len(lines) == 3:
-        # Since workspaces hold the replacements, the published go.mod asks for v0.0.0 of each staging module.
+        # Since workspaces hold the replacements, the published go.mod asks for v0.0.0 of each
+        # staging module.
         for staging in re.findall(r"^\s*(k8s\.io/\S+) v0\.0\.0\b", published, re.MULTILINE):
             lines.append(f"replace {staging} => {staging} v0{version[2:]}")
     return "\n".join(lines) + "\n"
@@ -219,17 +235,24 @@ def _ldflags(tool: Tool) -> str:
     if tool.name == "helm":
         return f"-s -w -X helm.sh/helm/v3/internal/version.version={tool.version}"
     major, minor, _ = tool.version[1:].split(".")
-    values = {"gitVersion": tool.version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    values = {
+        "gitVersion": tool.version,
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
     # Without these an API server calls itself v0.0.0-master, and clients refuse to speak to it.
-    return "-s -w " + " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
+    return "-s -w " + " ".join(
+        f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items()
+    )
 
 
 def _go() -> str:
-    """A Go command of at least GO_VERSION: the machine's own, else that toolchain as a Go module."""
+    """A Go command of at least OLDEST_GO: the machine's own, else GO_VERSION as a Go module."""
     candidates = [shutil.which("go"), "/usr/local/go/bin/go", "/usr/lib/go/bin/go"]
     found = [path for path in candidates if path and os.access(path, os.X_OK)]
     for path in found:
-        if _go_version(path) >= _version_tuple(GO_VERSION):
+        if _go_version(path) >= OLDEST_GO:
             return path
     if not found:
         _install_debian_go()
@@ -241,28 +264,31 @@ def _go() -> str:
 
 
 def _go_version(go: str) -> tuple[int, ...]:
-    answer = subprocess.run([go, "version"], capture_output=True, text=True, timeout=60, cwd="/", env=_go_environment())
+    answer = subprocess.run(
+        [go, "version"], capture_output=True, text=True, timeout=60, cwd="/", env=_go_environment()
+    )
     match = re.search(r"go(\d+(?:\.\d+)+)", answer.stdout)
-    return _version_tuple(match[1]) if match else (0,)
-
-
-def _version_tuple(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
+    return tuple(int(part) for part in match[1].split(".")) if match else (0,)
 
 
 def _install_debian_go() -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise ToolError("no Go toolchain on this machine: as root, apt-get install golang-go")
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "--no-install-recommends", "golang-go"]):
-        subprocess.run(command, check=True, env=environment, stdout=sys.stderr, timeout=BUILD_TIMEOUT_SECONDS)
+    for command in (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-qy", "--no-install-recommends", "golang-go"],
+    ):
+        subprocess.run(
+            command, check=True, env=environment, stdout=sys.stderr, timeout=BUILD_TIMEOUT_SECONDS
+        )
 
 
 def _toolchain_module(go: str) -> str:
     """GO_VERSION as the module golang.org/toolchain, which is how Go ≥ 1.21 fetches it for itself.
 
-    Debian 12's Go is 1.19 and does not know GOTOOLCHAIN, but downloads (and verifies) the module like any other. What
-    that Go leaves out is the execute bit of the programs.
+    Debian 12's Go is 1.19 and does not know GOTOOLCHAIN, but downloads (and verifies) the module
+    like any other. What that Go leaves out is the execute bit of the programs.
     """
     home = cache_dir() / f"go-{GO_VERSION}"
     program = home / "bin" / "go"
@@ -290,6 +316,7 @@ def _toolchain_module(go: str) -> str:
 def _go_environment() -> dict[str, str]:
     environment = dict(os.environ, CGO_ENABLED="0", GOWORK="off", GOTOOLCHAIN="local", GOFLAGS="")
     environment.setdefault("HOME", str(Path.home()))
+    environment.pop("GOROOT", None)  # would give one Go the library of another
     return environment
 
 
@@ -314,9 +341,13 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tools", nargs="*", metavar="TOOL", help=f"any of: {', '.join(TOOLS)}")
-    parser.add_argument("--list", action="store_true", help="where each tool is now; fetches and builds nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="where each tool is now; fetches and builds nothing"
+    )
     options = parser.parse_args()
     if options.list:
         for tool in TOOLS.values():
