@@ -1,5 +1,7 @@
-"""Plain requests to an API server, for tests: no cache, no retry, one connection each. Thread-
-safe."""
+"""Plain requests to an API server, for tests: no cache, no retry, one connection each.
+
+Thread-safe.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class ApiClient:
-    """Someone's view of an API server: a client certificate or a token, and its certificate
-    authority."""
+    """Someone's view of an API server: a certificate or a token, and whom they trust."""
 
     url: str
     ca_file: Path

@@ -1,8 +1,8 @@
-"""etcd and a real kube-apiserver on the loopback address, with RBAC on: started, broken on purpose,
-and ended.
+"""etcd and a real kube-apiserver on the loopback address, with RBAC on.
 
-Works in an empty network namespace whose `lo` is up, as well as outside. A QEMU machine with user-
-mode networking reaches it under `url_from_qemu`. Not thread-safe, but for `admin` and `kubectl`.
+Started, broken on purpose, and ended. Works in an empty network namespace whose `lo` is up, as well as
+outside. A QEMU machine with user-mode networking reaches it under `url_from_qemu`. Not thread-safe, but
+for `admin` and `kubectl`.
 """
 
 from __future__ import annotations
