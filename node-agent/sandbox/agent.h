@@ -55,6 +55,7 @@ class Agent : public AgentView {
   void OnMachineChanged(const std::string& uid);
   /// Once a second: fill levels, allocation ahead of use, the node's reserve.
   void TendDisks();
+  [[nodiscard]] Machine::DiskState disk_state() const { return disk_state_; }
 
   [[nodiscard]] std::vector<SandboxSummary> List() const override;
   [[nodiscard]] Result<std::string> Show(const kube::ObjectKey& key) const override;

@@ -61,9 +61,9 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   // A VMM's uid must be able to walk to the directory that is its own.
   DORMOUSE_TRY(MakeDirectories(config_.paths.VmDirectories(), 0711));
   DORMOUSE_ASSIGN(const std::string output, vmm::ReadVersionOutput(config_.vmm_binary));
-  DORMOUSE_ASSIGN(const auto version, vmm::ParseVersionOutput(output));
-  DORMOUSE_TRY(vmm::Admit(version));
-  vmm_ = {version.fake ? "fake-cloud-hypervisor" : "cloud-hypervisor", version.Short()};
+  DORMOUSE_ASSIGN(version_, vmm::ParseVersionOutput(output));
+  DORMOUSE_TRY(vmm::Admit(version_));
+  vmm_ = {version_.fake ? "fake-cloud-hypervisor" : "cloud-hypervisor", version_.Short()};
   DORMOUSE_ASSIGN(vmm_artifact_, artifacts_.Keep(config_.vmm_binary, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(kernel_, artifacts_.Keep(config_.kernel, "kernel"));
   DORMOUSE_ASSIGN(initramfs_, artifacts_.Keep(config_.initramfs, "initramfs"));
@@ -193,6 +193,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kReleaseDisk:
       return ReleaseDisk(short_id);
     case Step::kRemoveNet:
+      if (record->slot == 0) return RemoveNetByName(short_id);
       return nets_.Remove(NetSpec(spec, *record));
     case Step::kRemoveVmm:
       return RemoveVmm(short_id);
@@ -279,10 +280,24 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
   return owned;
 }
 
+Result<> LinuxMachine::RemoveNetByName(const std::string& short_id) {
+  // Without a record the address is only in the node's table itself.
+  DORMOUSE_ASSIGN(const auto items, host::ListAll({.netns_directory = config_.paths.NetworkNamespaces()}));
+  net::SandboxNetSpec spec;
+  spec.short_id = short_id;
+  spec.host_address = config_.net.range.AddressOf(0);
+  for (const host::InventoryItem& item : items) {
+    if (item.kind != "nft" || item.short_id != short_id) continue;
+    spec.host_address = item.detail;
+    DORMOUSE_TRY(nets_.Remove(spec));
+  }
+  return nets_.Remove(spec);
+}
+
 Result<> LinuxMachine::RemoveOwned(const std::string& short_id) {
   DORMOUSE_TRY(Kill(short_id));
   DORMOUSE_TRY(ReleaseDisk(short_id));
-  DORMOUSE_TRY(nets_.RemoveByShortId(short_id));
+  DORMOUSE_TRY(RemoveNetByName(short_id));
   return RemoveVmm(short_id);
 }
 

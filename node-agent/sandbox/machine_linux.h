@@ -34,7 +34,7 @@ struct LinuxMachineConfig {
   uint64_t vmm_overhead_bytes = 96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
   uint64_t allocation_window = disk::kAllocationWindow;
   disk::CapacityPolicy capacity;
-  net::NetConfig net;
+  net::NetConfig net{.netns_directory = {}, .range = *net::AddressRange::Parse(net::kDefaultRange), .resolvers = {}};
   host::CgroupConfig cgroups;
 };
 
@@ -68,6 +68,7 @@ class LinuxMachine : public Machine {
   [[nodiscard]] DiskState CheckNodeDisk() override;
 
   [[nodiscard]] disk::Images& images() { return images_; }
+  [[nodiscard]] const vmm::VmmVersion& version() const { return version_; }
 
  private:
   LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces& host, host::DeviceMapper& dm,
@@ -88,6 +89,7 @@ class LinuxMachine : public Machine {
   Result<> Kill(const std::string& short_id);
   Result<> ReleaseDisk(const std::string& short_id);
   Result<> RemoveVmm(const std::string& short_id);
+  Result<> RemoveNetByName(const std::string& short_id);
 
   Result<> ObserveDisk(const Record& record, Observed* seen);
   Result<> ObserveVmm(const Record& record, Observed* seen);
@@ -107,6 +109,7 @@ class LinuxMachine : public Machine {
   std::unique_ptr<vmm::Watch> watch_;
   vmm::Artifact vmm_artifact_, kernel_, initramfs_;
   bool vmm_needs_libraries_ = false;
+  vmm::VmmVersion version_;
   VmmIdentity vmm_;
   disk::DiskPressure pressure_ = disk::DiskPressure::kNone;
 };
