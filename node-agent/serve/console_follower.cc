@@ -1,0 +1,96 @@
+#include "node-agent/serve/console_follower.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace dormouse {
+namespace {
+
+constexpr int kLookEveryMs = 200;
+constexpr size_t kReadBytes = 64 * 1024;
+constexpr std::chrono::seconds kSendTime{10};
+
+/// The length of the UTF-8 sequence at the start of `text` (RFC 3629), 0 when it is none.
+size_t SequenceLength(std::string_view text) {
+  const auto byte = [&text](size_t at) { return static_cast<unsigned char>(text[at]); };
+  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0U) != 0x80U) return 0;
+  }
+  // C1 controls steer terminals too; overlong forms and surrogates are no characters.
+  const bool bad = (byte(0) == 0xc2 && byte(1) < 0xa0) || (byte(0) == 0xe0 && byte(1) < 0xa0) ||
+                   (byte(0) == 0xed && byte(1) > 0x9f) || (byte(0) == 0xf0 && byte(1) < 0x90) ||
+                   (byte(0) == 0xf4 && byte(1) > 0x8f);
+  return bad ? 0 : length;
+}
+
+}  // namespace
+
+std::string Printable(std::string_view text) {
+  std::string printable;
+  printable.reserve(text.size());
+  while (!text.empty()) {
+    const char first = text.front();
+    size_t length = 1;
+    if (first == '\r') {  // ends a line of a serial terminal, before the newline
+    } else if (first == '\n' || first == '\t' || (first >= ' ' && first <= '~')) {
+      printable.push_back(first);
+    } else if (length = SequenceLength(text); length > 0) {
+      printable.append(text.substr(0, length));
+    } else {
+      printable.push_back('?');
+      length = 1;
+    }
+    text.remove_prefix(length);
+  }
+  return printable;
+}
+
+ConsoleFollower::ConsoleFollower(std::string path)
+    : path_(std::move(path)), file_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) {
+  if (file_) (void)::lseek(file_.get(), 0, SEEK_END);
+}
+
+bool ConsoleFollower::Rotated() const {
+  struct stat opened {};
+  struct stat named {};
+  if (::stat(path_.c_str(), &named) != 0) return false;
+  return !file_ || ::fstat(file_.get(), &opened) != 0 || opened.st_ino != named.st_ino || opened.st_dev != named.st_dev;
+}
+
+std::string ConsoleFollower::Read() {
+  std::string text(kReadBytes, '\0');
+  // The rest of a file that was rotated away is read before the new one is opened.
+  const bool rotated = Rotated();
+  ssize_t got = file_ ? ::read(file_.get(), text.data(), text.size()) : 0;
+  if (got <= 0 && rotated) {
+    file_.Reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    got = file_ ? ::read(file_.get(), text.data(), text.size()) : 0;
+  }
+  text.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  return text;
+}
+
+Result<> ConsoleFollower::Run(StreamSocket& client, int stop_fd) {
+  for (;;) {
+    for (std::string text = Read(); !text.empty(); text = Read()) {
+      const std::string printable = Printable(text);
+      if (!printable.empty()) client.Queue(guest::EncodeFrame(guest::FrameType::kStdout, printable));
+      DORMOUSE_TRY(client.FlushAll(std::chrono::steady_clock::now() + kSendTime, stop_fd));
+    }
+    pollfd polled[2] = {{client.fd(), POLLIN, 0}, {stop_fd, POLLIN, 0}};
+    if (::poll(polled, 2, kLookEveryMs) < 0 && errno != EINTR) return FailErrno("poll");
+    if (polled[1].revents != 0) return Fail(ErrorCode::kCancelled, "the agent is stopping");
+    if (polled[0].revents == 0) continue;
+    const Result<bool> there = client.Fill();
+    if (!there || !*there) return {};
+    return Fail(ErrorCode::kInvalid, "bytes where none are expected");
+  }
+}
+
+}  // namespace dormouse

@@ -1,0 +1,39 @@
+// The guest's serial console as it comes, for `ctl logs --console -f`: follows the sandbox's console file,
+// also over its rotation (vmm::CappedFile). What the guest wrote is made printable.
+//
+// One owner. It looks a few times a second: a person reads this.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <sys/types.h>
+
+#include "node-agent/serve/stream_socket.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse {
+
+/// Control characters but newline and tab, and bytes above ASCII that are no UTF-8, become '?': what a guest writes
+/// must not steer the terminal of who looks at it.
+[[nodiscard]] std::string Printable(std::string_view text);
+
+class ConsoleFollower {
+ public:
+  ConsoleFollower() = default;
+  /// From the file's present end; a file that is not there yet is waited for.
+  explicit ConsoleFollower(std::string path);
+
+  /// What was appended since the last call, 64 KiB at most.
+  [[nodiscard]] std::string Read();
+  /// Sends it as kStdout frames until the client hangs up (success) or `stop_fd` becomes readable (kCancelled).
+  Result<> Run(StreamSocket& client, int stop_fd);
+
+ private:
+  [[nodiscard]] bool Rotated() const;
+
+  std::string path_;
+  UniqueFd file_;
+};
+
+}  // namespace dormouse
