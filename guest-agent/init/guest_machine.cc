@@ -1,0 +1,103 @@
+#include "guest-agent/init/guest_machine.h"
+
+#include <fcntl.h>
+#include <linux/random.h>
+#include <linux/reboot.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "guest-agent/init/files.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::guest {
+namespace {
+
+constexpr std::chrono::milliseconds kTermGrace{1'000};
+
+/// Until no child is left or the time is up. SIGCHLD is blocked, so it can be waited for.
+void ReapUntil(std::chrono::steady_clock::time_point deadline) {
+  sigset_t child;
+  ::sigemptyset(&child);
+  ::sigaddset(&child, SIGCHLD);
+  for (;;) {
+    pid_t got = 0;
+    while ((got = ::waitpid(-1, nullptr, WNOHANG)) > 0) {
+    }
+    if (got < 0 || std::chrono::steady_clock::now() >= deadline) return;
+    const timespec step{0, 50'000'000};
+    (void)::sigtimedwait(&child, nullptr, &step);
+  }
+}
+
+}  // namespace
+
+Result<void> GuestMachine::SetHostname(const std::string& hostname) {
+  if (::sethostname(hostname.data(), hostname.size()) != 0) return FailErrno("set hostname");
+  return {};
+}
+
+Result<void> GuestMachine::SetWallTime(int64_t since_1970_ns) {
+  timespec now{};
+  now.tv_sec = since_1970_ns / 1'000'000'000;
+  now.tv_nsec = since_1970_ns % 1'000'000'000;
+  if (::clock_settime(CLOCK_REALTIME, &now) != 0) return FailErrno("set the clock");
+  return {};
+}
+
+Result<void> GuestMachine::AddEntropy(std::string_view bytes) {
+  const UniqueFd fd(::open("/dev/urandom", O_WRONLY | O_CLOEXEC));
+  if (!fd) return FailErrno("open /dev/urandom");
+  // struct rand_pool_info with its bytes behind it (random(4)).
+  std::string request(sizeof(rand_pool_info) + bytes.size(), '\0');
+  rand_pool_info header{};
+  header.entropy_count = static_cast<int>(bytes.size() * 8);
+  header.buf_size = static_cast<int>(bytes.size());
+  std::memcpy(request.data(), &header, sizeof(header));
+  bytes.copy(request.data() + sizeof(header), bytes.size());
+  if (::ioctl(fd.get(), RNDADDENTROPY, request.data()) != 0) return FailErrno("add entropy");
+  if (::ioctl(fd.get(), RNDRESEEDCRNG) != 0) return FailErrno("reseed the generator");
+  return {};
+}
+
+void GuestMachine::PowerOff(bool reboot) {
+  WriteConsole(reboot ? "dormouse-guest: restarting\n" : "dormouse-guest: powering off\n");
+  (void)::kill(-1, SIGTERM);
+  (void)::kill(-1, SIGCONT);
+  ReapUntil(std::chrono::steady_clock::now() + kTermGrace);
+  (void)::kill(-1, SIGKILL);
+  ReapUntil(std::chrono::steady_clock::now() + kTermGrace);
+  ::sync();
+  // Read-only where nothing holds it writable; the sync above has saved the rest.
+  (void)::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY, nullptr);
+  (void)::reboot(reboot ? RB_AUTOBOOT : RB_POWER_OFF);
+  for (;;) ::pause();
+}
+
+std::string GuestMachine::BootId() {
+  auto text = ReadSmallFile("/proc/sys/kernel/random/boot_id");
+  if (!text) return "unknown";
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return *std::move(text);
+}
+
+uint64_t GuestMachine::UptimeMs() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
+}
+
+void GuestMachine::WriteConsole(std::string_view bytes) {
+  const UniqueFd fd(::open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
+  if (fd) (void)!::write(fd.get(), bytes.data(), bytes.size());
+}
+
+}  // namespace dormouse::guest

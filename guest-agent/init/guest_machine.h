@@ -1,0 +1,30 @@
+// The Machine that PID 1 gives its server: the guest itself.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "guest-agent/server/machine.h"
+
+namespace dormouse::guest {
+
+class GuestMachine : public Machine {
+ public:
+  /// `warnings`: what went wrong on the way up and did not stop it.
+  explicit GuestMachine(std::vector<std::string> warnings) : warnings_(std::move(warnings)) {}
+
+  Result<void> SetHostname(const std::string& hostname) override;
+  Result<void> SetWallTime(int64_t since_1970_ns) override;
+  Result<void> AddEntropy(std::string_view bytes) override;
+  /// Does not return.
+  void PowerOff(bool reboot) override;
+  std::string BootId() override;
+  uint64_t UptimeMs() override;
+  std::vector<std::string> Warnings() override { return warnings_; }
+  void WriteConsole(std::string_view bytes) override;
+
+ private:
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace dormouse::guest

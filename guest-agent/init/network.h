@@ -1,0 +1,19 @@
+// The guest's one static address, as ip= says, by the classic ioctls (netdevice(7), rtentry).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "guest-agent/init/kernel_args.h"
+#include "src/common/base/result.h"
+
+namespace dormouse::guest {
+
+[[nodiscard]] Result<void> BringUpLoopback();
+/// Address, mask, up, default route. Twice is fine.
+[[nodiscard]] Result<void> ConfigureNetwork(const NetworkArgs& args);
+/// Only where `path` is missing, empty or points nowhere: an image's own file is its own.
+[[nodiscard]] Result<void> WriteResolvConf(const std::string& path,
+                                           const std::vector<std::string>& servers);
+
+}  // namespace dormouse::guest
