@@ -6,11 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "node-agent/disk/images.h"
@@ -52,6 +54,11 @@ class BaseDevices {
   /// kInvalid when it is smaller than the base, or no multiple of 512.
   Result<Origin> EnsureOrigin(const Base& base, uint64_t disk_bytes);
 
+  /// Runs `work` with the origin, made where it is missing, which nobody releases meanwhile: a snapshot
+  /// that `work` makes on it holds it from then on.
+  Result<> WithOrigin(const Base& base, uint64_t disk_bytes,
+                      const std::function<Result<>(const Origin&)>& work);
+
   /// Nothing where it is not there.
   Result<std::optional<host::LoopDevice>> FindLoop(const Base& base);
   Result<std::optional<Origin>> FindOrigin(const Base& base, uint64_t disk_bytes);
@@ -63,14 +70,16 @@ class BaseDevices {
   Result<int> ReleaseUnused();
 
  private:
-  std::mutex& LockOf(const std::string& digest);
-  Result<bool> ReleaseLocked(const std::string& digest, const std::string& file);
+  std::mutex& LockOf(std::string_view digest);
+  Result<host::LoopDevice> EnsureLoopLocked(const Base& base);
+  Result<Origin> EnsureOriginLocked(const Base& base, uint64_t disk_bytes);
+  Result<bool> ReleaseLoopLocked(const std::string& tag);
 
   host::DeviceMapper& dm_;
   host::LoopDevices& loops_;
   const std::string bases_directory_;
   std::mutex mutex_;
-  std::map<std::string, std::unique_ptr<std::mutex>> locks_;  ///< one per base; never removed
+  std::map<std::string, std::unique_ptr<std::mutex>> locks_;  ///< by the digest's first 12; never removed
 };
 
 /// Name of the dm origin, of the loop's tag, of the file. Pure.

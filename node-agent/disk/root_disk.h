@@ -90,8 +90,6 @@ class RootDisks {
   Result<> Flatten(const RootDiskSpec& spec, const std::string& file);
 
  private:
-  Result<> Step(const RootDiskSpec& spec, std::string_view name, const std::function<Result<>()>& work);
-
   host::DeviceMapper& dm_;
   host::LoopDevices& loops_;
   BaseDevices& bases_;

@@ -13,8 +13,8 @@
 
 namespace dormouse::host {
 
-/// Which namespaces are the node's own. In a hostPID pod those of PID 1; "self" where the agent runs
-/// right on the node, or where PID 1 may not be looked at.
+/// Which mount namespace is the node's own: PID 1's in a hostPID pod; "self" where the agent runs right on
+/// the node, or where PID 1 may not be looked at. (The cgroup namespace of a privileged pod is the node's.)
 class HostNamespaces {
  public:
   /// "/proc/1/ns" (the default of the agent), any such directory, or "self".
@@ -22,13 +22,11 @@ class HostNamespaces {
 
   /// Runs `work` on a throw-away thread that is in the host's mount namespace, and waits for it.
   Result<> RunInMounts(const std::function<Result<>()>& work) const;
-  /// "mnt" or "cgroup"; an invalid fd when it is our own already.
+  /// -1 when it is our own already.
   [[nodiscard]] int mount_namespace() const { return mount_.get(); }
-  [[nodiscard]] int cgroup_namespace() const { return cgroup_.get(); }
 
  private:
   UniqueFd mount_;
-  UniqueFd cgroup_;
 };
 
 struct MountEntry {

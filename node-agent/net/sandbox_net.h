@@ -10,11 +10,10 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <vector>
 
 #include "node-agent/host/mounts.h"
 #include "node-agent/net/address_plan.h"
@@ -70,8 +69,12 @@ class SandboxNets {
   [[nodiscard]] const NetConfig& config() const { return config_; }
 
  private:
-  Result<> Step(const SandboxNetSpec& spec, std::string_view name, const std::function<Result<>()>& work);
-  Result<> PrepareInside(const SandboxNetSpec& spec);
+  Result<> EnsureNetNs(const SandboxNetSpec& spec);
+  Result<> EnsureTap(const SandboxNetSpec& spec, int netns);
+  Result<> EnsureVeth(const SandboxNetSpec& spec, int netns);
+  Result<> EnsureRules(const SandboxNetSpec& spec, int netns);
+  Result<> EnsureNodeRules(const SandboxNetSpec& spec);
+  [[nodiscard]] SandboxRules RulesOf(const SandboxNetSpec& spec) const;
 
   const host::HostNamespaces& host_;
   const NetConfig config_;

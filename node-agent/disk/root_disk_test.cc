@@ -1,0 +1,175 @@
+// The root disk over the fake device-mapper, which keeps the kernel's rules; host_node_test shows the same
+// on the real one.
+#include "node-agent/disk/root_disk.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "node-agent/host/test_support.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/files.h"
+#include "tests/fakes/fake_block.h"
+
+namespace dormouse::disk {
+namespace {
+
+using fakes::FakeBlock;
+using ::testing::HasSubstr;
+
+constexpr uint64_t kMiB = 1 << 20;
+const std::string kDigest(64, 'a');
+
+class RootDiskTest : public ::testing::Test {
+ protected:
+  RootDiskTest() { Restart(); }
+  void SetUp() override {
+    ASSERT_OK(MakeDirectories(scratch_ / "images"));
+    ASSERT_OK(WriteFileAtomically(scratch_ / "images/base.img", std::string(kMiB, 'b')));
+    const auto base = bases_->Pin({"base", scratch_ / "images/base.img", kMiB, kDigest, ""});
+    ASSERT_OK(base);
+    base_ = *base;
+  }
+  void TearDown() override { failpoint::DisarmAll(); }
+
+  // As a new agent would find it: nothing is kept but what the "kernel" and the files hold.
+  void Restart() {
+    block_ = std::make_unique<FakeBlock>(scratch_ / "kernel");
+    bases_ = std::make_unique<BaseDevices>(block_->dm(), block_->loops(), scratch_ / "bases");
+    disks_ = std::make_unique<RootDisks>(block_->dm(), block_->loops(), *bases_);
+  }
+  RootDiskSpec Spec(const std::string& id, uint64_t disk_bytes = 4 * kMiB) {
+    return {id, "default/" + id, base_, disk_bytes, scratch_ / ("sandboxes/" + id + "/store"), scratch_ / ("dev/" + id), 0,
+            kMiB};
+  }
+  size_t Devices() { return block_->dm().List().value().size() + block_->loops().List().value().size(); }
+
+  const std::string one_ = "111111111111";
+  const std::string two_ = "222222222222";
+  host::ScratchDirectory scratch_;
+  std::unique_ptr<FakeBlock> block_;
+  std::unique_ptr<BaseDevices> bases_;
+  std::unique_ptr<RootDisks> disks_;
+  Base base_;
+};
+
+TEST_F(RootDiskTest, IsMadeOnceAndLeavesNothing) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  const auto number = disks_->Prepare(Spec(one_));
+  ASSERT_OK(number);
+  const auto state = disks_->Observe(Spec(one_));
+  ASSERT_OK(state);
+  EXPECT_TRUE(state->Ready());
+  EXPECT_EQ(state->snapshot->number, *number);
+  ASSERT_OK(disks_->Remove(Spec(one_)));
+  ASSERT_OK(disks_->Remove(Spec(one_)));
+  EXPECT_TRUE(disks_->Observe(Spec(one_))->Gone());
+  EXPECT_EQ(Devices(), 0U);
+}
+
+TEST_F(RootDiskTest, SandboxesShareTheBaseAndTheLastOneReleasesIt) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(disks_->Prepare(Spec(two_)));
+  EXPECT_EQ(Devices(), 2U + 2U + 2U) << "base loop and origin once; store loop and snapshot each";
+  ASSERT_OK(disks_->Remove(Spec(one_)));
+  EXPECT_TRUE(disks_->Observe(Spec(two_))->Ready());
+  EXPECT_EQ(bases_->Unpin(kDigest).error().code(), ErrorCode::kBusy);
+  ASSERT_OK(disks_->Remove(Spec(two_)));
+  EXPECT_EQ(Devices(), 0U);
+  EXPECT_OK(bases_->Unpin(kDigest));
+  EXPECT_TRUE(bases_->List().value().empty());
+}
+
+TEST_F(RootDiskTest, ADiskOfTheBasesSizeNeedsNoOrigin) {
+  ASSERT_OK(disks_->Prepare(Spec(one_, kMiB)));
+  EXPECT_EQ(block_->dm().List().value().size(), 1U);
+  EXPECT_TRUE(disks_->Observe(Spec(one_, kMiB))->Ready());
+  ASSERT_OK(disks_->Remove(Spec(one_, kMiB)));
+  EXPECT_EQ(Devices(), 0U);
+  EXPECT_EQ(disks_->Prepare(Spec(one_, kMiB / 2)).error().code(), ErrorCode::kInvalid);
+}
+
+TEST_F(RootDiskTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
+  for (const std::string step : {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
+    for (const std::string edge : {"", ".done"}) {
+      ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + one_ + "=1*error(EIO)"));
+      EXPECT_FALSE(disks_->Prepare(Spec(one_))) << step << edge;
+      failpoint::DisarmAll();
+      Restart();
+      EXPECT_OK(disks_->Prepare(Spec(one_))) << step << edge;
+      ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + two_ + "=1*error(EIO)"));
+      EXPECT_FALSE(disks_->Prepare(Spec(two_))) << step << edge;
+      failpoint::DisarmAll();
+      Restart();
+      EXPECT_OK(disks_->Remove(Spec(two_))) << step << edge;
+      EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready()) << "the neighbour does not notice";
+      EXPECT_OK(disks_->Remove(Spec(one_))) << step << edge;
+      EXPECT_EQ(Devices(), 0U) << step << edge;
+      EXPECT_FALSE(PathExists(Spec(one_).store_file));
+    }
+  }
+}
+
+TEST_F(RootDiskTest, IsNotRemovedUnderAVmm) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(block_->SetOpen("dormouse-" + one_ + "-root", true));
+  EXPECT_EQ(disks_->Remove(Spec(one_)).error().code(), ErrorCode::kBusy);
+  EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready()) << "nothing of it was taken away";
+  ASSERT_OK(block_->SetOpen("dormouse-" + one_ + "-root", false));
+  EXPECT_OK(disks_->Remove(Spec(one_)));
+}
+
+TEST_F(RootDiskTest, ReleaseKeepsTheData) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(disks_->Release(Spec(one_)));
+  EXPECT_EQ(Devices(), 0U);
+  EXPECT_TRUE(PathExists(Spec(one_).store_file));
+  EXPECT_OK(disks_->Prepare(Spec(one_)));
+}
+
+TEST_F(RootDiskTest, ALostStoreIsSaidAndNotUsed) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(block_->SetStatus("dormouse-" + one_ + "-root", "Invalid"));
+  const auto again = disks_->Prepare(Spec(one_));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), ErrorCode::kCorrupt);
+  EXPECT_FALSE(disks_->Observe(Spec(one_))->Ready());
+  EXPECT_FALSE(disks_->Usage(Spec(one_))->valid);
+}
+
+TEST_F(RootDiskTest, UsageIsWhatDiffersAndWhatIsAllocated) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(block_->SetStatus("dormouse-" + one_ + "-root", "6144/8192 48"));
+  const auto usage = disks_->KeepAhead(Spec(one_));
+  ASSERT_OK(usage);
+  EXPECT_EQ(usage->used_bytes, 3 * kMiB);
+  EXPECT_EQ(usage->used_percent, 75U);
+  EXPECT_GE(host::AllocatedBytes(Spec(one_).store_file).value(), kMiB);
+  EXPECT_LT(usage->allocated_bytes, 5 * kMiB);
+}
+
+TEST_F(RootDiskTest, AStoreOfTheGenerationBeforeGivesWay) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(disks_->RemoveSnapshot(Spec(one_)));
+  ASSERT_OK(RemoveFile(Spec(one_).store_file));
+  ASSERT_OK(disks_->Prepare(Spec(one_))) << "a new store file under the loop's tag";
+  EXPECT_EQ(block_->loops().List("dormouse-" + one_).value().size(), 1U);
+}
+
+TEST_F(RootDiskTest, ATruncatedBaseIsNamed) {
+  RootDiskSpec spec = Spec(one_);
+  spec.base.size_bytes = 2 * kMiB;
+  const auto prepared = disks_->Prepare(spec);
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(prepared.error().message(), HasSubstr("truncated"));
+}
+
+TEST_F(RootDiskTest, FlattenWritesAWholeSparseImage) {
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  ASSERT_OK(disks_->Flatten(Spec(one_), scratch_ / "flat.img"));
+  EXPECT_EQ(host::SizeBytes(scratch_ / "flat.img").value(), 4 * kMiB);
+  EXPECT_EQ(host::AllocatedBytes(scratch_ / "flat.img").value(), 0U);
+}
+
+}  // namespace
+}  // namespace dormouse::disk

@@ -1,0 +1,108 @@
+#include "node-agent/host/inventory.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "node-agent/host/netlink.h"
+#include "node-agent/host/netns.h"
+#include "node-agent/host/nft.h"
+
+namespace dormouse::host {
+namespace {
+
+constexpr char kVethPrefix[] = "dmv";
+constexpr char kNodeTable[] = "list table inet dormouse";
+constexpr size_t kShortIdLength = 12;
+
+bool IsShortId(const std::string& text) {
+  return text.size() == kShortIdLength && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+Result<> AddBlockDevices(const InventorySources& sources, std::vector<InventoryItem>* items) {
+  if (sources.dm != nullptr) {
+    DORMOUSE_ASSIGN(const auto devices, sources.dm->List(kDmPrefix));
+    for (const auto& device : devices) {
+      items->push_back({"dm", device.name, ShortIdIn(device.name), "open " + std::to_string(device.open_count)});
+    }
+  }
+  if (sources.loops != nullptr) {
+    DORMOUSE_ASSIGN(const auto loops, sources.loops->List(kLoopPrefix));
+    for (const auto& loop : loops) {
+      items->push_back({"loop", "loop" + std::to_string(loop.index), ShortIdIn(loop.tag), loop.tag});
+    }
+  }
+  return {};
+}
+
+Result<> AddNetwork(const InventorySources& sources, std::vector<InventoryItem>* items) {
+  if (sources.host != nullptr && !sources.netns_directory.empty()) {
+    DORMOUSE_ASSIGN(const auto names, ListNetNs(*sources.host, sources.netns_directory));
+    for (const auto& name : names) items->push_back({"netns", name, IsShortId(name) ? name : "", ""});
+  }
+  DORMOUSE_ASSIGN(RouteSocket socket, RouteSocket::Open());
+  DORMOUSE_ASSIGN(const auto links, socket.ListLinks(kVethPrefix));
+  for (const auto& link : links) items->push_back({"veth", link.name, ShortIdIn(link.name), link.alias});
+  return {};
+}
+
+// {"nftables": [{"set": {"name": "sandboxes", "elem": [{"concat": ["dmv3f2a...", "10.201.0.7"]}]}}]}
+Result<> AddNftElements(std::vector<InventoryItem>* items) {
+  auto text = ReadNftJson(kNodeTable);
+  if (!text) {
+    if (text.error().code() == ErrorCode::kNotFound) return {};
+    return Fail(text.error());
+  }
+  const auto document = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!document.is_object() || !document.contains("nftables")) {
+    return Fail(ErrorCode::kInternal, "nft's list of our table is not understood");
+  }
+  for (const auto& object : document["nftables"]) {
+    if (!object.contains("set") || !object["set"].contains("elem")) continue;
+    for (const auto& element : object["set"]["elem"]) {
+      if (!element.is_object() || !element.contains("concat") || element["concat"].size() != 2) continue;
+      const auto& pair = element["concat"];
+      if (!pair[0].is_string() || !pair[1].is_string()) continue;
+      const auto name = pair[0].get<std::string>();
+      items->push_back({"nft", name, ShortIdIn(name), pair[1].get<std::string>()});
+    }
+  }
+  return {};
+}
+
+Result<> AddCgroups(const Cgroups& cgroups, std::vector<InventoryItem>* items) {
+  DORMOUSE_ASSIGN(const auto names, cgroups.List());
+  for (const auto& name : names) {
+    const std::string id = IsShortId(name) ? name : "";
+    items->push_back({"cgroup", name, id, ""});
+    DORMOUSE_ASSIGN(const auto pids, cgroups.Processes(name));
+    for (const pid_t pid : pids) items->push_back({"process", std::to_string(pid), id, "in cgroup " + name});
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string ShortIdIn(const std::string& name) {
+  std::string id;
+  if (name.starts_with(kVethPrefix)) {
+    id = name.substr(sizeof(kVethPrefix) - 1);
+  } else if (name.starts_with(kDmPrefix) && (name.ends_with("-root") || name.ends_with("-store"))) {
+    id = name.substr(kDmPrefix.size(), name.rfind('-') - kDmPrefix.size());
+  }
+  return IsShortId(id) ? id : "";
+}
+
+Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources) {
+  std::vector<InventoryItem> items;
+  DORMOUSE_TRY(AddBlockDevices(sources, &items));
+  DORMOUSE_TRY(AddNetwork(sources, &items));
+  DORMOUSE_TRY(AddNftElements(&items));
+  if (sources.cgroups != nullptr) DORMOUSE_TRY(AddCgroups(*sources.cgroups, &items));
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.kind, a.name) < std::tie(b.kind, b.name);
+  });
+  return items;
+}
+
+}  // namespace dormouse::host

@@ -1,0 +1,165 @@
+#include "node-agent/host/launch.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "node-agent/host/cgroup.h"
+#include "node-agent/host/netns.h"
+#include "node-agent/host/sparse_files.h"
+#include "node-agent/host/test_support.h"
+
+namespace dormouse::host {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr uid_t kUid = 100017;
+
+class LaunchTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!IsRoot()) GTEST_SKIP() << "needs root";
+    for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+      auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", false});
+      if (opened && !cgroups_) cgroups_.emplace(*std::move(opened));
+    }
+    if (!cgroups_) GTEST_SKIP() << "no cgroup2 file system that we may write to";
+    host_.emplace(*HostNamespaces::Open("self"));
+    ASSERT_OK(MakeDirectories(scratch_ / "root", 0755));
+    ASSERT_OK(MakeDirectories(scratch_ / "run", 0700));
+    ASSERT_EQ(::chown((scratch_ / "run").c_str(), kUid, kUid), 0);
+    ASSERT_OK(CreateNetNs(*host_, scratch_ / "netns"));
+    ASSERT_OK(cgroups_->Create(name_, {}));
+    netns_ = OpenNetNs(*host_, scratch_ / "netns").value();
+    procs_ = cgroups_->OpenProcs(name_).value();
+    log_ = OpenFile(scratch_ / "log", O_CREAT | O_RDWR | O_APPEND).value();
+  }
+  void TearDown() override {
+    if (!cgroups_ || !host_) return;
+    EXPECT_OK(cgroups_->Kill(name_));
+    EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
+    EXPECT_OK(cgroups_->Remove(name_));
+    EXPECT_OK(DeleteNetNs(*host_, scratch_ / "netns"));
+  }
+  LaunchSpec Spec(std::vector<std::string> command) {
+    LaunchSpec spec;
+    spec.name = name_;
+    spec.command = std::move(command);
+    spec.uid = kUid;
+    spec.gid = kUid;
+    spec.binds = {{scratch_ / "run", "/run/vm", true, false}};
+    spec.kvm = false;
+    spec.system_libraries = true;
+    spec.cgroup_procs = procs_.get();
+    spec.netns = netns_.get();
+    spec.log = log_.get();
+    return spec;
+  }
+  Result<LaunchedProcess> Start(const LaunchSpec& spec) {
+    return Launch(*host_, {DORMOUSE_LAUNCH_PROGRAM, scratch_ / "root", milliseconds(5000)}, spec);
+  }
+  // What the command wrote, once it has ended.
+  std::string OutputOf(std::vector<std::string> command) {
+    auto launched = Start(Spec(std::move(command)));
+    if (launched) {
+      EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
+    } else {
+      // A short one may be over before it is looked at.
+      EXPECT_THAT(launched.error().message(), HasSubstr("ended at once"));
+    }
+    return ReadFile(scratch_ / "log", 1 << 20).value_or("");
+  }
+
+  ScratchDirectory scratch_;
+  const std::string name_ = "l" + std::to_string(::getpid());
+  std::optional<Cgroups> cgroups_;
+  std::optional<HostNamespaces> host_;
+  UniqueFd netns_;
+  UniqueFd procs_;
+  UniqueFd log_;
+};
+
+TEST_F(LaunchTest, TheProcessIsInItsCgroupAndNotOurChild) {
+  auto launched = Start(Spec({"/usr/bin/sleep", "60"}));
+  ASSERT_OK(launched);
+  EXPECT_THAT(cgroups_->Processes(name_).value(), ::testing::ElementsAre(launched->identity.pid));
+  EXPECT_EQ(::waitpid(launched->identity.pid, nullptr, WNOHANG), -1) << "not our child";
+  auto process = Process::Open(launched->identity);
+  ASSERT_OK(process);
+  ASSERT_OK(process->Signal(SIGKILL));
+  EXPECT_OK(process->WaitExit(milliseconds(5000)));
+}
+
+TEST_F(LaunchTest, HasNothingButItsOwn) {
+  const std::string seen = OutputOf(
+      {"/usr/bin/find", "/", "-xdev", "-not", "-path", "/usr/*", "-printf", "%p %U %m\n"});
+  EXPECT_THAT(seen, HasSubstr("/run/vm 100017 700"));
+  EXPECT_THAT(seen, HasSubstr("/dev/null 0 666"));
+  for (const char* absent : {"/proc", "/sys", "/etc/passwd", "/home", "/root", "/tmp", "/dev/kvm", "/dev/mem"}) {
+    EXPECT_THAT(seen, ::testing::Not(HasSubstr(std::string("\n") + absent + " "))) << absent;
+  }
+  EXPECT_THAT(OutputOf({"/usr/bin/id"}), HasSubstr("uid=100017 gid=100017 groups=100017"));
+}
+
+TEST_F(LaunchTest, ItsRunDirectoryIsOurs) {
+  (void)OutputOf({"/usr/bin/touch", "/run/vm/made-inside"});
+  struct stat status {};
+  ASSERT_EQ(::stat((scratch_ / "run/made-inside").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kUid);
+  EXPECT_THAT(OutputOf({"/usr/bin/touch", "/usr/x"}), HasSubstr("Read-only file system"));
+  EXPECT_THAT(OutputOf({"/usr/bin/touch", "/x"}), HasSubstr("/x"));
+}
+
+TEST_F(LaunchTest, CapabilitiesDescriptorsAndLimitsAreGone) {
+  auto launched = Start(Spec({"/usr/bin/sleep", "60"}));
+  ASSERT_OK(launched);
+  const std::string proc = "/proc/" + std::to_string(launched->identity.pid);
+  const std::string status = ReadFile(proc + "/status", 1 << 16).value();
+  EXPECT_THAT(status, HasSubstr("CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000"));
+  EXPECT_THAT(status, HasSubstr("NoNewPrivs:\t1"));
+  EXPECT_THAT(status, HasSubstr("Groups:\t \n"));
+  EXPECT_THAT(status, HasSubstr("SigIgn:\t0000000000000000"));
+  EXPECT_THAT(ListDirectory(proc + "/fd").value(), ::testing::ElementsAre("0", "1", "2"));
+  EXPECT_THAT(ReadFile(proc + "/limits", 1 << 16).value(), HasSubstr("Max core file size        0"));
+  struct stat ours {};
+  struct stat theirs {};
+  for (const std::string space : {"mnt", "net", "ipc", "uts"}) {
+    ASSERT_EQ(::stat(("/proc/self/ns/" + space).c_str(), &ours), 0);
+    ASSERT_EQ(::stat((proc + "/ns/" + space).c_str(), &theirs), 0);
+    EXPECT_NE(ours.st_ino, theirs.st_ino) << space;
+  }
+}
+
+TEST_F(LaunchTest, AFailingStepIsNamedAndLeavesNothing) {
+  LaunchSpec spec = Spec({"/usr/bin/sleep", "60"});
+  spec.binds.push_back({scratch_ / "missing", "/missing", false, false});
+  auto launched = Start(spec);
+  ASSERT_FALSE(launched);
+  EXPECT_THAT(launched.error().message(), HasSubstr("open " + (scratch_ / "missing") + ": ENOENT"));
+  EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
+
+  launched = Start(Spec({"/no/such/program"}));
+  ASSERT_FALSE(launched);
+  EXPECT_THAT(launched.error().message(), HasSubstr("execute /no/such/program: ENOENT"));
+  LaunchSpec root = Spec({"/usr/bin/sleep", "60"});
+  root.uid = 0;
+  EXPECT_EQ(Start(root).error().code(), ErrorCode::kInvalid);
+}
+
+TEST_F(LaunchTest, APlantedLinkIsNotFollowed) {
+  ASSERT_EQ(::symlink("/etc", (scratch_ / "run/link").c_str()), 0);
+  LaunchSpec spec = Spec({"/usr/bin/sleep", "60"});
+  spec.binds.push_back({scratch_ / "run/link", "/link", false, false});
+  auto launched = Start(spec);
+  ASSERT_FALSE(launched);
+  EXPECT_THAT(launched.error().message(), HasSubstr("symbolic link"));
+}
+
+}  // namespace
+}  // namespace dormouse::host

@@ -1,0 +1,235 @@
+#include "node-agent/host/netlink.h"
+
+#include <net/if.h>
+#include <netlink/errno.h>
+#include <netlink/netlink.h>
+#include <netlink/route/addr.h>
+#include <netlink/route/link.h>
+#include <netlink/route/link/veth.h>
+#include <netlink/route/route.h>
+
+#include <algorithm>
+
+namespace dormouse::host {
+namespace {
+
+// The kernel says that a list changed while it was read (NLM_F_DUMP_INTR).
+constexpr int kMostInterruptedDumps = 5;
+
+template <typename T, void (*Free)(T*)>
+struct Freer {
+  void operator()(T* object) const { Free(object); }
+};
+using Socket = std::unique_ptr<nl_sock, Freer<nl_sock, nl_socket_free>>;
+using LinkObject = std::unique_ptr<rtnl_link, Freer<rtnl_link, rtnl_link_put>>;
+using VethObject = std::unique_ptr<rtnl_link, Freer<rtnl_link, rtnl_link_veth_release>>;
+using AddressObject = std::unique_ptr<rtnl_addr, Freer<rtnl_addr, rtnl_addr_put>>;
+using RouteObject = std::unique_ptr<rtnl_route, Freer<rtnl_route, rtnl_route_put>>;
+using Address = std::unique_ptr<nl_addr, Freer<nl_addr, nl_addr_put>>;
+using Cache = std::unique_ptr<nl_cache, Freer<nl_cache, nl_cache_free>>;
+
+bool IsMissing(int error) { return error == -NLE_OBJ_NOTFOUND || error == -NLE_NODEV; }
+
+tl::unexpected<Error> FailNl(const std::string& what, int error) {
+  ErrorCode code = ErrorCode::kInternal;
+  if (IsMissing(error)) code = ErrorCode::kNotFound;
+  if (error == -NLE_EXIST) code = ErrorCode::kAlreadyExists;
+  if (error == -NLE_BUSY) code = ErrorCode::kBusy;
+  if (error == -NLE_PERM) code = ErrorCode::kPermission;
+  if (error == -NLE_INVAL || error == -NLE_RANGE) code = ErrorCode::kInvalid;
+  return Fail(code, what + ": " + nl_geterror(error));
+}
+
+std::string TextOf(const char* text) { return text == nullptr ? std::string() : std::string(text); }
+
+std::string TextOf(nl_addr* address) {
+  if (address == nullptr || nl_addr_get_len(address) == 0) return "";
+  char text[64] = {};
+  nl_addr2str(address, text, sizeof(text));
+  return text;
+}
+
+Link LinkFrom(rtnl_link* object) {
+  Link link;
+  link.index = rtnl_link_get_ifindex(object);
+  link.name = TextOf(rtnl_link_get_name(object));
+  link.alias = TextOf(rtnl_link_get_ifalias(object));
+  link.kind = TextOf(rtnl_link_get_type(object));
+  link.mac = TextOf(rtnl_link_get_addr(object));
+  link.up = (rtnl_link_get_flags(object) & IFF_UP) != 0;
+  return link;
+}
+
+Result<Address> ParseAddress(const std::string& text) {
+  nl_addr* parsed = nullptr;
+  if (const int error = nl_addr_parse(text.c_str(), AF_UNSPEC, &parsed); error < 0) {
+    return FailNl("address '" + text + "'", error);
+  }
+  return Address(parsed);
+}
+
+}  // namespace
+
+struct RouteSocket::Impl {
+  Socket socket;
+
+  // Null when there is no such link.
+  Result<LinkObject> Get(const std::string& name) const {
+    rtnl_link* found = nullptr;
+    const int error = rtnl_link_get_kernel(socket.get(), 0, name.c_str(), &found);
+    if (IsMissing(error)) return LinkObject();
+    if (error < 0) return FailNl("find link " + name, error);
+    return LinkObject(found);
+  }
+
+  Result<LinkObject> MustGet(const std::string& name) const {
+    DORMOUSE_ASSIGN(LinkObject link, Get(name));
+    if (!link) return Fail(ErrorCode::kNotFound, "link " + name + " is not there");
+    return link;
+  }
+
+  Result<> Change(rtnl_link* link, rtnl_link* change, const std::string& what) const {
+    if (const int error = rtnl_link_change(socket.get(), link, change, 0); error < 0) return FailNl(what, error);
+    return {};
+  }
+
+  Result<> SetAlias(const std::string& name, const std::string& alias) const {
+    DORMOUSE_ASSIGN(const LinkObject link, MustGet(name));
+    const LinkObject change(rtnl_link_alloc());
+    rtnl_link_set_ifalias(change.get(), alias.c_str());
+    return Change(link.get(), change.get(), "alias of " + name);
+  }
+};
+
+RouteSocket::RouteSocket(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RouteSocket::RouteSocket(RouteSocket&&) noexcept = default;
+RouteSocket& RouteSocket::operator=(RouteSocket&&) noexcept = default;
+RouteSocket::~RouteSocket() = default;
+
+Result<RouteSocket> RouteSocket::Open() {
+  auto impl = std::make_unique<Impl>();
+  impl->socket.reset(nl_socket_alloc());
+  if (!impl->socket) return Fail(ErrorCode::kNoSpace, "netlink socket: no memory");
+  if (const int error = nl_connect(impl->socket.get(), NETLINK_ROUTE); error < 0) {
+    return FailNl("netlink socket", error);
+  }
+  return RouteSocket(std::move(impl));
+}
+
+Result<> RouteSocket::CreateVeth(const VethPair& pair) {
+  const std::string what = "create veth " + pair.name;
+  if (pair.name.size() >= IFNAMSIZ) return Fail(ErrorCode::kInvalid, what + ": the name is too long");
+  DORMOUSE_ASSIGN(const auto existing, FindLink(pair.name));
+  if (existing && !existing->alias.empty() && existing->alias != pair.alias) {
+    return Fail(ErrorCode::kAlreadyExists, what + ": it belongs to " + existing->alias);
+  }
+  if (!existing) {
+    const VethObject link(rtnl_link_veth_alloc());
+    if (!link) return Fail(ErrorCode::kNoSpace, what + ": no memory");
+    rtnl_link_set_name(link.get(), pair.name.c_str());
+    const LinkObject peer(rtnl_link_veth_get_peer(link.get()));
+    rtnl_link_set_name(peer.get(), pair.peer_name.c_str());
+    if (pair.peer_netns >= 0) rtnl_link_set_ns_fd(peer.get(), pair.peer_netns);
+    if (const int error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL); error < 0) {
+      return FailNl(what, error);
+    }
+  }
+  // The kernel takes no alias in the message that creates (rtnl_create_link); a crash in between
+  // leaves a link of our name without one, which is completed here the next time.
+  if (existing && existing->alias == pair.alias) return {};
+  return impl_->SetAlias(pair.name, pair.alias);
+}
+
+Result<> RouteSocket::DeleteLink(const std::string& name) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->Get(name));
+  if (!link) return {};
+  const int error = rtnl_link_delete(impl_->socket.get(), link.get());
+  if (error < 0 && !IsMissing(error)) return FailNl("delete link " + name, error);
+  return {};
+}
+
+Result<std::optional<Link>> RouteSocket::FindLink(const std::string& name) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->Get(name));
+  if (!link) return std::nullopt;
+  return LinkFrom(link.get());
+}
+
+Result<std::vector<Link>> RouteSocket::ListLinks(std::string_view prefix) {
+  for (int attempt = 1;; ++attempt) {
+    nl_cache* filled = nullptr;
+    const int error = rtnl_link_alloc_cache(impl_->socket.get(), AF_UNSPEC, &filled);
+    if (error == -NLE_DUMP_INTR && attempt < kMostInterruptedDumps) continue;
+    if (error < 0) return FailNl("list links", error);
+    const Cache cache(filled);
+    std::vector<Link> links;
+    for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
+      Link link = LinkFrom(reinterpret_cast<rtnl_link*>(object));
+      if (link.name.starts_with(prefix)) links.push_back(std::move(link));
+    }
+    std::sort(links.begin(), links.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    return links;
+  }
+}
+
+Result<> RouteSocket::SetUp(const std::string& name) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
+  const LinkObject change(rtnl_link_alloc());
+  rtnl_link_set_flags(change.get(), IFF_UP);
+  return impl_->Change(link.get(), change.get(), "set " + name + " up");
+}
+
+Result<> RouteSocket::AddAddress(const std::string& link_name, const std::string& cidr) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
+  DORMOUSE_ASSIGN(const Address local, ParseAddress(cidr));
+  const AddressObject address(rtnl_addr_alloc());
+  rtnl_addr_set_ifindex(address.get(), rtnl_link_get_ifindex(link.get()));
+  if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0) return FailNl("address " + cidr, error);
+  const int error = rtnl_addr_add(impl_->socket.get(), address.get(), NLM_F_CREATE | NLM_F_EXCL);
+  if (error < 0 && error != -NLE_EXIST) return FailNl("add address " + cidr + " to " + link_name, error);
+  return {};
+}
+
+Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::string& destination,
+                                   const std::string& gateway, const std::string& source) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
+  DORMOUSE_ASSIGN(const Address to, ParseAddress(destination));
+  const RouteObject route(rtnl_route_alloc());
+  rtnl_route_set_dst(route.get(), to.get());
+  rtnl_route_set_scope(route.get(), gateway.empty() ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE);
+  rtnl_nexthop* hop = rtnl_route_nh_alloc();
+  rtnl_route_nh_set_ifindex(hop, rtnl_link_get_ifindex(link.get()));
+  rtnl_route_add_nexthop(route.get(), hop);  // owns it from here
+  if (!gateway.empty()) {
+    DORMOUSE_ASSIGN(const Address via, ParseAddress(gateway));
+    rtnl_route_nh_set_gateway(hop, via.get());
+  }
+  if (!source.empty()) {
+    DORMOUSE_ASSIGN(const Address preferred, ParseAddress(source));
+    rtnl_route_set_pref_src(route.get(), preferred.get());
+  }
+  const int error = rtnl_route_add(impl_->socket.get(), route.get(), NLM_F_CREATE | NLM_F_REPLACE);
+  if (error < 0) return FailNl("route " + destination + " through " + link_name, error);
+  return {};
+}
+
+Result<std::vector<std::string>> RouteSocket::ListRoutes(const std::string& link_name) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
+  nl_cache* filled = nullptr;
+  if (const int error = rtnl_route_alloc_cache(impl_->socket.get(), AF_INET, 0, &filled); error < 0) {
+    return FailNl("list routes", error);
+  }
+  const Cache cache(filled);
+  std::vector<std::string> destinations;
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
+    auto* route = reinterpret_cast<rtnl_route*>(object);
+    rtnl_nexthop* hop = rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
+    if (hop == nullptr || rtnl_route_nh_get_ifindex(hop) != rtnl_link_get_ifindex(link.get())) continue;
+    if (rtnl_route_get_table(route) != RT_TABLE_MAIN) continue;
+    const std::string text = TextOf(rtnl_route_get_dst(route));
+    destinations.push_back(text.empty() || text == "none" ? "default" : text);
+  }
+  std::sort(destinations.begin(), destinations.end());
+  return destinations;
+}
+
+}  // namespace dormouse::host

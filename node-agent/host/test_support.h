@@ -1,0 +1,43 @@
+// What the host tests share: a scratch directory, and a reason to skip where the machine has not what a
+// test needs. For tests only.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "src/common/base/files.h"
+#include "src/common/base/result.h"
+
+namespace dormouse::host {
+
+/// A directory of its own below $DORMOUSE_TEST_DIR, or /tmp; removed with all that is in it.
+class ScratchDirectory {
+ public:
+  ScratchDirectory() {
+    const char* chosen = std::getenv("DORMOUSE_TEST_DIR");
+    path_ = std::string(chosen != nullptr ? chosen : "/tmp") + "/dormouse-test-XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
+  }
+  ~ScratchDirectory() { (void)RemoveTree(path_); }
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+inline bool IsRoot() { return ::geteuid() == 0; }
+
+template <typename T>
+::testing::AssertionResult IsOk(const Result<T>& result) {
+  return result ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << result.error().message();
+}
+#define ASSERT_OK(expr) ASSERT_TRUE(::dormouse::host::IsOk(expr))
+#define EXPECT_OK(expr) EXPECT_TRUE(::dormouse::host::IsOk(expr))
+
+}  // namespace dormouse::host

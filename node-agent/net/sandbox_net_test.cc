@@ -1,0 +1,284 @@
+// The network of sandboxes with real namespaces, links and rules. The "node" is a namespace of the test's
+// own (the test's thread enters it for good), joined to an "outside" with a public and a private address;
+// packets are what decides, not the text of rules.
+#include "node-agent/net/sandbox_net.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "node-agent/host/inventory.h"
+#include "node-agent/host/netlink.h"
+#include "node-agent/host/netns.h"
+#include "node-agent/host/sparse_files.h"
+#include "node-agent/host/test_support.h"
+#include "src/common/base/failpoint.h"
+
+namespace dormouse::net {
+namespace {
+
+using host::RouteSocket;
+
+constexpr char kPublic[] = "198.51.100.9";   // of the outside; TEST-NET-2
+constexpr char kPrivate[] = "172.16.9.9";
+constexpr char kMetadata[] = "169.254.169.254";
+constexpr char kNodeAddress[] = "198.51.100.1";
+constexpr char kResolver[] = "172.16.9.53";
+
+sockaddr_in SocketAddress(const std::string& address, uint16_t port) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  ::inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  return to;
+}
+
+// A UDP socket bound to `address` in `netns` (the thread's own where it is -1).
+UniqueFd UdpSocket(int netns, const std::string& address, uint16_t port) {
+  UniqueFd made;
+  const auto open = [&]() -> Result<> {
+    made = UniqueFd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const sockaddr_in local = SocketAddress(address, port);
+    if (::bind(made.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) != 0) return FailErrno("bind");
+    return {};
+  };
+  EXPECT_OK(netns < 0 ? open() : host::RunInNetNs(netns, open));
+  return made;
+}
+
+// Whether a datagram from `from` arrives at `to`, which listens on address:port.
+bool Arrives(int from, int to, const std::string& address, uint16_t port) {
+  char drain[64];
+  while (::recv(to, drain, sizeof(drain), 0) > 0) {
+  }
+  const sockaddr_in target = SocketAddress(address, port);
+  if (::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target)) != 1) return false;
+  // Links of one kernel deliver at once; what is not there after this was dropped.
+  pollfd entry{to, POLLIN, 0};
+  return ::poll(&entry, 1, 100) > 0 && ::recv(to, drain, sizeof(drain), 0) == 1;
+}
+
+class SandboxNetTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!host::IsRoot()) GTEST_SKIP() << "needs root";
+    if (!PathExists("/dev/net/tun")) GTEST_SKIP() << "no /dev/net/tun";
+    failpoint::DisarmAll();
+    // Every test of this program gets a node of its own; gtest's one thread stays in the last.
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    host_.emplace(*host::HostNamespaces::Open("self"));
+    nets_.emplace(*host_, NetConfig{scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}});
+    const auto prepared = nets_->PrepareNode();
+    if (!prepared) GTEST_SKIP() << "no nftables here: " << prepared.error().message();
+    JoinOutside();
+  }
+  void TearDown() override {
+    failpoint::DisarmAll();
+    if (!nets_) return;
+    EXPECT_OK(nets_->Remove(Spec(1)));
+    EXPECT_OK(nets_->Remove(Spec(2)));
+    EXPECT_OK(host::DeleteNetNs(*host_, scratch_ / "outside"));
+  }
+  void JoinOutside() {
+    ASSERT_OK(host::CreateNetNs(*host_, scratch_ / "outside"));
+    outside_ = host::OpenNetNs(*host_, scratch_ / "outside").value();
+    auto node = RouteSocket::Open();
+    ASSERT_OK(node);
+    ASSERT_OK(node->CreateVeth({"uplink", "", "world", outside_.get()}));
+    ASSERT_OK(node->AddAddress("uplink", std::string(kNodeAddress) + "/24"));
+    ASSERT_OK(node->SetUp("uplink"));
+    ASSERT_OK(node->SetUp("lo"));
+    ASSERT_OK(host::RunInNetNs(outside_.get(), []() -> Result<> {
+      DORMOUSE_ASSIGN(RouteSocket world, RouteSocket::Open());
+      for (const std::string address : {kPublic, kPrivate, kMetadata, kResolver}) {
+        DORMOUSE_TRY(world.AddAddress("world", address + "/24"));
+      }
+      return world.SetUp("world");
+    }));
+    ASSERT_OK(node->ReplaceRoute("uplink", "0.0.0.0/0", kPublic, ""));
+  }
+  static SandboxNetSpec Spec(uint32_t slot, Egress egress = Egress::kRestricted) {
+    const auto range = AddressRange::Parse(kDefaultRange);
+    const std::string id = "00000000000" + std::to_string(slot);
+    return {"uid-" + std::to_string(slot), id, "default/s" + std::to_string(slot), range->AddressOf(slot), 100017,
+            {egress, {}, {}, {}}};
+  }
+  // What the VMM itself could send from the namespace (its own sockets, not the guest's).
+  UniqueFd VmmSocket(const SandboxNetSpec& spec) {
+    return UdpSocket(nets_->Open(spec)->get(), spec.host_address, 0);
+  }
+
+  host::ScratchDirectory scratch_;
+  std::optional<host::HostNamespaces> host_;
+  std::optional<SandboxNets> nets_;
+  UniqueFd outside_;
+};
+
+TEST_F(SandboxNetTest, IsMadeOnceAndLeavesNothing) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const auto state = nets_->Observe(Spec(1));
+  ASSERT_OK(state);
+  EXPECT_TRUE(state->Ready());
+  ASSERT_OK(nets_->PrepareNode()) << "an agent that starts again";
+  EXPECT_TRUE(nets_->Observe(Spec(1))->Ready()) << "elements stay";
+  ASSERT_OK(nets_->Remove(Spec(1)));
+  ASSERT_OK(nets_->Remove(Spec(1)));
+  EXPECT_TRUE(nets_->Observe(Spec(1))->Gone());
+  host::InventorySources sources;
+  sources.host = &*host_;
+  sources.netns_directory = scratch_ / "netns";
+  const auto left = host::ListAll(sources);
+  ASSERT_OK(left);
+  EXPECT_TRUE(left->empty());
+}
+
+TEST_F(SandboxNetTest, WhatIsThereIsListedWithItsOwner) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  host::InventorySources sources;
+  sources.host = &*host_;
+  sources.netns_directory = scratch_ / "netns";
+  std::vector<std::string> kinds;
+  const auto items = host::ListAll(sources);
+  ASSERT_OK(items);
+  for (const auto& item : *items) {
+    EXPECT_EQ(item.short_id, Spec(1).short_id) << item.kind << " " << item.name;
+    kinds.push_back(item.kind);
+  }
+  EXPECT_THAT(kinds, ::testing::ElementsAre("netns", "nft", "veth"));
+}
+
+TEST_F(SandboxNetTest, ANamesakesVethIsNeverAdopted) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  SandboxNetSpec other = Spec(1);
+  other.uid = "uid-other";
+  EXPECT_EQ(nets_->Prepare(other).error().code(), ErrorCode::kAlreadyExists);
+  EXPECT_FALSE(nets_->Observe(other)->Ready());
+}
+
+TEST_F(SandboxNetTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
+  for (const std::string step : {"netns", "rules", "tap", "node-rules", "veth"}) {
+    for (const std::string edge : {"", ".done"}) {
+      ASSERT_OK(failpoint::Arm("net." + step + edge + "=1*error(EIO)"));
+      EXPECT_FALSE(nets_->Prepare(Spec(1))) << step << edge;
+      ASSERT_OK(failpoint::Arm("net." + step + edge + "=1*error(EIO)"));
+      EXPECT_FALSE(nets_->Prepare(Spec(2))) << step << edge;
+      failpoint::DisarmAll();
+      EXPECT_OK(nets_->Prepare(Spec(1))) << step << edge;
+      EXPECT_TRUE(nets_->Observe(Spec(1))->Ready()) << step << edge;
+      EXPECT_OK(nets_->Remove(Spec(2))) << step << edge;
+      EXPECT_TRUE(nets_->Observe(Spec(2))->Gone()) << step << edge;
+      EXPECT_OK(nets_->Remove(Spec(1)));
+    }
+  }
+}
+
+TEST_F(SandboxNetTest, RestrictedReachesTheInternetAndNothingPrivate) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
+  const UniqueFd inside = UdpSocket(outside_.get(), kPrivate, 9000);
+  const UniqueFd metadata = UdpSocket(outside_.get(), kMetadata, 80);
+  const UniqueFd dns = UdpSocket(outside_.get(), kResolver, 53);
+  const UniqueFd not_dns = UdpSocket(outside_.get(), kResolver, 54);
+  EXPECT_TRUE(Arrives(vmm.get(), open.get(), kPublic, 9000));
+  EXPECT_FALSE(Arrives(vmm.get(), inside.get(), kPrivate, 9000));
+  EXPECT_FALSE(Arrives(vmm.get(), metadata.get(), kMetadata, 80));
+  EXPECT_TRUE(Arrives(vmm.get(), dns.get(), kResolver, 53)) << "the configured resolver, by its port only";
+  EXPECT_FALSE(Arrives(vmm.get(), not_dns.get(), kResolver, 54));
+}
+
+TEST_F(SandboxNetTest, OpenAndNoneAreWhatTheySay) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
+  const UniqueFd inside = UdpSocket(outside_.get(), kPrivate, 9000);
+  EXPECT_TRUE(Arrives(vmm.get(), open.get(), kPublic, 9000));
+  EXPECT_TRUE(Arrives(vmm.get(), inside.get(), kPrivate, 9000));
+  ASSERT_OK(nets_->UpdateRules(Spec(1, Egress::kNone)));
+  const UniqueFd fresh = VmmSocket(Spec(1));  // the first one's flows are established
+  EXPECT_FALSE(Arrives(fresh.get(), open.get(), kPublic, 9000));
+}
+
+TEST_F(SandboxNetTest, AllowOpensAndDenyCloses) {
+  SandboxNetSpec spec = Spec(1);
+  spec.policy.allow = {"172.16.9.0/24", "169.254.0.0/16"};
+  spec.policy.deny = {"198.51.100.0/24"};
+  ASSERT_OK(nets_->Prepare(spec));
+  const UniqueFd vmm = VmmSocket(spec);
+  const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
+  const UniqueFd inside = UdpSocket(outside_.get(), kPrivate, 9000);
+  const UniqueFd metadata = UdpSocket(outside_.get(), kMetadata, 80);
+  EXPECT_TRUE(Arrives(vmm.get(), inside.get(), kPrivate, 9000));
+  EXPECT_FALSE(Arrives(vmm.get(), open.get(), kPublic, 9000));
+  EXPECT_FALSE(Arrives(vmm.get(), metadata.get(), kMetadata, 80)) << "credentials of the node, whatever is allowed";
+}
+
+TEST_F(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const UniqueFd kubelet = UdpSocket(-1, "0.0.0.0", 10250);
+  EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), kNodeAddress, 10250));
+  EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), "10.201.0.1", 10250));
+  const UniqueFd world = UdpSocket(outside_.get(), kPublic, 0);
+  EXPECT_TRUE(Arrives(world.get(), kubelet.get(), kNodeAddress, 10250)) << "others are none of our business";
+}
+
+TEST_F(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  ASSERT_OK(nets_->Prepare(Spec(2, Egress::kOpen)));
+  const UniqueFd one = VmmSocket(Spec(1));
+  const UniqueFd two = UdpSocket(nets_->Open(Spec(2))->get(), Spec(2).host_address, 9000);
+  EXPECT_FALSE(Arrives(one.get(), two.get(), Spec(2).host_address, 9000));
+  // Another's address as the source: the node knows which veth has which.
+  const auto netns = nets_->Open(Spec(1));
+  ASSERT_OK(host::RunInNetNs(netns->get(), []() -> Result<> {
+    DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
+    return inside.AddAddress(kInnerVeth, "10.201.0.77/32");
+  }));
+  const UniqueFd spoof = UdpSocket(netns->get(), "10.201.0.77", 0);
+  const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
+  EXPECT_FALSE(Arrives(spoof.get(), open.get(), kPublic, 9000));
+}
+
+TEST_F(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  // Without a guest at the tap, a datagram that is let through is sent out of it: the VMM's end reads it.
+  auto tap = host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
+  ASSERT_OK(tap);
+  ASSERT_OK(host::RunInNetNs(nets_->Open(Spec(1))->get(), [&]() -> Result<> {
+    // The descriptor must be opened in the namespace to find its taps.
+    DORMOUSE_ASSIGN(*tap, host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK));
+    ifreq request{};
+    std::string(kTapName).copy(request.ifr_name, IFNAMSIZ - 1);
+    request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    if (::ioctl(tap->get(), TUNSETIFF, &request) != 0) return FailErrno("attach");
+    return {};
+  }));
+  const auto reaches_tap = [&](int from) {
+    char frame[2048];
+    while (::read(tap->get(), frame, sizeof(frame)) > 0) {
+    }
+    const sockaddr_in target = SocketAddress(Spec(1).host_address, 8080);
+    (void)::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target));
+    pollfd entry{tap->get(), POLLIN, 0};
+    while (::poll(&entry, 1, 100) > 0) {
+      const ssize_t got = ::read(tap->get(), frame, sizeof(frame));
+      // virtio header (10), Ethernet (14): an ARP request for the guest's address says it was let through.
+      if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 && static_cast<unsigned char>(frame[23]) == 0x06) return true;
+    }
+    return false;
+  };
+  const UniqueFd node = UdpSocket(-1, "0.0.0.0", 0);
+  EXPECT_TRUE(reaches_tap(node.get()));
+}
+
+}  // namespace
+}  // namespace dormouse::net
