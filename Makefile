@@ -1,0 +1,24 @@
+# The two commands of a day: `make demo` runs the main job and leaves it up, `make test` passes the tests.
+# docs/testing.md says what each tier is, and what is real in it.
+
+TIERS ?=
+
+.PHONY: demo demo-down test bench lint clean
+
+demo:  ## install, build, start a cluster, apply examples/sandbox.yaml, run a command in the guest
+	@scripts/demo up
+
+demo-down:  ## end the demo without a trace
+	@scripts/demo down
+
+test:  ## every tier; or some: make test TIERS="unit api"
+	@scripts/test $(TIERS)
+
+bench:  ## a table, and build/bench/results.json
+	@if [ -x scripts/bench ]; then exec scripts/bench; else echo "there are no benchmarks yet"; exit 1; fi
+
+lint:  ## formatting, clang-tidy on what changed, Python
+	@scripts/lint
+
+clean: demo-down  ## all that was built here; the cache of images and tools (~/.cache/dormouse) stays
+	@rm -rf build

@@ -1,0 +1,328 @@
+"""A whole Dormouse: API server, controller, and one node with an agent and a VMM.
+
+    with Cluster(folder) as cluster:
+        cluster.apply(sandbox("web"))
+        cluster.wait_ready("web")
+        cluster.exec("web", ["uname", "-a"]).stdout
+        cluster.kill_agent(); cluster.start_agent()
+        assert not cluster.leaks()
+
+etcd, kube-apiserver and the controller run on the host, the agent in the node, held as its pod would hold it
+(on_node/agent-pod). Everything is real but, where there is none, the VMM: `cluster.vmm.real` says so.
+Not thread-safe, but for kubectl, get, exec and ctl.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from bed import leaks as leak_rules
+from bed.control_plane import ControlPlane
+from bed.controller import Controller
+from bed.eventually import eventually
+from bed.manifests import SANDBOXES, object_path
+from bed.node import Node
+from bed.node_cli import leave_running
+from bed.product import choose_vmm, node_parts
+
+NODE_NAME = "node-a"
+NODE_IP = "10.0.2.15"  # QEMU's user-mode network gives it to every machine
+HEALTH_PORT, METRICS_PORT = 8083, 8084
+ON_NODE = Path(__file__).parent / "on_node"
+AGENT_POD = "/opt/dormouse/bed/agent-pod"
+LIST_OWNED = "/opt/dormouse/bed/list-owned"
+AGENT_LOG = "/var/log/dormouse-agent.log"
+KUBECONFIG = "/etc/dormouse/kubeconfig"
+FAILPOINTS = "/run/dormouse-failpoints"
+TRACE = "/run/dormouse-failpoints-trace"
+IMAGES = "/var/lib/dormouse/images"
+# As the chart sets them: only the API server's authority is trusted.
+AGENT_ENVIRONMENT = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
+# The slowest thing there is: a guest's boot in an emulated node that does ten of them at once.
+READY_SECONDS = 180
+GONE_SECONDS = 90
+
+
+class Cluster:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vmm: str = "auto",
+        agent_flags: Sequence[str] = (),
+        extra_parts: Mapping[str, Path] | None = None,
+        outlives_us: bool = False,
+        **node_options,
+    ) -> None:
+        """Nothing runs yet. vmm: product.choose_vmm. node_options: of bed.node.Node."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.vmm = choose_vmm(vmm)
+        self.agent_flags = list(agent_flags)
+        self.api = ControlPlane(folder / "control-plane")
+        self.controller = Controller(self.api, folder)
+        self._outlives_us = outlives_us
+        parts = {
+            **node_parts(self.vmm, folder), "bed": ON_NODE, **(extra_parts or {}),
+        }
+        self.node = Node(
+            folder / "node",
+            parts=parts,
+            name=NODE_NAME,
+            forwards=(HEALTH_PORT, METRICS_PORT),
+            **node_options,
+        )
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> "Cluster":
+        try:
+            self.start_control_plane()
+            self.start_node()
+            self.start_agent()
+            self.wait_node_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def start_control_plane(self) -> None:
+        self.api.start(die_with_parent=not self._outlives_us)
+        self.api.install_dormouse()
+        self.controller.start(die_with_parent=not self._outlives_us)
+
+    def start_node(self) -> None:
+        if self._outlives_us:
+            leave_running(self.node)
+        else:
+            self.node.start()
+        self.prepare_node()
+
+    def prepare_node(self) -> None:
+        """What an administrator puts on a node: images, and who the agent is."""
+        config = self.api.agent_kubeconfig(
+            NODE_NAME, self.folder / "agent.kubeconfig", server=self.api.url_from_qemu
+        )
+        self.node.write(KUBECONFIG, config.read_text(), mode=0o600)
+        self.node.run(
+            f"mkdir -p {IMAGES}; cp -n --sparse=always /opt/dormouse/images/*.img {IMAGES}/", seconds=180
+        )
+
+    def stop(self) -> None:
+        self.node.stop()
+        self.controller.stop()
+        self.api.stop()
+
+    def __enter__(self) -> "Cluster":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- the agent --------------------------------------------------------------------------------
+
+    def agent_command(self) -> list[str]:
+        return [
+            "/opt/dormouse/bin/dormouse-agent",
+            f"--kubeconfig={KUBECONFIG}", f"--node-name={NODE_NAME}", f"--node-ip={NODE_IP}",
+            f"--vmm=/opt/dormouse/{self.vmm.place}",
+            "--kernel=/opt/dormouse/guest/vmlinuz", "--initramfs=/opt/dormouse/guest/initramfs",
+            f"--health-address=:{HEALTH_PORT}", f"--metrics-address=:{METRICS_PORT}",
+            "--log-level=debug", "--log-format=text", *self.agent_flags,
+        ]  # fmt: skip
+
+    def start_agent(self, failpoints: str = "", env: Mapping[str, str] | None = None) -> None:
+        """Returns when it has read the API server's objects. `failpoints`: what is armed from its first
+        instruction on; arm() changes it later.
+        """
+        self.launch_agent(failpoints, env)
+        self.wait_agent()
+
+    def launch_agent(self, failpoints: str = "", env: Mapping[str, str] | None = None) -> None:
+        """The same, without waiting for anything."""
+        environment = {
+            **AGENT_ENVIRONMENT,
+            "DORMOUSE_FAILPOINTS_FILE": FAILPOINTS,
+            "DORMOUSE_FAILPOINTS_TRACE": TRACE,
+            **(env or {}),
+        }
+        words = [f"{name}={value}" for name, value in environment.items()]
+        command = shlex.join([AGENT_POD, "start", "env", *words, *self.agent_command()])
+        self.node.run(
+            f"printf %s {shlex.quote(failpoints)} >{FAILPOINTS}; : >{TRACE};"
+            f" setsid {command} </dev/null >>{AGENT_LOG} 2>&1 &"
+        )
+
+    def wait_agent(self, seconds: float = 60) -> None:
+        eventually(self.agent_synced, "the agent is ready", seconds, self.agent_log)
+
+    def agent_synced(self) -> bool:
+        return self.http(HEALTH_PORT, "/readyz") is not None
+
+    def kill_agent(self) -> None:
+        """SIGKILL to its whole cgroup; returns when none of it is left."""
+        self.node.run([AGENT_POD, "kill"])
+
+    def restart_agent(self, failpoints: str = "") -> None:
+        self.kill_agent()
+        self.start_agent(failpoints)
+
+    def agent_pids(self) -> list[int]:
+        return [int(pid) for pid in self.node.output([AGENT_POD, "pids"]).split()]
+
+    def agent_log(self, lines: int = 60) -> str:
+        return self.node.output(["tail", "-n", str(lines), AGENT_LOG], check=False)
+
+    def arm(self, failpoints: str) -> None:
+        """In the running agent, which reads the file again when it changes."""
+        self.node.run(f"printf %s {shlex.quote(failpoints)} >{FAILPOINTS}.new && mv {FAILPOINTS}.new {FAILPOINTS}")
+
+    def failpoints_hit(self) -> list[str]:
+        """Every hit since the agent's start: "name namespace/sandbox"."""
+        return self.node.read(TRACE).splitlines()
+
+    def http(self, node_port: int, path: str) -> str | None:
+        """A GET of one of the agent's two servers; None unless it answers 200."""
+        try:
+            url = f"http://127.0.0.1:{self.node.port(node_port)}{path}"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.read().decode() if answer.status == 200 else None
+        except (OSError, urllib.error.URLError):
+            return None
+
+    def metrics(self) -> str:
+        return self.http(METRICS_PORT, "/metrics") or ""
+
+    def wait_node_ready(self, seconds: float = 120) -> dict:
+        """Until the node offers itself with every image; its SandboxNode."""
+        wanted = {"debian-12", "busybox"}
+
+        def ready() -> dict | None:
+            node = self.api.admin.get(object_path("sandboxnodes", NODE_NAME)).body
+            status = node.get("status", {})
+            offered = {image.get("name") for image in status.get("images", [])}
+            return node if condition(node, "Ready") == "True" and wanted <= offered else None
+
+        return eventually(ready, f"SandboxNode {NODE_NAME} is Ready, with its images", seconds, self.agent_log)
+
+    # --- a user's and an operator's hands ---------------------------------------------------------
+
+    def kubectl(self, *arguments: str, **how) -> subprocess.CompletedProcess:
+        return self.api.kubectl(*arguments, **how)
+
+    def apply(self, *manifests: dict | Path) -> None:
+        files = [path for path in manifests if isinstance(path, Path)]
+        objects = [each for each in manifests if isinstance(each, dict)]
+        for path in files:
+            self.kubectl("apply", "-f", str(path))
+        if objects:
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+            self.kubectl("apply", "-f", "-", stdin=text)
+
+    def get(self, name: str) -> dict | None:
+        answer = self.api.admin.get(object_path(SANDBOXES, name))
+        return answer.body if answer.ok else None
+
+    def list(self) -> list[dict]:
+        return self.api.expect(self.api.admin.get(object_path(SANDBOXES)), "list sandboxes").body["items"]
+
+    def delete(self, *names: str) -> None:
+        """Asks for it; wait_gone() waits."""
+        for name in names:
+            self.api.admin.delete(object_path(SANDBOXES, name))
+
+    def wait_for(self, name: str, holds, what: str, seconds: float = READY_SECONDS) -> dict:
+        """Until `holds(object)`; returns the object."""
+
+        def look() -> dict | None:
+            found = self.get(name)
+            assert found is not None, f"there is no sandbox {name}"
+            assert holds(found), json.dumps(found.get("status", {}), indent=1)
+            return found
+
+        return eventually(look, f"{name}: {what}", seconds, self.agent_log)
+
+    def wait_ready(self, *names: str, seconds: float = READY_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        for name in names:
+            left = max(deadline - time.monotonic(), 1)
+            self.wait_for(name, lambda sbx: condition(sbx, "Ready") == "True", "Ready", left)
+
+    def wait_phase(self, name: str, phase: str, seconds: float = READY_SECONDS) -> dict:
+        return self.wait_for(name, lambda sbx: sbx.get("status", {}).get("phase") == phase, phase, seconds)
+
+    def wait_reason(self, name: str, kind: str, reason: str, seconds: float = READY_SECONDS) -> dict:
+        """Until condition `kind` carries `reason`."""
+        return self.wait_for(
+            name, lambda sbx: condition_of(sbx, kind).get("reason") == reason, f"{kind}: {reason}", seconds
+        )
+
+    def wait_gone(self, *names: str, seconds: float = GONE_SECONDS) -> None:
+        def gone() -> bool:
+            left = {each["metadata"]["name"] for each in self.list()} & set(names)
+            assert not left, f"still there: {sorted(left)}"
+            return True
+
+        eventually(gone, "deleted", seconds, self.agent_log)
+
+    def events(self, name: str) -> list[dict]:
+        """Of one sandbox, oldest first."""
+        found = self.api.expect(
+            self.api.admin.get("/apis/events.k8s.io/v1/namespaces/default/events"), "list events"
+        )
+        mine = [event for event in found.body["items"] if event.get("regarding", {}).get("name") == name]
+        return sorted(mine, key=lambda event: event.get("eventTime") or "")
+
+    def ctl(self, *arguments: str, **how) -> subprocess.CompletedProcess:
+        return self.node.run(["dormouse-agent", "ctl", *arguments], **how)
+
+    def exec(
+        self, name: str, command: Sequence[str], *, stdin: str | bytes | None = None, check: bool = True, seconds: float = 60
+    ) -> subprocess.CompletedProcess:
+        flags = ["-i"] if stdin is not None else []
+        return self.ctl(
+            "exec", *flags, f"default/{name}", "--", *command, stdin=stdin, check=check, seconds=seconds
+        )
+
+    def vmm_pid(self, name: str) -> int:
+        """0 when none runs."""
+        uid = self.get(name)["metadata"]["uid"]
+        path = f"/sys/fs/cgroup/dormouse.slice/{leak_rules.short_id(uid)}/cgroup.procs"
+        pids = self.node.output(["cat", path], check=False).split()
+        return int(pids[0]) if pids else 0
+
+    # --- what is left -----------------------------------------------------------------------------
+
+    def owned(self) -> list[leak_rules.Owned]:
+        """All that the node holds in Dormouse's names."""
+        return leak_rules.parse(self.node.run([LIST_OWNED]).stdout)
+
+    def leaks(self) -> list[leak_rules.Owned]:
+        """What of it belongs to no sandbox of the API server."""
+        owned = self.owned()  # first: what is made meanwhile belongs to a sandbox that is listed after
+        return leak_rules.leaks(owned, [each["metadata"]["uid"] for each in self.list()])
+
+    def expect_no_leaks(self, seconds: float = 30) -> None:
+        def none() -> bool:
+            found = self.leaks()
+            assert not found, "\n".join(map(str, found))
+            return True
+
+        eventually(none, "nothing on the node belongs to no sandbox", seconds, self.agent_log)
+
+
+def condition_of(thing: dict, kind: str) -> dict:
+    conditions = thing.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def condition(thing: dict, kind: str) -> str:
+    """"True", "False", "Unknown", or "" when it is not there."""
+    return condition_of(thing, kind).get("status", "")

@@ -1,0 +1,79 @@
+"""What a node holds in Dormouse's names, and which of it belongs to no sandbox.
+
+Independent of the agent and its own sweep: the lists are the kernel's (on_node/list-owned), the sandboxes are the
+API server's, and what joins them is the rule for names: the first 12 hex digits of the SHA-256 of metadata.uid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Iterable
+
+SHORT = re.compile(r"(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])")
+VETH = re.compile(r"dmv([0-9a-f]{12})")
+# Of the agent itself, or of all sandboxes of one image.
+AGENTS_OWN_SOCKETS = frozenset({"agent.sock"})
+
+
+def short_id(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Owned:
+    """One thing on the node."""
+
+    kind: str  # dm loop netns vmdir mount cgroup process files base quarantine veth nft socket
+    name: str
+    detail: str
+
+    @property
+    def sandbox(self) -> str:
+        """The short id that its name tells, or "" when it is shared or tells nothing."""
+        if self.kind == "files":
+            return short_id(self.name)
+        if self.kind == "loop":
+            uid = re.search(r"/sandboxes/([0-9a-f-]{36})/", self.detail)
+            return short_id(uid[1]) if uid else ""
+        if veth := VETH.match(self.name):
+            return veth[1]
+        if self.kind in ("base", "quarantine") or self.name.startswith("dormouse-base-"):
+            return ""
+        found = SHORT.search(self.name)
+        return found[0] if found else ""
+
+    @property
+    def shared(self) -> bool:
+        """May be there while any sandbox is."""
+        return (
+            self.kind == "base"
+            or (self.kind == "dm" and self.name.startswith("dormouse-base-"))
+            or (self.kind == "loop" and "/bases/" in self.detail)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.detail}".rstrip()
+
+
+def parse(listing: str) -> list[Owned]:
+    return [Owned(*line.split("\t")) for line in listing.splitlines() if line.count("\t") == 2]
+
+
+def leaks(owned: Iterable[Owned], uids: Iterable[str]) -> list[Owned]:
+    """Those of `owned` that none of the sandboxes `uids` accounts for. What several share is one
+    when there is no sandbox at all; a base image's file may stay a while, as a cache: it holds no
+    kernel object.
+    """
+    known = {short_id(uid) for uid in uids}
+    found = []
+    for thing in owned:
+        if thing.kind == "socket" and thing.name in AGENTS_OWN_SOCKETS:
+            continue
+        if thing.shared:
+            if not known and thing.kind != "base":
+                found.append(thing)
+        elif thing.sandbox not in known:
+            found.append(thing)
+    return found

@@ -1,0 +1,25 @@
+"""Objects as the tests write them."""
+
+from __future__ import annotations
+
+from bed.chart import API_VERSION
+
+SANDBOXES = "sandboxes"
+NAMESPACE = "default"
+SMALL = {"cpu": 1, "memory": "128Mi"}
+
+
+def object_path(plural: str, name: str = "", subresource: str = "") -> str:
+    namespace = "" if plural == "sandboxnodes" else f"/namespaces/{NAMESPACE}"
+    parts = (f"/apis/{API_VERSION}{namespace}/{plural}", name, subresource)
+    return "/".join(part for part in parts if part)
+
+
+def sandbox(name: str, image: str = "busybox", **spec) -> dict:
+    """A small one, unless told otherwise."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Sandbox",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"source": {"image": {"name": image}}, "resources": SMALL, **spec},
+    }

@@ -1,0 +1,40 @@
+"""The summary of `make test` tells the truth."""
+
+from bed.tally import Tally, read_junit, summary
+
+JUNIT = """<?xml version="1.0"?>
+<testsuite>
+ <testcase name="base.A" classname="base.A" status="run"/>
+ <testcase name="base.B" classname="base.B" status="fail"><failure message=""/></testcase>
+ <testcase name="host.C" classname="host.C" status="notrun">
+  <skipped message="SKIP_REGULAR_EXPRESSION_MATCHED"/>
+  <system-out>x_test.cc:3: Skipped
+no device-mapper here
+</system-out></testcase>
+ <testcase classname="tests.e2e.test_x" name="test_y"><error message="setup"/></testcase>
+ <testcase classname="tests.e2e.test_x" name="test_z"><skipped message="no real VMM"/></testcase>
+</testsuite>
+"""
+
+
+def test_counts_what_ctest_and_pytest_write(tmp_path):
+    (tmp_path / "a.xml").write_text(JUNIT)
+    tally = read_junit(tmp_path / "a.xml")
+    assert tally.passed == 1
+    assert tally.failed == ["base.B", "tests.e2e.test_x::test_y"]
+    assert tally.skipped == [
+        ("host.C", "no device-mapper here"), ("tests.e2e.test_x::test_z", "no real VMM"),
+    ]
+
+
+def test_a_report_that_was_cut_short_counts_nothing(tmp_path):
+    (tmp_path / "a.xml").write_text(JUNIT[:200])
+    assert read_junit(tmp_path / "a.xml") == Tally()
+    assert read_junit(tmp_path / "missing.xml") == Tally()
+
+
+def test_the_last_line_has_its_exact_form():
+    tallies = {"unit": Tally(passed=3, skipped=[("a", "why")]), "e2e": Tally(passed=2).fail("b")}
+    lines = summary(tallies, ["VMM: fake"], ["node-a hung"]).splitlines()
+    assert lines[-1] == "5 passed, 1 failed, 1 skipped"
+    assert "SKIPPED unit: 1 (why): a" in lines and "FAILED e2e: b" in lines and "NOTE node-a hung" in lines
