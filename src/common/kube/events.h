@@ -6,12 +6,9 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <cstdint>
-#include <deque>
-#include <map>
+#include <compare>
+#include <cstddef>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -66,7 +63,10 @@ class EventRecorder {
   struct Series;
   struct State;
   void Run(const std::stop_token& stop);
-  void WriteOne(Pending pending);
+  void Drain(MonotonicTime until);
+  /// False when the server did not answer: to be tried again.
+  bool WriteOne(const Pending& pending);
+  bool WriteSeries(Series& series);
   void TendSeries();
 
   Client client_;
