@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "node-agent/sandbox/paths.h"
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 #include "node-agent/serve/ctl_json.h"
 #include "node-agent/serve/terminal.h"
 #include "src/common/base/files.h"

@@ -9,7 +9,7 @@
 #include <deque>
 #include <optional>
 
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 #include "node-agent/serve/terminal.h"
 
 namespace dormouse {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "node-agent/guest/guest_client.h"
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 #include "node-agent/serve/ctl_json.h"
 #include "node-agent/serve/ctl_protocol.h"
 #include "node-agent/serve/relay.h"
@@ -15,7 +15,7 @@ namespace {
 using guest::FrameType;
 
 constexpr size_t kNamesInError = 20;
-constexpr size_t kMostConsoleLines = 1000;
+constexpr uint64_t kMostTailLines = 1000;
 constexpr size_t kMostLogBytes = 1 << 20;
 constexpr uint32_t kNotFoundExit = 127;    // what a shell answers for a command that is not there
 constexpr uint32_t kNotRunnableExit = 126;
@@ -77,27 +77,28 @@ class Connection {
   }
 
   Result<> Console(const CtlRequest& request) {
-    const size_t lines = std::min<uint64_t>(request.lines, kMostConsoleLines);
-    auto follower = ConsoleFollower();  // placed at the file's end before the tail is taken: nothing is missed
-    if (request.follow) {
-      DORMOUSE_ASSIGN(follower, StartFollowing(request.sandbox));
+    DORMOUSE_ASSIGN(const std::string path, ConsolePath(request.sandbox));
+    // Placed at the file's end before the tail is taken: nothing is missed.
+    ConsoleFollower follower(request.follow ? path : std::string());
+    std::string tail = LastConsoleLines(path, request.lines);
+    if (tail.empty() && request.lines > 0) {  // no file: what the agent itself remembers
+      DORMOUSE_ASSIGN(tail, context_.view.ConsoleTail(request.sandbox, std::min<uint64_t>(request.lines, kMostTailLines)));
+      if (!tail.empty() && tail.back() != '\n') tail.push_back('\n');
     }
-    DORMOUSE_ASSIGN(std::string tail, Named(request, context_.view.ConsoleTail(request.sandbox, lines)));
-    if (!tail.empty() && tail.back() != '\n') tail.push_back('\n');
     if (!request.follow) return AnswerText(tail);
     client_.Queue(guest::EncodeEmptyReply());
     DORMOUSE_TRY(SendOutput(tail));
     return follower.Run(client_, context_.stop_fd);
   }
 
-  Result<ConsoleFollower> StartFollowing(const kube::ObjectKey& key) const {
+  Result<std::string> ConsolePath(const kube::ObjectKey& key) const {
     const std::vector<SandboxSummary> all = context_.view.List();
     const auto found = std::find_if(all.begin(), all.end(), [&key](const SandboxSummary& sandbox) {
       return sandbox.ns == key.ns && sandbox.name == key.name;
     });
     if (found == all.end()) return Fail(ErrorCode::kNotFound, NoSuchSandbox(key, all));
     DORMOUSE_ASSIGN(const api::SandboxUid uid, api::SandboxUid::Parse(found->uid));
-    return ConsoleFollower(context_.paths.Console(uid));
+    return context_.paths.Console(uid);
   }
 
   Result<> Logs(const CtlRequest& request) {
@@ -124,12 +125,7 @@ class Connection {
       text += event->data;
       if (text.size() > kMostLogBytes) return Fail(ErrorCode::kCorrupt, "the guest's log has no end");
     }
-    size_t start = text.size();
-    if (start > 0 && text.back() == '\n') --start;
-    for (uint64_t found = 0; start > 0; --start) {
-      if (text[start - 1] == '\n' && ++found == lines) break;
-    }
-    return lines == 0 ? 0 : text.size() - start;
+    return LengthOfLastLines(text, lines);
   }
 
   Result<> Exec(const CtlRequest& request) {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 #include "src/common/base/time.h"
 
 namespace dormouse {

@@ -1,4 +1,4 @@
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -9,18 +9,18 @@
 namespace dormouse {
 namespace {
 
-class ConsoleFollowerTest : public testing::Test {
+class ConsoleFileTest : public testing::Test {
  protected:
-  ConsoleFollowerTest() { (void)::mkdtemp(directory_.data()); }
-  ~ConsoleFollowerTest() override { std::filesystem::remove_all(directory_); }
+  ConsoleFileTest() { (void)::mkdtemp(directory_.data()); }
+  ~ConsoleFileTest() override { std::filesystem::remove_all(directory_); }
   void Append(const std::string& text) { std::ofstream(path(), std::ios::app) << text; }
   [[nodiscard]] std::string path() const { return directory_ + "/console.log"; }
 
  private:
-  std::string directory_ = "/tmp/console-follower-XXXXXX";
+  std::string directory_ = "/tmp/console-file-XXXXXX";
 };
 
-TEST_F(ConsoleFollowerTest, OnlyWhatComesIsRead) {
+TEST_F(ConsoleFileTest, OnlyWhatComesIsRead) {
   Append("old\n");
   ConsoleFollower follower(path());
   EXPECT_EQ(follower.Read(), "");
@@ -29,7 +29,7 @@ TEST_F(ConsoleFollowerTest, OnlyWhatComesIsRead) {
   EXPECT_EQ(follower.Read(), "");
 }
 
-TEST_F(ConsoleFollowerTest, ARotationLosesNothing) {
+TEST_F(ConsoleFileTest, ARotationLosesNothing) {
   Append("old\n");
   ConsoleFollower follower(path());
   Append("before\n");
@@ -39,11 +39,22 @@ TEST_F(ConsoleFollowerTest, ARotationLosesNothing) {
   EXPECT_EQ(follower.Read(), "after\n");
 }
 
-TEST_F(ConsoleFollowerTest, AFileThatIsNotThereYetIsWaitedFor) {
+TEST_F(ConsoleFileTest, AFileThatIsNotThereYetIsWaitedFor) {
   ConsoleFollower follower(path());
   EXPECT_EQ(follower.Read(), "");
   Append("hello\n");
   EXPECT_EQ(follower.Read(), "hello\n");
+}
+
+TEST_F(ConsoleFileTest, TheLastLinesComeOfBothFiles) {
+  EXPECT_EQ(LastConsoleLines(path(), 5), "");
+  Append("one\ntwo\n");
+  std::filesystem::rename(path(), path() + ".1");
+  Append("three\nfo\x1bur");
+  EXPECT_EQ(LastConsoleLines(path(), 2), "three\nfo?ur\n");
+  EXPECT_EQ(LastConsoleLines(path(), 3), "two\nthree\nfo?ur\n");
+  EXPECT_EQ(LastConsoleLines(path(), UINT64_MAX), "one\ntwo\nthree\nfo?ur\n");
+  EXPECT_EQ(LastConsoleLines(path(), 0), "");
 }
 
 TEST(PrintableTest, TerminalsAreNotSteered) {

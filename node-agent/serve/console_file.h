@@ -1,7 +1,6 @@
-// The guest's serial console as it comes, for `ctl logs --console -f`: follows the sandbox's console file,
-// also over its rotation (vmm::CappedFile). What the guest wrote is made printable.
-//
-// One owner. It looks a few times a second: a person reads this.
+// The guest's serial console from the sandbox's console file, which outlives VMM and agent (vmm::CappedFile:
+// "<path>" and, once that was full, "<path>.1"): its last lines, and what comes, for `ctl logs --console [-f]`.
+// What the guest wrote is made printable.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +17,13 @@ namespace dormouse {
 /// must not steer the terminal of who looks at it.
 [[nodiscard]] std::string Printable(std::string_view text);
 
+/// The last `lines` lines of both files, printable and whole; empty when there are none. Reads 512 KiB at most.
+[[nodiscard]] std::string LastConsoleLines(const std::string& path, uint64_t lines);
+
+/// How much of the end of `text` its last `lines` lines are; a last line without its newline counts.
+[[nodiscard]] size_t LengthOfLastLines(std::string_view text, uint64_t lines);
+
+/// One owner. It looks a few times a second: a person reads this.
 class ConsoleFollower {
  public:
   ConsoleFollower() = default;

@@ -1,4 +1,4 @@
-#include "node-agent/serve/console_follower.h"
+#include "node-agent/serve/console_file.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -7,11 +7,14 @@
 
 #include <cerrno>
 
+#include "src/common/base/files.h"
+
 namespace dormouse {
 namespace {
 
 constexpr int kLookEveryMs = 200;
 constexpr size_t kReadBytes = 64 * 1024;
+constexpr size_t kMostFileBytes = 256 * 1024;  // twice what SerialOptions gives a file
 constexpr std::chrono::seconds kSendTime{10};
 
 /// The length of the UTF-8 sequence at the start of `text` (RFC 3629), 0 when it is none.
@@ -49,6 +52,24 @@ std::string Printable(std::string_view text) {
     text.remove_prefix(length);
   }
   return printable;
+}
+
+size_t LengthOfLastLines(std::string_view text, uint64_t lines) {
+  size_t start = text.size();
+  if (lines == 0) return 0;
+  if (start > 0 && text.back() == '\n') --start;
+  for (uint64_t found = 0; start > 0; --start) {
+    if (text[start - 1] == '\n' && ++found == lines) break;
+  }
+  return text.size() - start;
+}
+
+std::string LastConsoleLines(const std::string& path, uint64_t lines) {
+  // A rotation in between loses or doubles lines at worst.
+  std::string text = ReadFile(path + ".1", kMostFileBytes).value_or("") + ReadFile(path, kMostFileBytes).value_or("");
+  text = Printable(text);
+  if (!text.empty() && text.back() != '\n') text.push_back('\n');
+  return text.substr(text.size() - LengthOfLastLines(text, lines));
 }
 
 ConsoleFollower::ConsoleFollower(std::string path)
