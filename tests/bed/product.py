@@ -11,6 +11,8 @@ from bed.accelerator import hypervisor
 from bed.guest_parts import GuestParts, guest_parts
 
 ROOT = Path(__file__).resolve().parents[2]
+# GoogleTest programs that run on the node; those that were built.
+NODE_PROGRAMS = ("host_node_test", "hostile_vmm", "vmm_parity_test")
 
 
 class ProductError(RuntimeError):
@@ -29,7 +31,7 @@ def program(name: str) -> Path:
     return path
 
 
-def test_program(name: str) -> Path | None:
+def built_test(name: str) -> Path | None:
     """A GoogleTest program, wherever its room puts it; None when it was not built."""
     for path in sorted(build_folder().rglob(name)):
         if path.is_file() and os.access(path, os.X_OK):

@@ -1,0 +1,108 @@
+"""The agent, killed at many steps at once: each sandbox of a batch is parked at one failpoint, and then all of the
+agent's cgroup gets SIGKILL.
+
+Restarted, it must converge: every sandbox Ready (or gone, when it was being deleted), bystanders untouched, nothing
+left that belongs to no sandbox.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from bed.cluster import Cluster
+from bed.eventually import eventually
+from bed.manifests import sandbox
+
+
+def around(*steps: str) -> list[str]:
+    return [f"agent.step.{when}.{step}" for step in steps for when in ("before", "after")]
+
+
+def done(*steps: str) -> list[str]:
+    """The steps inside a part: before, and done."""
+    return [point for step in steps for point in (step, f"{step}.done")]
+
+
+CREATION = [
+    *around("record.save"),
+    *around("disk.prepare"),
+    *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot"),
+    *around("net.prepare"),
+    *done("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"),
+    *around("vmm.prepare", "vmm.launch"),
+    "agent.step.launched.vmm.launch",
+    *around("vmm.create", "vmm.boot", "guest.configure", "guest.start"),
+]
+DELETION = [
+    *around("record.save", "vmm.kill", "disk.release"),
+    *around("net.remove"),
+    *done("net.remove-veth", "net.remove-node-rules", "net.remove-netns"),
+    *around("vmm.remove", "files.remove"),
+]
+BYSTANDER = "bystander"
+
+
+class KillMatrix:
+    """One bystander runs through all of it."""
+
+    def __init__(self, cluster: Cluster, sandboxes) -> None:
+        self._cluster = cluster
+        self._sandboxes = sandboxes
+        sandboxes(self._manifest(BYSTANDER))
+        cluster.wait_ready(BYSTANDER)
+        self._bystander = self._identity(BYSTANDER)
+
+    def kill_while_creating(self, points: Sequence[str], batch: str = "c") -> list[str]:
+        """The names of the sandboxes, which are Ready again."""
+        cluster = self._cluster
+        targets = {point: f"{batch}{number}" for number, point in enumerate(points)}
+        self._arm(targets)
+        self._sandboxes(*(self._manifest(name) for name in targets.values()))
+        self._kill_when_all_are_parked(targets)
+        cluster.wait_ready(*targets.values(), seconds=240)
+        self._settled()
+        return list(targets.values())
+
+    def kill_while_deleting(self, points: Sequence[str], names: Sequence[str]) -> None:
+        """Uses up one of `names`, which run, for each point."""
+        cluster = self._cluster
+        targets = dict(zip(points, names, strict=False))
+        assert len(targets) == len(points), "a running sandbox for each point"
+        self._arm(targets)
+        cluster.delete(*targets.values())
+        self._kill_when_all_are_parked(targets)
+        cluster.wait_gone(*targets.values())
+        self._settled()
+
+    def _arm(self, targets: dict[str, str]) -> None:
+        self._cluster.node.run(["truncate", "-s0", "/run/dormouse-failpoints-trace"])
+        self._cluster.arm(";".join(f"{point}@default/{name}=park" for point, name in targets.items()))
+
+    def _kill_when_all_are_parked(self, targets: dict[str, str]) -> None:
+        wanted = {f"{point} default/{name}" for point, name in targets.items()}
+
+        def parked() -> bool:
+            missing = wanted - set(self._cluster.failpoints_hit())
+            assert not missing, f"not yet at: {sorted(missing)}"
+            return True
+
+        eventually(parked, "each sandbox stands at its failpoint", 180, self._cluster.agent_log)
+        self._cluster.kill_agent()
+        self._cluster.start_agent()
+
+    def _settled(self) -> None:
+        assert self._identity(BYSTANDER) == self._bystander, "a running VM noticed"
+        self._cluster.expect_no_leaks()
+        assert self._cluster.ctl("sweep", check=False).returncode == 0, "the agent's own sweep finds something"
+
+    def _identity(self, name: str) -> tuple:
+        found = self._cluster.get(name)
+        status = found["status"]
+        return found["metadata"]["uid"], self._cluster.vmm_pid(name), status.get("startedAt"), status.get("restartCount", 0)
+
+    @staticmethod
+    def _manifest(name: str) -> dict:
+        # A disk larger than its image, so that there is an origin to make; a workload, so that there is one to start.
+        return sandbox(
+            name, resources={"cpu": 1, "memory": "64Mi"}, disk={"size": "64Mi"}, command=["/bin/sleep", "86400"]
+        )

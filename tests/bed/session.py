@@ -1,0 +1,99 @@
+"""What the pytest sessions of the node and e2e tiers have in common: a network of their own, one cluster, a node
+that every test leaves as it found it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bed import tools
+from bed.accelerator import choose_accelerator
+from bed.cluster import AGENT_LOG, Cluster
+from bed.guest_parts import guest_parts
+from bed.private_network import enter_private_network
+
+LIFE_SECONDS = 3000  # of a machine; the tier's own limit is shorter
+
+
+def prepare() -> None:
+    """Fetches what comes over the network, and leaves the network."""
+    for name in ("kube-apiserver", "kubectl", "helm"):
+        tools.find(name)
+    guest_parts()
+    choose_accelerator()
+    if not enter_private_network():
+        print("bed: no network namespace of our own: ports may clash", file=sys.stderr)
+
+
+class Sandboxes:
+    """Applies sandboxes; they are gone after the test, and so is all that was theirs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.names: list[str] = []
+
+    def __call__(self, *manifests: dict) -> None:
+        self.names += [each["metadata"]["name"] for each in manifests]
+        self._cluster.apply(*manifests)
+
+    def remove(self) -> None:
+        self._cluster.delete(*self.names)
+        self._cluster.wait_gone(*self.names)
+        self._cluster.expect_no_leaks()
+
+
+def running_sandboxes(cluster: Cluster):
+    """The body of a fixture: whatever a test did to the agent and the API server, the next finds both running."""
+    made = Sandboxes(cluster)
+    yield made
+    if not cluster.api.running():
+        cluster.api.start_api_server()
+    if not cluster.controller.running():
+        cluster.controller.start()
+    if not cluster.agent_pids():
+        cluster.start_agent()
+    cluster.arm("")
+    made.remove()
+
+
+def keep_logs(cluster: Cluster) -> None:
+    """Beside the others, in the cluster's folder, before the machine ends."""
+    try:
+        (cluster.folder / "agent.log").write_text(cluster.node.read(AGENT_LOG))
+    except Exception as error:  # the machine may be what has failed
+        print(f"bed: no agent log: {error}", file=sys.stderr)
+
+
+def add_notes(cluster: Cluster) -> None:
+    """For the summary of `make test`."""
+    path = os.environ.get("DORMOUSE_NOTES")
+    if path and cluster.node.notes:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(f"{note}\n" for note in cluster.node.notes)
+
+
+def cluster_of_session(folder: Path, **options):
+    """The body of a session's fixture."""
+    cluster = Cluster(folder, life_seconds=LIFE_SECONDS, **options)
+    try:
+        with cluster:
+            print(f"\nbed: the VMM is {cluster.vmm.describe()}", file=sys.stderr)
+            yield cluster
+            keep_logs(cluster)
+    finally:
+        add_notes(cluster)
+
+
+def agent_log_in_report(item: pytest.Item, report: pytest.TestReport) -> None:
+    """What the agent and the controller said last, under a failure."""
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster) and report.when != "teardown":
+        try:
+            report.sections.append(("agent", cluster.agent_log(80)))
+        except Exception as error:
+            report.sections.append(("agent", f"(no log: {error})"))
+        report.sections.append(("controller", cluster.controller.log_tail(30)))

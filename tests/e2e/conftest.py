@@ -1,0 +1,40 @@
+"""The e2e tier: kubectl, API server, controller, agent, Cloud Hypervisor, guest. One cluster for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from bed import session
+
+# Ten guests boot at once in an emulated machine; the files of one test shall not fill the node.
+AGENT_FLAGS = ("--guest-timeout=240", "--disk-window-mib=64", "--reserve-memory-mib=256")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_vmm: says nothing on the fake VMM, and is skipped there")
+    if not config.option.collectonly:
+        session.prepare()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    yield from session.cluster_of_session(
+        tmp_path_factory.mktemp("cluster"), agent_flags=AGENT_FLAGS, memory_mib=4096
+    )
+
+
+@pytest.fixture(autouse=True)
+def _real_vmm_where_it_matters(request, cluster):
+    if request.node.get_closest_marker("real_vmm") and not cluster.vmm.real:
+        pytest.skip("needs a real VMM, and there is none: $CLOUD_HYPERVISOR")
+
+
+@pytest.fixture
+def sandboxes(cluster):
+    yield from session.running_sandboxes(cluster)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    session.agent_log_in_report(item, outcome.get_result())

@@ -1,0 +1,40 @@
+"""The agent dies at every step of creation and deletion, with the fake VMM and everything else real."""
+
+from __future__ import annotations
+
+import pytest
+
+from bed.kill_matrix import CREATION, DELETION, KillMatrix
+
+BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
+
+
+@pytest.fixture
+def matrix(cluster, sandboxes):
+    return KillMatrix(cluster, sandboxes)
+
+
+def test_killed_at_every_step_it_converges(cluster, matrix):
+    alive: list[str] = []
+    for start in range(0, len(CREATION), BATCH):
+        points = CREATION[start : start + BATCH]
+        alive = matrix.kill_while_creating(points, f"c{start}-")
+        if start + BATCH < len(CREATION):
+            cluster.delete(*alive)
+            cluster.wait_gone(*alive)
+    while len(alive) < len(DELETION):
+        alive += matrix.kill_while_creating(CREATION[:1], f"more{len(alive)}-")
+    matrix.kill_while_deleting(DELETION, alive)
+
+
+def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
+    """So that a step somebody adds is killed at, too."""
+    from bed.manifests import sandbox
+
+    cluster.restart_agent()
+    sandboxes(sandbox("traced", disk={"size": "64Mi"}, command=["/bin/sleep", "86400"]))
+    cluster.wait_ready("traced")
+    cluster.kubectl("delete", "sbx", "traced", "--timeout=60s")
+    hit = {line.split()[0] for line in cluster.failpoints_hit() if line.endswith(" default/traced")}
+    known = set(CREATION) | set(DELETION)
+    assert hit - known == set(), "steps that no kill has been tried at"

@@ -1,0 +1,18 @@
+"""GoogleTest programs that need a node: real device-mapper, namespaces, KVM."""
+
+from __future__ import annotations
+
+import pytest
+
+from bed.product import NODE_PROGRAMS, built_test
+
+SECONDS = 300
+
+
+@pytest.mark.parametrize("name", NODE_PROGRAMS)
+def test_program_passes_on_the_node(cluster, name):
+    if built_test(name) is None:
+        pytest.skip(f"{name} is not part of this build")
+    command = f"cd /tmp && PATH=$PATH:/opt/dormouse/bin timeout {SECONDS} /opt/dormouse/tests/{name}"
+    done = cluster.node.run(command, seconds=SECONDS + 30, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]

@@ -1,0 +1,54 @@
+// A VMM process of a test: started from $CLOUD_HYPERVISOR in a directory of its own, killed at the end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node-agent/vmm/api_client.h"
+#include "node-agent/vmm/event_monitor.h"
+#include "src/common/base/unique_fd.h"
+
+namespace dormouse::test {
+
+/// Where $CLOUD_HYPERVISOR points; empty when it does not.
+std::string VmmBinary();
+
+class VmmProcess {
+ public:
+  /// With the command line that the agent uses, and waits until it answers.
+  static std::unique_ptr<VmmProcess> Start(const std::string& directory);
+  ~VmmProcess();
+
+  [[nodiscard]] const vmm::ApiClient& api() const { return api_; }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] std::string Path(const std::string& name) const { return directory_ + "/" + name; }
+  [[nodiscard]] std::string api_socket() const { return Path("api-1.sock"); }
+  [[nodiscard]] bool alive() const;
+
+  void Signal(int number) const;
+  /// The wait status, once it ended; -1 after 20 s.
+  int Wait();
+  /// Whether the event was seen, from the start on or within 20 s.
+  bool Saw(vmm::EventKind kind);
+  [[nodiscard]] size_t CountEvents(vmm::EventKind kind);
+
+ private:
+  VmmProcess(std::string directory, pid_t pid);
+
+  std::string directory_;
+  pid_t pid_;
+  UniqueFd pidfd_;
+  vmm::ApiClient api_;
+  std::vector<vmm::Event> events_;
+  std::unique_ptr<vmm::EventTail> tail_;
+};
+
+/// What comes back for these bytes: until `enough` was read, the peer closes, or nothing comes for 300 ms.
+std::string Exchange(const std::string& socket, std::string_view bytes);
+
+}  // namespace dormouse::test
