@@ -48,7 +48,7 @@ def _try(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="dormouse-kvm-") as scratch:
         try:
             node = Node(
-                Path(scratch), parts=_parts(Path(scratch)), accelerator="kvm", life_seconds=120
+                Path(scratch), parts=proof_parts(Path(scratch)), accelerator="kvm", life_seconds=120
             )
             try:
                 node.boot(seconds=BOOT_SECONDS)
@@ -77,7 +77,8 @@ def hypervisor() -> Path | None:
     return Path(found) if found else None
 
 
-def _parts(scratch: Path) -> dict[str, Path]:
+def proof_parts(scratch: Path) -> dict[str, Path]:
+    """A kernel and an initramfs that prints PROOF, made in `scratch`; and the VMM, if there is one."""
     image = node_image()
     guest = Cpio()
     guest.file("bin/busybox", image.busybox.read_bytes())

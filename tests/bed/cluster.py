@@ -27,22 +27,23 @@ from bed import leaks as leak_rules
 from bed.control_plane import ControlPlane
 from bed.controller import Controller
 from bed.eventually import eventually
+from bed.host_node import HostNode
+from bed.layout import Layout
 from bed.manifests import SANDBOXES, object_path
 from bed.node import Node
 from bed.node_cli import leave_running
 from bed.product import choose_vmm, node_parts
 
 NODE_NAME = "node-a"
-NODE_IP = "10.0.2.15"  # QEMU's user-mode network gives it to every machine
 HEALTH_PORT, METRICS_PORT = 8083, 8084
 ON_NODE = Path(__file__).parent / "on_node"
-AGENT_POD = "/opt/dormouse/bed/agent-pod"
-LIST_OWNED = "/opt/dormouse/bed/list-owned"
-AGENT_LOG = "/var/log/dormouse-agent.log"
-KUBECONFIG = "/etc/dormouse/kubeconfig"
+QEMU = Layout()
+AGENT_POD = f"{QEMU.parts}/bed/agent-pod"
+LIST_OWNED = f"{QEMU.parts}/bed/list-owned"
+AGENT_LOG = QEMU.log
+IMAGES = QEMU.images
 FAILPOINTS = "/run/dormouse-failpoints"
 TRACE = "/run/dormouse-failpoints-trace"
-IMAGES = "/var/lib/dormouse/images"
 # As the chart sets them: only the API server's authority is trusted.
 AGENT_ENVIRONMENT = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
 # The slowest thing there is: a guest's boot in an emulated node that does ten of them at once.
@@ -59,9 +60,12 @@ class Cluster:
         agent_flags: Sequence[str] = (),
         extra_parts: Mapping[str, Path] | None = None,
         outlives_us: bool = False,
+        on_host: bool = False,
         **node_options,
     ) -> None:
-        """Nothing runs yet. vmm: product.choose_vmm. node_options: of bed.node.Node."""
+        """Nothing runs yet. vmm: product.choose_vmm. on_host: the host is the node (bed.host_node), for the
+        demo; else node_options are bed.node.Node's.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.vmm = choose_vmm(vmm)
@@ -72,13 +76,14 @@ class Cluster:
         parts = {
             **node_parts(self.vmm, folder), "bed": ON_NODE, **(extra_parts or {}),
         }
-        self.node = Node(
-            folder / "node",
-            parts=parts,
-            name=NODE_NAME,
-            forwards=(HEALTH_PORT, METRICS_PORT),
-            **node_options,
-        )
+        self.node: Node | HostNode
+        if on_host:
+            self.node = HostNode(folder / "node", parts=parts, name=NODE_NAME)
+            self.layout = self.node.layout
+        else:
+            forwards = (HEALTH_PORT, METRICS_PORT)
+            self.node = Node(folder / "node", parts=parts, name=NODE_NAME, forwards=forwards, **node_options)
+            self.layout = QEMU
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class Cluster:
         self.controller.start(die_with_parent=not self._outlives_us)
 
     def start_node(self) -> None:
-        if self._outlives_us:
+        if self._outlives_us and isinstance(self.node, Node):
             leave_running(self.node)
         else:
             self.node.start()
@@ -107,13 +112,12 @@ class Cluster:
 
     def prepare_node(self) -> None:
         """What an administrator puts on a node: images, and who the agent is."""
+        at = self.layout
         config = self.api.agent_kubeconfig(
-            NODE_NAME, self.folder / "agent.kubeconfig", server=self.api.url_from_qemu
+            NODE_NAME, self.folder / "agent.kubeconfig", server=f"https://{at.api_host}:{self.api.port}"
         )
-        self.node.write(KUBECONFIG, config.read_text(), mode=0o600)
-        self.node.run(
-            f"mkdir -p {IMAGES}; cp -n --sparse=always /opt/dormouse/images/*.img {IMAGES}/", seconds=180
-        )
+        self.node.write(at.kubeconfig, config.read_text(), mode=0o600)
+        self.node.run(f"mkdir -p {at.images}; cp -n --sparse=always {at.parts}/images/*.img {at.images}/", seconds=180)
 
     def stop(self) -> None:
         self.node.stop()
@@ -129,12 +133,16 @@ class Cluster:
     # --- the agent --------------------------------------------------------------------------------
 
     def agent_command(self) -> list[str]:
+        at = self.layout
+        listen = "127.0.0.1" if at.on_loopback else ""
         return [
-            "/opt/dormouse/bin/dormouse-agent",
-            f"--kubeconfig={KUBECONFIG}", f"--node-name={NODE_NAME}", f"--node-ip={NODE_IP}",
-            f"--vmm=/opt/dormouse/{self.vmm.place}",
-            "--kernel=/opt/dormouse/guest/vmlinuz", "--initramfs=/opt/dormouse/guest/initramfs",
-            f"--health-address=:{HEALTH_PORT}", f"--metrics-address=:{METRICS_PORT}",
+            f"{at.parts}/bin/dormouse-agent",
+            f"--kubeconfig={at.kubeconfig}", f"--node-name={NODE_NAME}", f"--node-ip={at.node_ip}",
+            f"--vmm={at.parts}/{self.vmm.place}", f"--launcher={at.parts}/bin/dormouse-launch",
+            f"--kernel={at.parts}/guest/vmlinuz", f"--initramfs={at.parts}/guest/initramfs",
+            f"--state-dir={at.state}", f"--run-dir={at.run}", f"--images-dir={at.images}",
+            f"--cgroup-slice={at.slice}", f"--host-namespaces={at.host_namespaces}",
+            f"--health-address={listen}:{HEALTH_PORT}", f"--metrics-address={listen}:{METRICS_PORT}",
             "--log-level=debug", "--log-format=text", *self.agent_flags,
         ]  # fmt: skip
 
@@ -153,6 +161,9 @@ class Cluster:
             "DORMOUSE_FAILPOINTS_TRACE": TRACE,
             **(env or {}),
         }
+        if isinstance(self.node, HostNode):
+            self.node.start_agent(self.agent_command(), AGENT_ENVIRONMENT)
+            return
         words = [f"{name}={value}" for name, value in environment.items()]
         command = shlex.join([AGENT_POD, "start", "env", *words, *self.agent_command()])
         self.node.run(
@@ -168,17 +179,22 @@ class Cluster:
 
     def kill_agent(self) -> None:
         """SIGKILL to its whole cgroup; returns when none of it is left."""
-        self.node.run([AGENT_POD, "kill"])
+        if isinstance(self.node, HostNode):
+            self.node.kill_agent()
+        else:
+            self.node.run([AGENT_POD, "kill"])
 
     def restart_agent(self, failpoints: str = "") -> None:
         self.kill_agent()
         self.start_agent(failpoints)
 
     def agent_pids(self) -> list[int]:
+        if isinstance(self.node, HostNode):
+            return self.node.agent_pids()
         return [int(pid) for pid in self.node.output([AGENT_POD, "pids"]).split()]
 
     def agent_log(self, lines: int = 60) -> str:
-        return self.node.output(["tail", "-n", str(lines), AGENT_LOG], check=False)
+        return self.node.output(["tail", "-n", str(lines), self.layout.log], check=False)
 
     def arm(self, failpoints: str) -> None:
         """In the running agent, which reads the file again when it changes."""
@@ -281,7 +297,7 @@ class Cluster:
         return sorted(mine, key=lambda event: event.get("eventTime") or "")
 
     def ctl(self, *arguments: str, **how) -> subprocess.CompletedProcess:
-        return self.node.run(["dormouse-agent", "ctl", *arguments], **how)
+        return self.node.run(["dormouse-agent", "ctl", "--socket", self.layout.socket, *arguments], **how)
 
     def exec(
         self, name: str, command: Sequence[str], *, stdin: str | bytes | None = None, check: bool = True, seconds: float = 60
