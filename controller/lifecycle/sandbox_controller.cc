@@ -1,0 +1,251 @@
+#include "controller/lifecycle/sandbox_controller.h"
+
+#include <algorithm>
+
+#include "src/common/api/reasons.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/log.h"
+
+namespace dormouse::controller {
+namespace {
+
+namespace reasons = api::reasons;
+using api::Condition;
+using api::ConditionStatus;
+using kube::ReconcileResult;
+
+Condition MakeCondition(const char* type, ConditionStatus status, std::string_view reason, std::string message,
+                        int64_t generation) {
+  return Condition{type, status, std::string(reason), std::move(message), generation, {}};
+}
+
+/// The controller's own part of `status`: what it must send again, as an apply that leaves a field out
+/// gives it up.
+api::SandboxStatus OwnPart(const api::SandboxStatus& status) {
+  api::SandboxStatus own;
+  own.node_name = status.node_name;
+  // Later phases are the agent's.
+  if (status.phase == api::phase::kPending || status.phase == api::phase::kScheduled) own.phase = status.phase;
+  for (const char* type : {api::condition::kScheduled, api::condition::kReady}) {
+    if (const Condition* condition = api::FindCondition(status.conditions, type)) {
+      own.conditions.push_back(*condition);
+    }
+  }
+  return own;
+}
+
+/// Scheduled and Ready are both False for `reason`.
+api::SandboxStatus WaitingStatus(const api::Sandbox& sandbox, std::string_view reason, const std::string& message,
+                                 WallTime now) {
+  api::SandboxStatus next = OwnPart(sandbox.status);
+  next.node_name.clear();
+  next.phase = api::phase::kPending;
+  for (const char* type : {api::condition::kScheduled, api::condition::kReady}) {
+    api::SetCondition(&next.conditions,
+                      MakeCondition(type, ConditionStatus::kFalse, reason, message, sandbox.meta.generation), now);
+  }
+  return next;
+}
+
+bool SameButForMessages(api::SandboxStatus left, api::SandboxStatus right) {
+  for (api::SandboxStatus* status : {&left, &right}) {
+    for (Condition& condition : status->conditions) condition.message.clear();
+  }
+  return left == right;
+}
+
+}  // namespace
+
+SandboxController::SandboxController(SandboxStore& store, Scheduler& scheduler, NodeHealth& health, SandboxApi& api,
+                                     kube::WorkQueue& queue, const Clock& clock, Options options)
+    : store_(store),
+      scheduler_(scheduler),
+      health_(health),
+      api_(api),
+      queue_(queue),
+      clock_(clock),
+      options_(options) {
+  store_.AddIndex(kByNode, [](const api::Sandbox& sandbox) {
+    return sandbox.status.node_name.empty() ? std::vector<std::string>{}
+                                            : std::vector<std::string>{sandbox.status.node_name};
+  });
+  store_.AddIndex(kByTemplate, [](const api::Sandbox& sandbox) {
+    const std::string& name = sandbox.spec.snapshot_template;
+    return name.empty() ? std::vector<std::string>{} : std::vector<std::string>{sandbox.meta.ns + "/" + name};
+  });
+  store_.Subscribe([this](const SandboxStore::Change& change) { OnChange(change); });
+}
+
+void SandboxController::OnChange(const SandboxStore::Change& change) {
+  const std::string key = change.ref.key.ToString();
+  bool retry = false;
+  if (change.after == nullptr) {
+    retry = scheduler_.Forget(change.ref.uid);
+    std::lock_guard lock(mutex_);
+    written_.erase(key);
+    reported_.erase(key);
+  } else {
+    retry = scheduler_.Observe(change.ref.key);
+    queue_.Add(key, change.initial ? kube::Priority::kLow : kube::Priority::kNormal);
+  }
+  if (retry) queue_.Add(kRetryKey);
+}
+
+void SandboxController::Wrote(const std::string& key, const kube::ResourceVersion& version) {
+  std::lock_guard lock(mutex_);
+  written_[key] = version;
+}
+
+bool SandboxController::CacheIsCurrent(const std::string& key) {
+  std::lock_guard lock(mutex_);
+  const auto written = written_.find(key);
+  if (written == written_.end()) return true;
+  if (!store_.HasSeen(written->second)) return false;
+  written_.erase(written);
+  return true;
+}
+
+NodeState SandboxController::StateOf(const api::Sandbox& sandbox) const {
+  return sandbox.status.node_name.empty() ? NodeState::kUnknown : health_.Of(sandbox.status.node_name).state;
+}
+
+Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
+  if (key == kRetryKey) return RetryWaiting();
+  if (!CacheIsCurrent(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  const Ptr sandbox = store_.Get(kube::ObjectKey::Parse(key));
+  if (sandbox == nullptr) return ReconcileResult::Done();
+  if (sandbox->meta.deletion_time) scheduler_.Withdraw(sandbox->meta.uid);
+  const Step step = NextStep(*sandbox, StateOf(*sandbox));
+  switch (step) {
+    case Step::kNothing: return ReconcileResult::Done();
+    case Step::kPlace: return PlaceIt(sandbox);
+    case Step::kMarkLost: return MarkLost(*sandbox);
+    case Step::kPlaceAnew:
+    case Step::kLeaveGoneNode:
+    case Step::kRemoveFinalizer: return Undo(*sandbox, step);
+    case Step::kGoneNodeLives: break;
+  }
+  api_.Record(*sandbox, kube::EventType::kWarning, reasons::kNodeNotLost, "Place",
+              "the annotation " + std::string(api::kNodeIsGoneAnnotation) + " has no effect: the agent of " +
+                  sandbox->status.node_name + " is alive");
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::RetryWaiting() {
+  for (const kube::ObjectKey& waiting : scheduler_.Retry()) queue_.Add(waiting.ToString());
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::PlaceIt(const Ptr& sandbox) {
+  const std::optional<Placement> placement = scheduler_.Decide(*sandbox);
+  if (!placement) return ReconcileResult::Done();  // the cache has moved on, and so has the queue
+  return placement->node.empty() ? ReportWaiting(*sandbox, *placement) : AssignTo(*sandbox, placement->node);
+}
+
+Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox, const std::string& node) {
+  const std::string name = sandbox.meta.key().ToString();
+  DORMOUSE_TRY(failpoint::Hit("controller.place.before-finalizer", name));
+  kube::ObjectMeta meta = sandbox.meta;
+  if (!meta.HasFinalizer(api::kCleanupFinalizer)) {
+    DORMOUSE_ASSIGN(meta, api_.AddFinalizer(meta));
+    Wrote(name, meta.resource_version);
+  }
+  DORMOUSE_TRY(failpoint::Hit("controller.place.after-finalizer", name));
+  const WallTime now = clock_.WallNow();
+  api::SandboxStatus next = OwnPart(sandbox.status);
+  next.node_name = node;
+  next.phase = api::phase::kScheduled;
+  api::SetCondition(&next.conditions,
+                    MakeCondition(api::condition::kScheduled, ConditionStatus::kTrue, reasons::kScheduled,
+                                  "placed on " + node, sandbox.meta.generation),
+                    now);
+  api::SetCondition(&next.conditions,
+                    MakeCondition(api::condition::kReady, ConditionStatus::kFalse, reasons::kStarting,
+                                  "waiting for the agent of " + node, sandbox.meta.generation),
+                    now);
+  DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(meta, next));
+  Wrote(name, version);
+  DORMOUSE_TRY(failpoint::Hit("controller.place.after-node-name", name));
+  api_.Record(sandbox, kube::EventType::kNormal, reasons::kScheduled, "Place", "placed on " + node);
+  log::Info("placed", {{"sandbox", name}, {"uid", sandbox.meta.uid}, {"node", node}});
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& sandbox, const Placement& placement) {
+  const std::string name = sandbox.meta.key().ToString();
+  const WallTime now = clock_.WallNow();
+  const api::SandboxStatus shown = OwnPart(sandbox.status);
+  const api::SandboxStatus next = WaitingStatus(sandbox, placement.reason, placement.message, now);
+  const auto refusal_ends = scheduler_.RefusalEnds(sandbox.meta.uid);
+  const auto settled = [&] {
+    return refusal_ends ? ReconcileResult::RequeueAfter(*refusal_ends) : ReconcileResult::Done();
+  };
+  if (next == shown) return settled();
+  if (SameButForMessages(next, shown)) {
+    std::lock_guard lock(mutex_);
+    const auto last = reported_.find(name);
+    if (last != reported_.end()) {
+      const auto left = last->second + options_.message_period - clock_.Now();
+      if (left > MonotonicTime::duration::zero()) return ReconcileResult::RequeueAfter(left);
+    }
+  }
+  DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(sandbox.meta, next));
+  Wrote(name, version);
+  {
+    std::lock_guard lock(mutex_);
+    reported_[name] = clock_.Now();
+  }
+  const Condition* scheduled = api::FindCondition(shown.conditions, api::condition::kScheduled);
+  if (scheduled == nullptr || scheduled->reason != placement.reason) {
+    api_.Record(sandbox, kube::EventType::kWarning, placement.reason, "Place", placement.message);
+    log::Info("waits", {{"sandbox", name}, {"reason", placement.reason}, {"message", placement.message}});
+  }
+  return settled();
+}
+
+Result<ReconcileResult> SandboxController::MarkLost(const api::Sandbox& sandbox) {
+  const std::string& node = sandbox.status.node_name;
+  const std::string message = "the agent of " + node + " does not answer; the sandbox may still run there";
+  api::SandboxStatus next = OwnPart(sandbox.status);
+  api::SetCondition(&next.conditions,
+                    MakeCondition(api::condition::kReady, ConditionStatus::kUnknown, reasons::kNodeLost, message,
+                                  sandbox.meta.generation),
+                    clock_.WallNow());
+  DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(sandbox.meta, next));
+  Wrote(sandbox.meta.key().ToString(), version);
+  api_.Record(sandbox, kube::EventType::kWarning, reasons::kNodeLost, "Watch", message);
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::Undo(const api::Sandbox& cached, Step step) {
+  const auto live = api_.Read(cached.meta.key());
+  if (!live && live.error().code() == ErrorCode::kNotFound) return ReconcileResult::Done();
+  if (!live) return Fail(live.error());
+  // Another object, or another state: the cache will show it, and then we look again.
+  if (live->meta.uid != cached.meta.uid) return ReconcileResult::Done();
+  if (NextStep(*live, StateOf(*live)) != step) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  if (step != Step::kRemoveFinalizer) return TakeNodeAway(*live, step);
+  DORMOUSE_TRY(api_.RemoveFinalizer(live->meta));
+  log::Info("released", {{"sandbox", live->meta.key().ToString()}, {"uid", live->meta.uid}});
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live, Step step) {
+  const std::string node = live.status.node_name;
+  std::string reason(reasons::kNodeLost);
+  std::string message = node + " was declared gone; the sandbox starts anew from its source";
+  if (step == Step::kPlaceAnew) {
+    const Condition* released = ReleasedNow(live);
+    reason = released->reason == reasons::kReleased ? std::string(reasons::kNoCapacity) : released->reason;
+    message = node + " refused it" + (released->message.empty() ? "" : ": " + released->message);
+    scheduler_.Refused(live.meta.uid, node);
+  }
+  const api::SandboxStatus next = WaitingStatus(live, reason, message, clock_.WallNow());
+  DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ReplaceStatus(live.meta, next));
+  Wrote(live.meta.key().ToString(), version);
+  api_.Record(live, kube::EventType::kWarning, reason, "Place", message);
+  log::Info("placed anew", {{"sandbox", live.meta.key().ToString()}, {"reason", reason}, {"message", message}});
+  return ReconcileResult::Done();
+}
+
+}  // namespace dormouse::controller

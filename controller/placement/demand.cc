@@ -1,0 +1,90 @@
+#include "controller/placement/demand.h"
+
+#include <memory>
+
+#include "src/common/api/quantity.h"
+#include "src/common/api/reasons.h"
+
+namespace dormouse::controller {
+namespace {
+
+namespace reasons = api::reasons;
+
+Waits Wait(std::string_view reason, std::string message) { return {std::string(reason), std::move(message)}; }
+
+Amount AmountOf(const api::Resources& resources) { return {resources.vcpus, resources.memory_bytes, 1}; }
+
+std::string Text(const api::Resources& resources) {
+  return std::to_string(resources.vcpus) + " vCPU and " + api::FormatBytes(resources.memory_bytes);
+}
+
+/// A condition counts only when it speaks of the spec as it is now.
+bool IsTrueNow(const api::Sandbox& sandbox, const char* type) {
+  const api::Condition* condition = api::FindCondition(sandbox.status.conditions, type);
+  return condition != nullptr && condition->status == api::ConditionStatus::kTrue &&
+         condition->observed_generation == sandbox.meta.generation;
+}
+
+bool HasNoMachine(const api::Sandbox& sandbox) {
+  if (IsTrueNow(sandbox, api::condition::kFinished)) return true;
+  return sandbox.spec.operating_mode == api::OperatingMode::kSuspended &&
+         IsTrueNow(sandbox, api::condition::kSuspended);
+}
+
+std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox, const TemplateLookup& templates) {
+  const std::string& name = sandbox.spec.snapshot_template;
+  const auto source = templates(sandbox.meta.ns, name);
+  if (source == nullptr) {
+    return Wait(reasons::kSourceNotReady, "there is no SnapshotTemplate " + name + " in this namespace yet");
+  }
+  if (!source->status.ready_to_use || source->meta.deletion_time) {
+    return Wait(reasons::kSourceNotReady,
+                "the SnapshotTemplate " + name +
+                    (source->meta.deletion_time ? " is being deleted" : " is not ready yet"));
+  }
+  const api::Resources baked = source->status.resources.value_or(sandbox.EffectiveResources());
+  const api::AskedResources& asked = sandbox.spec.asked;
+  if (asked.vcpus.value_or(baked.vcpus) != baked.vcpus ||
+      asked.memory_bytes.value_or(baked.memory_bytes) != baked.memory_bytes) {
+    return Wait(reasons::kInvalidSpec, "spec.resources: the SnapshotTemplate " + name + " was frozen with " +
+                                           Text(baked) + " memory: leave resources out, or write that");
+  }
+  Demand demand;
+  demand.amount = AmountOf(baked);
+  demand.template_name = name;
+  demand.holders.insert(source->status.nodes.begin(), source->status.nodes.end());
+  if (!source->status.node_name.empty()) demand.holders.insert(source->status.node_name);
+  return demand;
+}
+
+}  // namespace
+
+std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox, const TemplateLookup& templates) {
+  Demand demand;
+  if (!sandbox.spec.snapshot_template.empty()) {
+    auto clone = DemandOfClone(sandbox, templates);
+    if (std::holds_alternative<Waits>(clone)) return clone;
+    demand = std::move(std::get<Demand>(clone));
+  } else {
+    demand.amount = AmountOf(sandbox.EffectiveResources());
+    demand.image = sandbox.spec.image;
+  }
+  demand.node_selector = sandbox.spec.node_selector;
+  demand.tolerations = sandbox.spec.tolerations;
+  return demand;
+}
+
+std::optional<Holding> HoldingOf(const api::Sandbox& sandbox, const TemplateLookup& templates) {
+  if (sandbox.status.node_name.empty()) return std::nullopt;
+  if (HasNoMachine(sandbox)) return Holding{sandbox.status.node_name, {}};
+  api::Resources resources = sandbox.EffectiveResources();
+  if (sandbox.status.resources) {
+    resources = *sandbox.status.resources;
+  } else if (!sandbox.spec.snapshot_template.empty()) {
+    const auto source = templates(sandbox.meta.ns, sandbox.spec.snapshot_template);
+    if (source != nullptr && source->status.resources) resources = *source->status.resources;
+  }
+  return Holding{sandbox.status.node_name, AmountOf(resources)};
+}
+
+}  // namespace dormouse::controller

@@ -1,0 +1,177 @@
+#include "controller/placement/placement.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace dormouse::controller {
+namespace {
+
+constexpr int64_t kGi = 1LL << 30;
+
+NodeView Node(const std::string& name) {
+  NodeView node;
+  node.name = name;
+  node.ready = true;
+  node.images = {"debian-12"};
+  node.capacity = {8, 16 * kGi, 0};
+  return node;
+}
+
+Demand Wants(int vcpus = 1, int64_t memory = kGi) {
+  Demand demand;
+  demand.amount = {vcpus, memory, 1};
+  demand.image = "debian-12";
+  return demand;
+}
+
+struct Case {
+  const char* name;
+  std::function<void(NodeView*)> node;
+  std::function<void(Demand*)> demand;
+  const char* reason;
+  const char* message;
+};
+
+const Case kCases[] = {
+    {"not ready", [](NodeView* n) { n->ready = false; }, {}, "NoNode", "0/1 nodes: 1 not Ready"},
+    {"unschedulable", [](NodeView* n) { n->unschedulable = true; }, {}, "NoNode", "0/1 nodes: 1 unschedulable"},
+    {"selector", {}, [](Demand* d) { d->node_selector = {{"disk", "fast"}}; }, "NoNode",
+     "0/1 nodes: 1 without label disk=fast"},
+    {"taint", [](NodeView* n) { n->taints = {{"team", "a", "NoSchedule"}}; }, {}, "NoNode",
+     "0/1 nodes: 1 with taint team=a:NoSchedule that is not tolerated"},
+    {"taint that evicts", [](NodeView* n) { n->taints = {{"gone", "", "NoExecute"}}; }, {}, "NoNode",
+     "0/1 nodes: 1 with taint gone:NoExecute that is not tolerated"},
+    {"hypervisor", [](NodeView* n) { n->hypervisor_ready = false; }, {}, "NoNode",
+     "0/1 nodes: 1 without a usable hypervisor"},
+    {"template", {}, [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"other"}; }, "NoNode",
+     "0/1 nodes: 1 without template warm"},
+    {"image", {}, [](Demand* d) { d->image = "alpine"; }, "ImageNotFound", "0/1 nodes: 1 without image alpine"},
+    {"refused", {}, [](Demand* d) { d->refused = {"n"}; }, "NoCapacity", "0/1 nodes: 1 that refused it lately"},
+    {"declared gone", {}, [](Demand* d) { d->gone_node = "n"; }, "NoNode", "0/1 nodes: 1 declared gone"},
+    {"disk", [](NodeView* n) { n->disk_pressure = true; }, {}, "NoCapacity", "0/1 nodes: 1 short of disk"},
+    {"memory", [](NodeView* n) { n->reserved = {1, 16 * kGi - 1, 1}; }, {}, "NoCapacity",
+     "0/1 nodes: 1 without room for 1Gi memory"},
+    {"vcpus", [](NodeView* n) { n->reserved = {7, 0, 1}; }, [](Demand* d) { d->amount.vcpus = 2; }, "NoCapacity",
+     "0/1 nodes: 1 without room for 2 vCPUs"},
+    {"both", [](NodeView* n) { n->reserved = n->capacity; }, {}, "NoCapacity",
+     "0/1 nodes: 1 without room for 1 vCPU and 1Gi memory"},
+    {"count", [](NodeView* n) { n->capacity.sandboxes = n->reserved.sandboxes = 3; }, {}, "NoCapacity",
+     "0/1 nodes: 1 without room for one more sandbox"},
+    {"exactly full is not too full", [](NodeView* n) { n->reserved = {7, 15 * kGi, 7}; }, {}, "", ""},
+    {"label", [](NodeView* n) { n->labels = {{"disk", "fast"}}; },
+     [](Demand* d) { d->node_selector = {{"disk", "fast"}}; }, "", ""},
+    {"tolerated", [](NodeView* n) { n->taints = {{"team", "a", "NoSchedule"}}; },
+     [](Demand* d) { d->tolerations = {{"team", "Equal", "a", ""}}; }, "", ""},
+    {"a preference is none", [](NodeView* n) { n->taints = {{"x", "", "PreferNoSchedule"}}; }, {}, "", ""},
+    {"holds the template", {},
+     [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"n"}; }, "", ""},
+};
+
+TEST(PlacementTest, EachCauseKeepsASandboxAwayAndIsTold) {
+  for (const Case& one : kCases) {
+    NodeView node = Node("n");
+    Demand demand = Wants();
+    if (one.node) one.node(&node);
+    if (one.demand) one.demand(&demand);
+    const Placement placement = Place(demand, {node});
+    EXPECT_EQ(placement.node, *one.reason == '\0' ? "n" : "") << one.name;
+    EXPECT_EQ(placement.reason, one.reason) << one.name;
+    EXPECT_EQ(placement.message, one.message) << one.name;
+  }
+}
+
+TEST(PlacementTest, TheMessageCountsNodesByCause) {
+  std::vector<NodeView> nodes = {Node("a"), Node("b"), Node("c")};
+  nodes[0].ready = false;
+  nodes[1].reserved = nodes[2].reserved = {0, 13 * kGi, 1};
+  const Placement placement = Place(Wants(1, 4 * kGi), nodes);
+  EXPECT_EQ(placement.reason, "NoCapacity");
+  EXPECT_EQ(placement.message, "0/3 nodes: 2 without room for 4Gi memory, 1 not Ready");
+}
+
+TEST(PlacementTest, AnImageThatOnlyFullNodesHaveIsAMatterOfRoom) {
+  std::vector<NodeView> nodes = {Node("a"), Node("b")};
+  nodes[0].images.clear();
+  nodes[1].reserved = nodes[1].capacity;
+  EXPECT_EQ(Place(Wants(), nodes).reason, "NoCapacity");
+  nodes[1].images.clear();
+  EXPECT_EQ(Place(Wants(), nodes).message, "0/2 nodes: 2 without image debian-12");
+}
+
+TEST(PlacementTest, WithoutAnyNodeItSaysSo) {
+  const Placement placement = Place(Wants(), {});
+  EXPECT_EQ(placement.reason, "NoNode");
+  EXPECT_EQ(placement.message, "there is no SandboxNode yet: no agent has registered");
+}
+
+TEST(PlacementTest, ManyCausesAreNotAllTold) {
+  std::vector<NodeView> nodes;
+  for (int index = 0; index < 9; ++index) {
+    nodes.push_back(Node("n" + std::to_string(index)));
+    nodes.back().taints = {{"t" + std::to_string(index), "", "NoSchedule"}};
+  }
+  const std::string message = Place(Wants(), nodes).message;
+  EXPECT_NE(message.find("t5:NoSchedule"), std::string::npos) << message;
+  EXPECT_EQ(message.find("t6:NoSchedule"), std::string::npos) << message;
+  EXPECT_TRUE(message.ends_with(", 3 for other causes")) << message;
+}
+
+TEST(PlacementTest, TheLeastAllocatedNodeWins) {
+  std::vector<NodeView> nodes = {Node("a"), Node("b"), Node("c")};
+  nodes[0].reserved = {4, 4 * kGi, 4};
+  nodes[1].reserved = {1, 2 * kGi, 1};
+  nodes[2].reserved = {1, 3 * kGi, 1};
+  EXPECT_EQ(Place(Wants(), nodes).node, "b");
+}
+
+TEST(PlacementTest, AShareCountsNotAnAmount) {
+  std::vector<NodeView> nodes = {Node("big"), Node("small")};
+  nodes[0].capacity = {32, 64 * kGi, 0};
+  nodes[0].reserved = {24, 48 * kGi, 24};  // a quarter left, of much
+  nodes[1].reserved = {2, 4 * kGi, 2};     // three quarters left, of less
+  EXPECT_EQ(Place(Wants(), nodes).node, "small");
+}
+
+TEST(PlacementTest, ATaintThatIsAPreferenceComesLast) {
+  std::vector<NodeView> nodes = {Node("a"), Node("b")};
+  nodes[0].taints = {{"x", "", "PreferNoSchedule"}};
+  nodes[1].reserved = {7, 8 * kGi, 7};
+  EXPECT_EQ(Place(Wants(), nodes).node, "b");
+  Demand tolerant = Wants();
+  tolerant.tolerations = {{"", "Exists", "", ""}};
+  EXPECT_EQ(Place(tolerant, nodes).node, "a");
+}
+
+TEST(PlacementTest, NamesBreakTies) { EXPECT_EQ(Place(Wants(), {Node("b"), Node("a")}).node, "a"); }
+
+TEST(PlacementTest, TolerationsAreThoseOfAPod) {
+  const api::Taint taint{"k", "v", "NoSchedule"};
+  EXPECT_TRUE(Tolerates({"k", "Equal", "v", ""}, taint));
+  EXPECT_TRUE(Tolerates({"k", "Equal", "v", "NoSchedule"}, taint));
+  EXPECT_TRUE(Tolerates({"k", "Exists", "", ""}, taint));
+  EXPECT_TRUE(Tolerates({"", "Exists", "", ""}, taint));
+  EXPECT_FALSE(Tolerates({"k", "Equal", "w", ""}, taint));
+  EXPECT_FALSE(Tolerates({"k", "Equal", "v", "NoExecute"}, taint));
+  EXPECT_FALSE(Tolerates({"l", "Exists", "", ""}, taint));
+  EXPECT_FALSE(Tolerates({"", "Equal", "", ""}, taint));
+}
+
+TEST(PlacementTest, ANodeIsSeenAsItsStatusAndItsLeaseSay) {
+  api::SandboxNode node;
+  node.meta.name = "n";
+  api::SetCondition(&node.status.conditions, {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
+  node.status.capacity = {4, 8 * kGi, 0, 10, 100};
+  node.status.images = {{"debian-12", "", 0}};
+  EXPECT_TRUE(ViewOf(node, true).ready);
+  EXPECT_FALSE(ViewOf(node, false).ready);
+  EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGi, 10}));
+  EXPECT_TRUE(ViewOf(node, true).hypervisor_ready);
+  api::SetCondition(&node.status.conditions, {"HypervisorReady", api::ConditionStatus::kFalse, "x", "", 1, {}}, {});
+  EXPECT_FALSE(ViewOf(node, true).hypervisor_ready);
+  node.meta.deletion_time = WallTime{};
+  EXPECT_TRUE(ViewOf(node, true).unschedulable);
+}
+
+}  // namespace
+}  // namespace dormouse::controller
