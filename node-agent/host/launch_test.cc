@@ -98,7 +98,7 @@ TEST_F(LaunchTest, TheProcessIsInItsCgroupAndNotOurChild) {
 
 TEST_F(LaunchTest, HasNothingButItsOwn) {
   const std::string seen = OutputOf(
-      {"/usr/bin/find", "/", "-xdev", "-not", "-path", "/usr/*", "-printf", "%p %U %m\n"});
+      {"/usr/bin/find", "/", "-xdev", "-not", "-path", "/usr/*", "-printf", "%p %U %m\\n"});
   EXPECT_THAT(seen, HasSubstr("/run/vm 100017 700"));
   EXPECT_THAT(seen, HasSubstr("/dev/null 0 666"));
   for (const char* absent : {"/proc", "/sys", "/etc/passwd", "/home", "/root", "/tmp", "/dev/kvm", "/dev/mem"}) {

@@ -26,7 +26,8 @@ class NetTest : public ::testing::Test {
     netns_ = *std::move(opened);
   }
   void TearDown() override {
-    if (host_) EXPECT_OK(DeleteNetNs(*host_, path_));
+    if (!host_) return;
+    EXPECT_OK(DeleteNetNs(*host_, path_));
   }
   void Inside(const std::function<Result<>()>& work) { EXPECT_OK(RunInNetNs(netns_.get(), work)); }
 

@@ -28,6 +28,15 @@ using RouteObject = std::unique_ptr<rtnl_route, Freer<rtnl_route, rtnl_route_put
 using Address = std::unique_ptr<nl_addr, Freer<nl_addr, nl_addr_put>>;
 using Cache = std::unique_ptr<nl_cache, Freer<nl_cache, nl_cache_free>>;
 
+// An interface number for our end of a veth that its other end, in a fresh namespace, cannot have too.
+// Where both have the same number the kernel takes the carrier's news as not urgent (linkwatch_urgent_event()
+// in net/core/link_watch.c) and drops what is sent for up to a second after the link is up.
+int VethIndex(const std::string& name) {
+  uint32_t hash = 2166136261U;  // FNV-1a
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
+  return static_cast<int>((1U << 24) | (hash & 0xffffffU));
+}
+
 bool IsMissing(int error) { return error == -NLE_OBJ_NOTFOUND || error == -NLE_NODEV; }
 
 tl::unexpected<Error> FailNl(const std::string& what, int error) {
@@ -130,9 +139,13 @@ Result<> RouteSocket::CreateVeth(const VethPair& pair) {
     const LinkObject peer(rtnl_link_veth_get_peer(link.get()));
     rtnl_link_set_name(peer.get(), pair.peer_name.c_str());
     if (pair.peer_netns >= 0) rtnl_link_set_ns_fd(peer.get(), pair.peer_netns);
-    if (const int error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL); error < 0) {
-      return FailNl(what, error);
+    rtnl_link_set_ifindex(link.get(), VethIndex(pair.name));
+    int error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
+    if (error == -NLE_EXIST || error == -NLE_BUSY) {  // the number is taken: any other will do
+      rtnl_link_set_ifindex(link.get(), 0);
+      error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
     }
+    if (error < 0) return FailNl(what, error);
   }
   // The kernel takes no alias in the message that creates (rtnl_create_link); a crash in between
   // leaves a link of our name without one, which is completed here the next time.

@@ -22,6 +22,7 @@
 #include "node-agent/launch/root.h"
 #include "node-agent/launch/spec.h"
 #include "node-agent/launch/step.h"
+#include "node-agent/launch/system_calls.h"
 
 namespace dormouse::launch {
 namespace {
@@ -84,6 +85,7 @@ void TellAgent(pid_t pid, int pidfd) {
   Check(::fcntl(kControlFd, F_SETFD, FD_CLOEXEC), "control socket");
   Check(::syscall(SYS_close_range, kControlFd + 1, ~0U, 0), "close files");
   DropPrivileges(spec);
+  RefuseSystemCalls();
   std::vector<char*> arguments;
   for (const std::string& argument : spec.command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);

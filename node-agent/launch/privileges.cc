@@ -30,9 +30,16 @@ void DropBoundingSet() {
 }
 
 void ResetSignals() {
+  // By the system call: the C library keeps 32 and 33 to itself, and posix_spawn() leaves them ignored.
+  // KILL and STOP cannot be set, and need not be.
+  struct {
+    void* handler;
+    unsigned long flags;
+    void* restorer;
+    uint64_t mask;
+  } const by_default{};
   for (int signal = 1; signal < NSIG; ++signal) {
-    // Those that cannot be set (KILL, STOP, the C library's own) are at their defaults.
-    (void)::signal(signal, SIG_DFL);
+    (void)::syscall(SYS_rt_sigaction, signal, &by_default, nullptr, sizeof(by_default.mask));
   }
   sigset_t none;
   ::sigemptyset(&none);

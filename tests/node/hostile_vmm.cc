@@ -1,0 +1,333 @@
+// What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the agent
+// starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that tries to get
+// at them, at the node and at other namespaces, and reports what succeeded. Every attempt must fail.
+//
+// Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "node-agent/host/cgroup.h"
+#include "node-agent/host/launch.h"
+#include "node-agent/host/netlink.h"
+#include "node-agent/host/netns.h"
+#include "node-agent/host/sparse_files.h"
+#include "node-agent/host/test_support.h"
+
+namespace dormouse::test {
+namespace {
+
+using std::chrono::milliseconds;
+using namespace host;  // NOLINT: a test of one room
+
+constexpr uid_t kVictim = 100021;
+constexpr uid_t kAttacker = 100022;
+constexpr char kSecret[] = "the victim's guest memory";
+
+// ---- inside: the attacker -------------------------------------------------------------------------
+
+struct Attempt {
+  std::string what;
+  std::function<bool()> succeeds;
+};
+
+bool Opens(const std::string& path, int flags = O_RDONLY) {
+  const UniqueFd file(::open(path.c_str(), flags | O_CLOEXEC, 0600));
+  return file.valid();
+}
+
+bool Connects(const std::string& path) {
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+bool MakesNode(mode_t type, unsigned major, unsigned minor) {
+  const std::string path = "/run/vm/node";
+  const bool made = ::mknod(path.c_str(), type | 0666, ::makedev(major, minor)) == 0;
+  ::unlink(path.c_str());
+  return made;
+}
+
+bool AttachesTap(const char* name) {
+  const UniqueFd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+  ifreq request{};
+  std::snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI;
+  return ::ioctl(tun.get(), TUNSETIFF, &request) == 0;
+}
+
+bool ReadsMemoryOf(pid_t pid, uint64_t address) {
+  char there[sizeof(kSecret)] = {};
+  const iovec local{there, sizeof(there)};
+  const iovec remote{reinterpret_cast<void*>(address), sizeof(there)};
+  return ::process_vm_readv(pid, &local, 1, &remote, 1, 0) > 0;
+}
+
+bool SetsLinkUp() {
+  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM, 0));
+  ifreq request{};
+  std::snprintf(request.ifr_name, sizeof(request.ifr_name), "lo");
+  request.ifr_flags = IFF_UP;
+  return ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0;
+}
+
+std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim, uint64_t secret_address,
+                              const std::string& disk_major, const std::string& disk_minor) {
+  const std::string proc = "/proc/" + std::to_string(victim);
+  const auto major = static_cast<unsigned>(std::atoi(disk_major.c_str()));
+  const auto minor = static_cast<unsigned>(std::atoi(disk_minor.c_str()));
+  return {
+      {"find a descriptor that was left open", [] {
+         for (int fd = 3; fd < 4096; ++fd) {
+           if (::fcntl(fd, F_GETFD) >= 0) return true;
+         }
+         return false;
+       }},
+      {"open the victim's file", [=] { return Opens(victim_directory + "/secret"); }},
+      {"list the victim's directory", [=] { return Opens(victim_directory, O_RDONLY | O_DIRECTORY); }},
+      {"connect to the victim's socket", [=] { return Connects(victim_directory + "/api.sock"); }},
+      {"open the victim's memory", [=] { return Opens(proc + "/mem", O_RDWR); }},
+      {"see /proc", [] { return Opens("/proc/self/status"); }},
+      {"mount /proc", [] { return ::mount("proc", "/run/vm", "proc", 0, nullptr) == 0; }},
+      {"read the victim's memory", [=] { return ReadsMemoryOf(victim, secret_address); }},
+      {"ptrace the victim", [=] { return ::ptrace(PTRACE_SEIZE, victim, nullptr, nullptr) == 0; }},
+      {"signal the victim", [=] { return ::kill(victim, 0) == 0; }},
+      {"signal init", [] { return ::kill(1, 0) == 0; }},
+      {"take the victim's descriptors", [=] {
+         const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
+         return ::syscall(SYS_pidfd_getfd, pidfd, 0, 0) >= 0;
+       }},
+      {"join the victim's namespaces", [=] {
+         const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
+         return ::setns(pidfd, CLONE_NEWNET) == 0 || ::setns(pidfd, CLONE_NEWNS) == 0;
+       }},
+      {"make the victim's disk", [=] { return MakesNode(S_IFBLK, major, minor); }},
+      {"make /dev/mem", [] { return MakesNode(S_IFCHR, 1, 1); }},
+      {"make the dm control node", [] { return MakesNode(S_IFCHR, 10, 236); }},
+      {"open /dev/mem", [] { return Opens("/dev/mem"); }},
+      {"open a loop device", [] { return Opens("/dev/loop0") || Opens("/dev/loop-control"); }},
+      {"open the dm control node", [] { return Opens("/dev/mapper/control"); }},
+      {"mount a tmpfs", [] { return ::mount("tmpfs", "/run/vm", "tmpfs", 0, nullptr) == 0; }},
+      {"make its root writable", [] { return ::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND, nullptr) == 0; }},
+      {"unmount its root", [] { return ::umount2("/", MNT_DETACH) == 0; }},
+      {"write to its root", [] { return Opens("/x", O_WRONLY | O_CREAT); }},
+      {"write to its kernel", [] { return Opens("/vmm/program", O_WRONLY); }},
+      {"leave its root", [] { return ::chroot("/run/vm") == 0; }},
+      {"become root", [] { return ::setuid(0) == 0 || ::setgid(0) == 0 || ::geteuid() == 0; }},
+      {"become the victim", [] { return ::setuid(kVictim) == 0; }},
+      {"unshare a mount namespace", [] { return ::unshare(CLONE_NEWNS) == 0; }},
+      {"unshare a network namespace", [] { return ::unshare(CLONE_NEWNET) == 0; }},
+      {"gain capabilities in a user namespace", [] { return ::unshare(CLONE_NEWUSER) == 0; }},
+      {"fork into a user namespace", [] {
+         const long child = ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+         if (child == 0) ::_exit(0);
+         return child > 0;
+       }},
+      {"make another tap", [] { return AttachesTap("tap9"); }},
+      {"open a raw socket", [] { return UniqueFd(::socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)).valid(); }},
+      {"open a packet socket", [] { return UniqueFd(::socket(AF_PACKET, SOCK_RAW, 0)).valid(); }},
+      {"change a link", [] { return SetsLinkUp(); }},
+      {"set the clock", [] { timespec now{0, 0}; return ::clock_settime(CLOCK_REALTIME, &now) == 0; }},
+      {"set the host name", [] { return ::sethostname("x", 1) == 0; }},
+      {"load a kernel module", [] { return ::syscall(SYS_init_module, nullptr, 0, "") == 0 || errno != EPERM; }},
+      {"reboot", [] { return ::reboot(RB_DISABLE_CAD) == 0; }},
+      {"raise its limits", [] {
+         rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
+         return ::setrlimit(RLIMIT_CORE, &limit) == 0 || ::setrlimit(RLIMIT_NOFILE, &limit) == 0;
+       }},
+  };
+}
+
+int Attack(char** arguments) {
+  const auto attempts = Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
+                                 arguments[3], arguments[4]);
+  for (const auto& attempt : attempts) {
+    std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
+  }
+  std::printf("done %zu\n", attempts.size());
+  return 0;
+}
+
+// ---- inside: the victim ---------------------------------------------------------------------------
+
+int HoldSecrets() {
+  static char secret[sizeof(kSecret)];
+  std::snprintf(secret, sizeof(secret), "%s", kSecret);
+  const int file = ::open("/run/vm/secret", O_WRONLY | O_CREAT, 0600);
+  (void)!::write(file, secret, sizeof(secret));
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof(address.sun_path), "/run/vm/api.sock");
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return 1;
+  ::listen(listener.get(), 1);
+  std::printf("%p\n", static_cast<void*>(secret));
+  std::fflush(stdout);
+  for (;;) ::pause();
+}
+
+// ---- outside: the test ----------------------------------------------------------------------------
+
+std::string OwnProgram() {
+  char path[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof(path));
+  return std::string(path, length > 0 ? static_cast<size_t>(length) : 0);
+}
+
+// dormouse-launch: beside the tests of the build, or where the node has it.
+std::string LaunchProgram() {
+  for (const std::string path : {DORMOUSE_LAUNCH_PROGRAM, "/opt/dormouse/bin/dormouse-launch"}) {
+    if (PathExists(path)) return path;
+  }
+  return "";
+}
+
+struct Vm {
+  std::string name;
+  uid_t uid;
+  std::string directory;
+  UniqueFd netns;
+  UniqueFd procs;
+  UniqueFd output;  ///< of the pipe that it prints into
+  UniqueFd log;
+};
+
+class HostileVmmTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!IsRoot()) GTEST_SKIP() << "needs root";
+    if (!PathExists("/dev/net/tun")) GTEST_SKIP() << "no /dev/net/tun";
+    if (LaunchProgram().empty()) GTEST_SKIP() << "no dormouse-launch here";
+    for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+      auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", false});
+      if (opened && !cgroups_) cgroups_.emplace(*std::move(opened));
+    }
+    if (!cgroups_) GTEST_SKIP() << "no cgroup2 file system that we may write to";
+    host_.emplace(*HostNamespaces::Open("self"));
+    ASSERT_OK(MakeDirectories(scratch_ / "root", 0755));
+    ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
+    Prepare(&victim_, "victim", kVictim);
+    Prepare(&attacker_, "attacker", kAttacker);
+  }
+  void TearDown() override {
+    for (const Vm* vm : {&victim_, &attacker_}) {
+      if (vm->name.empty()) continue;
+      EXPECT_OK(cgroups_->Kill(vm->name));
+      EXPECT_OK(cgroups_->WaitEmpty(vm->name, milliseconds(10000)));
+      EXPECT_OK(cgroups_->Remove(vm->name));
+      EXPECT_OK(DeleteNetNs(*host_, scratch_ / (vm->name + ".netns")));
+    }
+  }
+  void Prepare(Vm* vm, const std::string& name, uid_t uid) {
+    vm->name = name;
+    vm->uid = uid;
+    vm->directory = scratch_ / name;
+    ASSERT_OK(MakeDirectories(vm->directory, 0700));
+    ASSERT_EQ(::chown(vm->directory.c_str(), uid, uid), 0);
+    ASSERT_OK(CreateNetNs(*host_, scratch_ / (name + ".netns")));
+    ASSERT_OK(cgroups_->Create(name, {256 << 20, 64}));
+    vm->netns = OpenNetNs(*host_, scratch_ / (name + ".netns")).value();
+    vm->procs = cgroups_->OpenProcs(name).value();
+    int pipe[2];
+    ASSERT_EQ(::pipe2(pipe, O_CLOEXEC | O_NONBLOCK), 0);
+    vm->output.Reset(pipe[0]);
+    vm->log.Reset(pipe[1]);
+    ASSERT_OK(RunInNetNs(vm->netns.get(), [&] { return CreateTap({"tap0", uid, ""}); }));
+  }
+  Result<LaunchedProcess> Start(const Vm& vm, std::vector<std::string> arguments) {
+    LaunchSpec spec;
+    spec.name = vm.name;
+    spec.command = std::move(arguments);
+    spec.command.insert(spec.command.begin(), "/vmm/program");
+    spec.uid = vm.uid;
+    spec.gid = vm.uid;
+    spec.binds = {{vm.directory, "/run/vm", true, false}, {OwnProgram(), "/vmm/program", false, true}};
+    for (const std::string libraries : {"/opt/dormouse/lib"}) {
+      if (PathExists(libraries)) spec.binds.push_back({libraries, libraries, false, true});
+    }
+    spec.system_libraries = true;
+    spec.cgroup_procs = vm.procs.get();
+    spec.netns = vm.netns.get();
+    spec.log = vm.log.get();
+    return Launch(*host_, {LaunchProgram(), scratch_ / "root", milliseconds(20000)}, spec);
+  }
+  // What it prints at once; a report of 64 KiB fits into the pipe.
+  static std::string OutputOf(const Vm& vm, milliseconds timeout) {
+    pollfd entry{vm.output.get(), POLLIN, 0};
+    if (::poll(&entry, 1, static_cast<int>(timeout.count())) <= 0) return "";
+    std::string text(64 << 10, '\0');
+    const ssize_t got = ::read(vm.output.get(), text.data(), text.size());
+    text.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    return text;
+  }
+
+  ScratchDirectory scratch_;
+  std::optional<Cgroups> cgroups_;
+  std::optional<HostNamespaces> host_;
+  Vm victim_;
+  Vm attacker_;
+};
+
+TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
+  const auto victim = Start(victim_, {"--as-victim"});
+  ASSERT_OK(victim);
+  std::string secret_address = OutputOf(victim_, milliseconds(20000));
+  ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
+  secret_address.pop_back();
+  const auto attacker = Start(attacker_, {"--as-attacker", victim_.directory, std::to_string(victim->identity.pid),
+                                          secret_address, "253", "0"});
+  ASSERT_TRUE(attacker || attacker.error().message().find("ended at once") != std::string::npos)
+      << attacker.error().message();
+  ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
+  const std::string report = OutputOf(attacker_, milliseconds(1000));
+  EXPECT_THAT(report, ::testing::HasSubstr("\ndone ")) << "it ended before its last attempt";
+  EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
+  EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
+}
+
+TEST_F(HostileVmmTest, ItsOwnIsInReach) {
+  // The same means, turned to what is the VMM's own, do work: the test above tests something.
+  const auto victim = Start(victim_, {"--as-victim"});
+  ASSERT_OK(victim);
+  ASSERT_TRUE(OutputOf(victim_, milliseconds(20000)).starts_with("0x"));
+  EXPECT_TRUE(PathExists(victim_.directory + "/secret"));
+  EXPECT_TRUE(Connects(victim_.directory + "/api.sock")) << "the agent reaches it from outside";
+}
+
+}  // namespace
+}  // namespace dormouse::test
+
+int main(int argc, char** argv) {
+  const std::string role = argc > 1 ? argv[1] : "";
+  if (role == "--as-attacker" && argc == 7) return dormouse::test::Attack(argv + 2);
+  if (role == "--as-victim") return dormouse::test::HoldSecrets();
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
