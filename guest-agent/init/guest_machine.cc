@@ -40,6 +40,12 @@ void ReapUntil(std::chrono::steady_clock::time_point deadline) {
 
 }  // namespace
 
+uint64_t UptimeMs() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
+}
+
 Result<void> GuestMachine::SetHostname(const std::string& hostname) {
   if (::sethostname(hostname.data(), hostname.size()) != 0) return FailErrno("set hostname");
   return {};
@@ -87,12 +93,6 @@ std::string GuestMachine::BootId() {
   if (!text) return "unknown";
   while (!text->empty() && text->back() == '\n') text->pop_back();
   return *std::move(text);
-}
-
-uint64_t GuestMachine::UptimeMs() {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_BOOTTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
 void GuestMachine::WriteConsole(std::string_view bytes) {

@@ -54,7 +54,7 @@ void LoadLater(ModuleSet& modules) {
   ::_exit(0);
 }
 
-Result<void> Boot(const KernelArgs& args) {
+Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   DORMOUSE_ASSIGN(ModuleSet modules, ModuleSet::Open("/modules"));
   DORMOUSE_TRY(modules.Load("disk"));
   DORMOUSE_ASSIGN(const std::string type, MountRoot(args, modules, kDiskWait));
@@ -88,7 +88,9 @@ Result<void> Boot(const KernelArgs& args) {
   options.reap_orphans = true;
   DORMOUSE_ASSIGN(const auto server, Server::Create(std::move(listener), machine, options));
   DORMOUSE_TRY(modules.Load("transport"));
-  Say("ready after " + std::to_string(machine.UptimeMs()) + " ms");
+  const uint64_t now_ms = UptimeMs();
+  Say("ready after " + std::to_string(now_ms) + " ms, " + std::to_string(now_ms - began_ms) +
+      " of them here");
   LoadLater(modules);
   server->Run();
   return Fail(ErrorCode::kInternal, "the server ended");
@@ -103,6 +105,7 @@ int main(int argc, char**) {
     Say("runs as PID 1 of a microVM only (version " DORMOUSE_VERSION ")");
     return 2;
   }
+  const uint64_t began_ms = UptimeMs();
   KernelArgs args;
   if (const auto mounted = MountKernelFileSystems(); !mounted) Die(mounted.error().message(), args);
   const auto cmdline = ReadSmallFile("/proc/cmdline");
@@ -110,6 +113,6 @@ int main(int argc, char**) {
   auto parsed = ParseKernelArgs(*cmdline);
   if (!parsed) Die(parsed.error().message(), args);
   args = *std::move(parsed);
-  const auto booted = Boot(args);
+  const auto booted = Boot(args, began_ms);
   Die(booted ? "ended" : booted.error().message(), args);
 }
