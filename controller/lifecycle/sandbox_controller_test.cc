@@ -42,7 +42,9 @@ class SandboxControllerTest : public Test {
       api_.CatchUp();
       const auto key = queue_.TryGet();
       if (!key) return;
-      if (!controller_.Reconcile(*key)) queue_.Add(*key);
+      const auto result = controller_.Reconcile(*key);
+      if (!result) queue_.Add(*key);
+      if (result && result->requeue_after()) queue_.AddAfter(*key, *result->requeue_after());
       queue_.Done(*key);
     }
     FAIL() << "it does not settle";
@@ -223,7 +225,6 @@ TEST_F(SandboxControllerTest, RefusedByTheOnlyNodeItWaitsAndTriesAgain) {
   EXPECT_EQ(Shown("web"), "False NoCapacity");
   Renew("a");
   clock_.Advance(61s);
-  queue_.Add("team/web");
   Settle();
   EXPECT_EQ(Seen("web").status.node_name, "a");
 }

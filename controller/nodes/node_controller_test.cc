@@ -23,6 +23,7 @@ class NodeControllerTest : public testing::Test {
     node.meta.uid = "sandbox-node";
     node.meta.labels = std::move(labels);
     node.meta.owners = std::move(owners);
+    api::SetCondition(&node.status.conditions, {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
     Put(nodes_, {"", "n"}, node);
   }
   void Renew() {
