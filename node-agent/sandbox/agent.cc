@@ -18,6 +18,8 @@ namespace reasons = api::reasons;
 // A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop too.
 constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
+// How soon a workload's end is seen: one short question to the guest each time.
+constexpr auto kWorkloadPoll = 1s;
 
 const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours) {
   if (ours && ours->uid == cached.uid && ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
@@ -316,6 +318,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       }
     }
   }
+  const bool working = in.observed.guest == GuestState::kWorking;
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
   UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.plan = plan.ToString(); });
@@ -324,7 +327,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (first_ready) DORMOUSE_TRY(records_.Save(record));
   if (failure) return Fail(*failure);
   if (!told) return Fail(told.error());
-  const auto next = NextLook(plan.outcome, plan, record);
+  auto next = NextLook(plan.outcome, plan, record);
+  if (plan.outcome == Outcome::kRunning && working) next = kWorkloadPoll;
   return next.count() > 0 ? ReconcileResult::RequeueAfter(next) : ReconcileResult::Done();
 }
 
