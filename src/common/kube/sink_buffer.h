@@ -8,6 +8,9 @@
 // Thread-safe. Private to cpprest_transport.cc (it needs the library's headers).
 #pragma once
 
+#ifndef _TURN_OFF_PLATFORM_STRING
+#define _TURN_OFF_PLATFORM_STRING  // cpprestsdk would define a macro named U, which other headers trip over
+#endif
 #include <cpprest/astreambuf.h>
 
 #include <chrono>

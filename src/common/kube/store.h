@@ -1,8 +1,9 @@
 // The objects a process holds of one kind: typed, immutable, shared; by key, by UID, and by named indexes.
 //
 // Thread-safe. Readers get shared_ptr<const T>, which stays as it was while the store moves on. One
-// reflector writes. Subscribers run on the reflector's thread, outside the lock, after the store has
-// changed: they add keys to a queue and return. Subscribe and AddIndex before the reflector starts.
+// reflector writes. Subscribers run one at a time on a thread of the transport, outside the lock, after
+// the store has changed: they add keys to a queue and return, and never wait for the network. Subscribe
+// and AddIndex before the reflector starts.
 //
 // A cache is a hint: before anything is destroyed, read the object live (design.md, invariant 8).
 #pragma once
