@@ -33,9 +33,12 @@ std::string BaseLoopTag(const std::string& digest) {
   return std::string(kBasePrefix) + digest.substr(0, kShortDigest);
 }
 
-std::string BaseFileName(const std::string& digest) { return digest + std::string(kFileSuffix); }
+std::string BaseFileName(const std::string& digest) {
+  return digest + std::string(kFileSuffix);
+}
 
-BaseDevices::BaseDevices(host::DeviceMapper& dm, host::LoopDevices& loops, std::string bases_directory)
+BaseDevices::BaseDevices(host::DeviceMapper& dm, host::LoopDevices& loops,
+                         std::string bases_directory)
     : dm_(dm), loops_(loops), bases_directory_(std::move(bases_directory)) {}
 
 std::mutex& BaseDevices::LockOf(std::string_view digest) {
@@ -46,7 +49,8 @@ std::mutex& BaseDevices::LockOf(std::string_view digest) {
 }
 
 Result<Base> BaseDevices::Pin(const Image& image) {
-  if (!IsDigest(image.digest)) return Fail(ErrorCode::kInvalid, "pin image " + image.name + ": it has no digest");
+  if (!IsDigest(image.digest))
+    return Fail(ErrorCode::kInvalid, "pin image " + image.name + ": it has no digest");
   const std::lock_guard lock(LockOf(image.digest));
   if (auto found = Find(image.digest)) return found;
   DORMOUSE_TRY(MakeDirectories(bases_directory_));
@@ -118,23 +122,27 @@ Result<> BaseDevices::WithOrigin(const Base& base, uint64_t disk_bytes,
 Result<host::LoopDevice> BaseDevices::EnsureLoopLocked(const Base& base) {
   DORMOUSE_ASSIGN(const uint64_t size, host::SizeBytes(base.file));
   if (size != base.size_bytes) {
-    return Fail(ErrorCode::kCorrupt, "base " + base.digest + " is truncated: it has " + std::to_string(size) +
-                                         " bytes and had " + std::to_string(base.size_bytes));
+    return Fail(ErrorCode::kCorrupt, "base " + base.digest + " is truncated: it has " +
+                                         std::to_string(size) + " bytes and had " +
+                                         std::to_string(base.size_bytes));
   }
-  return loops_.Attach(base.file, {BaseLoopTag(base.digest), /*read_only=*/true, /*direct_io=*/false});
+  return loops_.Attach(base.file,
+                       {BaseLoopTag(base.digest), /*read_only=*/true, /*direct_io=*/false});
 }
 
 Result<Origin> BaseDevices::EnsureOriginLocked(const Base& base, uint64_t disk_bytes) {
   if (disk_bytes < base.size_bytes || disk_bytes % host::kSectorBytes != 0) {
-    return Fail(ErrorCode::kInvalid, "disk of " + std::to_string(disk_bytes) + " bytes: the base image has " +
-                                         std::to_string(base.size_bytes) + ", a disk is no smaller and whole sectors");
+    return Fail(ErrorCode::kInvalid,
+                "disk of " + std::to_string(disk_bytes) + " bytes: the base image has " +
+                    std::to_string(base.size_bytes) + ", a disk is no smaller and whole sectors");
   }
   DORMOUSE_ASSIGN(const auto loop, EnsureLoopLocked(base));
   const uint64_t sectors = disk_bytes / host::kSectorBytes;
   if (disk_bytes == base.size_bytes) return Origin{loop.number, sectors};
-  DORMOUSE_ASSIGN(const auto number,
-                  dm_.CreateLinearZero(host::DmName::OriginOf(base.digest, sectors),
-                                       {loop.number, base.size_bytes / host::kSectorBytes, sectors}));
+  DORMOUSE_ASSIGN(
+      const auto number,
+      dm_.CreateLinearZero(host::DmName::OriginOf(base.digest, sectors),
+                           {loop.number, base.size_bytes / host::kSectorBytes, sectors}));
   return Origin{number, sectors};
 }
 

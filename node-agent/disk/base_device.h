@@ -1,8 +1,9 @@
-// What sandboxes of one base image share: the base file, pinned by digest, one read-only loop over it,
-// and for each larger disk size one read-only origin, linear(base) + zero.
+// What sandboxes of one base image share: the base file, pinned by digest, one read-only loop over
+// it, and for each larger disk size one read-only origin, linear(base) + zero.
 //
-// Reference counts are the kernel's: a loop's holders and a dm device's open count. So they are right
-// after a restart, and nothing is kept in memory. Thread-safe: changes to one base are serialized here.
+// Reference counts are the kernel's: a loop's holders and a dm device's open count. So they are
+// right after a restart, and nothing is kept in memory. Thread-safe: changes to one base are
+// serialized here.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +40,8 @@ class BaseDevices {
   /// `bases_directory`: on the state file system.
   BaseDevices(host::DeviceMapper& dm, host::LoopDevices& loops, std::string bases_directory);
 
-  /// Keeps the image's content for as long as the base is wanted: a reflink, else a hard link, else a
-  /// sparse copy. Idempotent.
+  /// Keeps the image's content for as long as the base is wanted: a reflink, else a hard link, else
+  /// a sparse copy. Idempotent.
   Result<Base> Pin(const Image& image);
   /// kNotFound when no such base is kept.
   Result<Base> Find(const std::string& digest);
@@ -54,8 +55,8 @@ class BaseDevices {
   /// kInvalid when it is smaller than the base, or no multiple of 512.
   Result<Origin> EnsureOrigin(const Base& base, uint64_t disk_bytes);
 
-  /// Runs `work` with the origin, made where it is missing, which nobody releases meanwhile: a snapshot
-  /// that `work` makes on it holds it from then on.
+  /// Runs `work` with the origin, made where it is missing, which nobody releases meanwhile: a
+  /// snapshot that `work` makes on it holds it from then on.
   Result<> WithOrigin(const Base& base, uint64_t disk_bytes,
                       const std::function<Result<>(const Origin&)>& work);
 
@@ -63,8 +64,8 @@ class BaseDevices {
   Result<std::optional<host::LoopDevice>> FindLoop(const Base& base);
   Result<std::optional<Origin>> FindOrigin(const Base& base, uint64_t disk_bytes);
 
-  /// Removes what nobody uses any more: the origin of that size, then the loop. True when both are gone;
-  /// false when others still use one of them: that is not an error.
+  /// Removes what nobody uses any more: the origin of that size, then the loop. True when both are
+  /// gone; false when others still use one of them: that is not an error.
   Result<bool> Release(const Base& base, uint64_t disk_bytes);
   /// The same for every origin and loop of ours, e.g. after a crash. Returns how many were removed.
   Result<int> ReleaseUnused();
@@ -79,7 +80,8 @@ class BaseDevices {
   host::LoopDevices& loops_;
   const std::string bases_directory_;
   std::mutex mutex_;
-  std::map<std::string, std::unique_ptr<std::mutex>> locks_;  ///< by the digest's first 12; never removed
+  std::map<std::string, std::unique_ptr<std::mutex>>
+      locks_;  ///< by the digest's first 12; never removed
 };
 
 /// Name of the dm origin, of the loop's tag, of the file. Pure.

@@ -52,9 +52,11 @@ std::string ProblemOf(const Image& image, std::optional<uint64_t> earlier_size) 
   if (!head) return what + " cannot be read: " + head.error().message();
   const auto stated = FileSystemBytes(*head);
   if (stated && *stated > image.size_bytes) {
-    return what + " is truncated: it has " + has + " and its file system says " + std::to_string(*stated);
+    return what + " is truncated: it has " + has + " and its file system says " +
+           std::to_string(*stated);
   }
-  if (image.size_bytes % 512 != 0) return what + " is no disk image: " + has + " is no multiple of 512";
+  if (image.size_bytes % 512 != 0)
+    return what + " is no disk image: " + has + " is no multiple of 512";
   return "";
 }
 
@@ -63,7 +65,8 @@ std::string ProblemOf(const Image& image, std::optional<uint64_t> earlier_size) 
 bool IsImageName(std::string_view name) {
   const auto edge = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   if (name.empty() || name.size() > 63 || !edge(name.front()) || !edge(name.back())) return false;
-  return std::all_of(name.begin(), name.end(), [&](char c) { return edge(c) || c == '-' || c == '.'; });
+  return std::all_of(name.begin(), name.end(),
+                     [&](char c) { return edge(c) || c == '-' || c == '.'; });
 }
 
 Images::Images(std::string directory, std::string cache_file)
@@ -91,7 +94,10 @@ Result<> Images::LoadCache() {
 Result<> Images::SaveCache() {
   nlohmann::json document = nlohmann::json::object();
   for (const auto& [path, entry] : cache_) {
-    document[path] = {{"inode", entry.inode}, {"size", entry.size}, {"mtimeNs", entry.mtime_ns}, {"sha256", entry.digest}};
+    document[path] = {{"inode", entry.inode},
+                      {"size", entry.size},
+                      {"mtimeNs", entry.mtime_ns},
+                      {"sha256", entry.digest}};
   }
   return WriteFileAtomically(cache_file_, document.dump(1) + "\n");
 }
@@ -101,8 +107,9 @@ Result<std::vector<Image>> Images::ScanLocked() {
   DORMOUSE_ASSIGN(const auto files, ListDirectory(directory_));
   std::vector<Image> images;
   for (const auto& file : files) {
-    const auto suffix = std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
-                                     [&](std::string_view ending) { return file.ends_with(ending); });
+    const auto suffix =
+        std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
+                     [&](std::string_view ending) { return file.ends_with(ending); });
     if (suffix == std::end(kSuffixes)) continue;
     Image image;
     image.name = file.substr(0, file.size() - suffix->size());
@@ -113,13 +120,16 @@ Result<std::vector<Image>> Images::ScanLocked() {
     const auto cached = cache_.find(image.path);
     const bool same_file = cached != cache_.end() && cached->second.inode == facts->inode;
     image.problem = ProblemOf(image, same_file ? std::optional(cached->second.size) : std::nullopt);
-    if (same_file && cached->second.size == facts->size && cached->second.mtime_ns == facts->mtime_ns) {
+    if (same_file && cached->second.size == facts->size &&
+        cached->second.mtime_ns == facts->mtime_ns) {
       image.digest = cached->second.digest;
     }
-    const bool second = !images.empty() && images.back().name == image.name;  // .img wins: it sorts first
+    const bool second =
+        !images.empty() && images.back().name == image.name;  // .img wins: it sorts first
     if (!second) images.push_back(std::move(image));
   }
-  std::sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(images.begin(), images.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   return images;
 }
 
@@ -134,7 +144,8 @@ Result<Image> Images::Resolve(const std::string& name) {
   for (const auto& image : images) {
     if (image.name != name) continue;
     if (!image.problem.empty()) return Fail(ErrorCode::kCorrupt, image.problem);
-    if (image.digest.empty()) return Fail(ErrorCode::kUnavailable, "image " + name + ": its digest is being computed");
+    if (image.digest.empty())
+      return Fail(ErrorCode::kUnavailable, "image " + name + ": its digest is being computed");
     return image;
   }
   return Fail(ErrorCode::kNotFound, "image " + name + " is not in " + directory_);
@@ -148,8 +159,8 @@ Result<> Images::RefreshDigests(const std::function<bool()>& stop) {
     const auto before = FactsOf(image.path);
     auto digest = Sha256OfFile(image.path);  // without the lock: it takes seconds
     const auto after = FactsOf(image.path);
-    if (!digest || !before || !after || before->mtime_ns != after->mtime_ns || before->size != after->size ||
-        before->inode != after->inode) {
+    if (!digest || !before || !after || before->mtime_ns != after->mtime_ns ||
+        before->size != after->size || before->inode != after->inode) {
       continue;  // being written; the next round takes it
     }
     const std::lock_guard lock(mutex_);

@@ -1,8 +1,9 @@
 // Base images: raw disk images that the node's operator puts into a directory, "<name>.img" or
-// "<name>.raw". A sandbox names one; it is resolved once, to a digest, and from then on the digest counts.
+// "<name>.raw". A sandbox names one; it is resolved once, to a digest, and from then on the digest
+// counts.
 //
-// Digests are computed off the critical path (a background thread calls RefreshDigests) and kept in a
-// side file by (inode, size, mtime), so a restart reads no image again. Thread-safe.
+// Digests are computed off the critical path (a background thread calls RefreshDigests) and kept in
+// a side file by (inode, size, mtime), so a restart reads no image again. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +24,17 @@ struct Image {
   std::string path;
   uint64_t size_bytes = 0;  ///< a multiple of 512
   std::string digest;       ///< SHA-256, 64 hex digits; empty until it has been computed
-  std::string problem;      ///< why it cannot be used ("image debian-12 is truncated: ..."); empty = fine
+  std::string
+      problem;  ///< why it cannot be used ("image debian-12 is truncated: ..."); empty = fine
 };
 
-/// Lower-case letters, digits, '-' and '.', at most 63, beginning and ending with a letter or digit:
-/// no path can be made of it. Pure.
+/// Lower-case letters, digits, '-' and '.', at most 63, beginning and ending with a letter or
+/// digit: no path can be made of it. Pure.
 [[nodiscard]] bool IsImageName(std::string_view name);
 
-/// How large the ext2/3/4, XFS or btrfs file system that begins in `head` (its first 68 KiB, or what
-/// there is) says it is. Nothing for other content (a partition table). Pure; the content is untrusted.
+/// How large the ext2/3/4, XFS or btrfs file system that begins in `head` (its first 68 KiB, or
+/// what there is) says it is. Nothing for other content (a partition table). Pure; the content is
+/// untrusted.
 [[nodiscard]] std::optional<uint64_t> FileSystemBytes(const std::string& head);
 
 class Images {
@@ -44,8 +47,8 @@ class Images {
   /// kNotFound (ImageNotFound); kCorrupt when truncated, or changed in place since its digest was
   /// taken; kUnavailable while its digest is being computed.
   Result<Image> Resolve(const std::string& name);
-  /// Computes what is missing, one image after the other; reads every byte of those. `stop` is asked
-  /// between images.
+  /// Computes what is missing, one image after the other; reads every byte of those. `stop` is
+  /// asked between images.
   Result<> RefreshDigests(const std::function<bool()>& stop = [] { return false; });
 
  private:

@@ -44,8 +44,8 @@ TEST(FileSystemBytesTest, ReadsExtXfsAndBtrfs) {
   EXPECT_EQ(FileSystemBytes(ExtHead(uint64_t{1} << 33)), uint64_t{1} << 45);
   std::string xfs(4096, '\0');
   xfs.replace(0, 4, "XFSB");
-  xfs[6] = 0x10;                     // block size 4096, big endian
-  xfs[14] = 0x40;                    // 0x4000 blocks
+  xfs[6] = 0x10;   // block size 4096, big endian
+  xfs[14] = 0x40;  // 0x4000 blocks
   EXPECT_EQ(FileSystemBytes(xfs), 64U << 20);
   std::string btrfs((64 << 10) + 4096, '\0');
   btrfs.replace((64 << 10) + 64, 8, "_BHRfS_M");
@@ -93,7 +93,8 @@ TEST_F(ImagesTest, DigestsOutliveTheAgentAndEndWithTheContent) {
   Images second = Open();
   EXPECT_OK(second.Resolve("a")) << "remembered";
   Write("a.raw", std::string(512, 'b'));
-  EXPECT_EQ(second.Resolve("a").error().code(), ErrorCode::kUnavailable) << "another file of that name";
+  EXPECT_EQ(second.Resolve("a").error().code(), ErrorCode::kUnavailable)
+      << "another file of that name";
   ASSERT_OK(second.RefreshDigests());
   EXPECT_EQ(second.Resolve("a")->digest, Sha256(std::string(512, 'b')));
 }

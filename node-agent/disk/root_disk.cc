@@ -21,11 +21,16 @@ using host::SnapshotStatus;
 constexpr size_t kFlattenBlock = 1 << 20;
 constexpr uint64_t kHoleBytes = 4096;
 
-DmName NameOf(const RootDiskSpec& spec) { return DmName::RootOf(spec.short_id); }
-uint64_t SectorsOf(const RootDiskSpec& spec) { return spec.disk_bytes / host::kSectorBytes; }
+DmName NameOf(const RootDiskSpec& spec) {
+  return DmName::RootOf(spec.short_id);
+}
+uint64_t SectorsOf(const RootDiskSpec& spec) {
+  return spec.disk_bytes / host::kSectorBytes;
+}
 
 // Runs one step between its two failpoints.
-Result<> Step(const RootDiskSpec& spec, const std::string& name, const std::function<Result<>()>& work) {
+Result<> Step(const RootDiskSpec& spec, const std::string& name,
+              const std::function<Result<>()>& work) {
   DORMOUSE_TRY(failpoint::Hit(name, spec.subject));
   DORMOUSE_TRY(work());
   return failpoint::Hit(name + ".done", spec.subject);
@@ -45,7 +50,8 @@ Result<> CopyBlocks(int to, const std::vector<char>& block, uint64_t offset, siz
     const size_t piece = std::min<size_t>(kHoleBytes, length - at);
     const char* begin = block.data() + at;
     if (std::all_of(begin, begin + piece, [](char c) { return c == 0; })) continue;
-    if (::pwrite(to, begin, piece, static_cast<off_t>(offset + at)) != static_cast<ssize_t>(piece)) {
+    if (::pwrite(to, begin, piece, static_cast<off_t>(offset + at)) !=
+        static_cast<ssize_t>(piece)) {
       return FailErrno("write");
     }
   }
@@ -70,14 +76,18 @@ Result<> CopyDevice(int from, int to, uint64_t bytes) {
 
 }  // namespace
 
-std::string StoreLoopTag(const std::string& short_id) { return std::string(host::kLoopPrefix) + short_id + "-store"; }
-
-bool RootDiskState::Ready() const {
-  return base_loop && origin && store_file && store_loop && snapshot && snapshot->active && !snapshot->suspended &&
-         status && status->state == SnapshotStatus::State::kValid && node;
+std::string StoreLoopTag(const std::string& short_id) {
+  return std::string(host::kLoopPrefix) + short_id + "-store";
 }
 
-bool RootDiskState::Gone() const { return !store_file && !store_loop && !snapshot && !node; }
+bool RootDiskState::Ready() const {
+  return base_loop && origin && store_file && store_loop && snapshot && snapshot->active &&
+         !snapshot->suspended && status && status->state == SnapshotStatus::State::kValid && node;
+}
+
+bool RootDiskState::Gone() const {
+  return !store_file && !store_loop && !snapshot && !node;
+}
 
 RootDisks::RootDisks(host::DeviceMapper& dm, host::LoopDevices& loops, BaseDevices& bases)
     : dm_(dm), loops_(loops), bases_(bases) {}
@@ -114,8 +124,9 @@ Result<> RootDisks::EnsureOrigin(const RootDiskSpec& spec) {
 }
 
 Result<> RootDisks::EnsureStoreFile(const RootDiskSpec& spec) {
-  return Step(spec, "disk.store-file",
-              [&] { return EnsureStore(spec.store_file, SectorsOf(spec), spec.allocation_window); });
+  return Step(spec, "disk.store-file", [&] {
+    return EnsureStore(spec.store_file, SectorsOf(spec), spec.allocation_window);
+  });
 }
 
 Result<> RootDisks::EnsureStoreLoop(const RootDiskSpec& spec) {
@@ -124,7 +135,8 @@ Result<> RootDisks::EnsureStoreLoop(const RootDiskSpec& spec) {
     // A loop of this sandbox over another store (of the generation before) goes first.
     DORMOUSE_ASSIGN(const auto by_tag, loops_.FindByTag(tag));
     DORMOUSE_ASSIGN(const auto by_file, loops_.FindByFile(spec.store_file));
-    if (by_tag && (!by_file || by_file->index != by_tag->index)) DORMOUSE_TRY(loops_.Detach(*by_tag));
+    if (by_tag && (!by_file || by_file->index != by_tag->index))
+      DORMOUSE_TRY(loops_.Detach(*by_tag));
     DORMOUSE_TRY(loops_.Attach(spec.store_file, {tag, /*read_only=*/false, /*direct_io=*/true}));
     return {};
   });
@@ -133,15 +145,18 @@ Result<> RootDisks::EnsureStoreLoop(const RootDiskSpec& spec) {
 Result<> RootDisks::EnsureSnapshot(const RootDiskSpec& spec) {
   return Step(spec, "disk.snapshot", [&]() -> Result<> {
     DORMOUSE_ASSIGN(const auto store, loops_.FindByTag(StoreLoopTag(spec.short_id)));
-    if (!store) return Fail(ErrorCode::kNotFound, "create " + NameOf(spec).str() + ": its store has no loop");
+    if (!store)
+      return Fail(ErrorCode::kNotFound, "create " + NameOf(spec).str() + ": its store has no loop");
     const auto create = [&](const Origin& origin) -> Result<> {
-      DORMOUSE_TRY(dm_.CreateSnapshot(NameOf(spec), {origin.number, store->number, origin.sectors, kChunkSectors}));
+      DORMOUSE_TRY(dm_.CreateSnapshot(
+          NameOf(spec), {origin.number, store->number, origin.sectors, kChunkSectors}));
       return {};
     };
     DORMOUSE_TRY(bases_.WithOrigin(spec.base, spec.disk_bytes, create));
     DORMOUSE_ASSIGN(const SnapshotStatus status, dm_.Status(NameOf(spec)));
     if (status.state == SnapshotStatus::State::kValid) return {};
-    return Fail(ErrorCode::kCorrupt, NameOf(spec).str() + ": its store is invalid, the disk is lost");
+    return Fail(ErrorCode::kCorrupt,
+                NameOf(spec).str() + ": its store is invalid, the disk is lost");
   });
 }
 
@@ -218,7 +233,8 @@ Result<RootDiskUsage> RootDisks::Usage(const RootDiskSpec& spec) {
 Result<RootDiskUsage> RootDisks::KeepAhead(const RootDiskSpec& spec) {
   DORMOUSE_ASSIGN(RootDiskUsage usage, Usage(spec));
   if (!usage.valid) return usage;
-  DORMOUSE_ASSIGN(const uint64_t reserved, AllocateAhead(spec.store_file, usage.used_bytes, spec.allocation_window));
+  DORMOUSE_ASSIGN(const uint64_t reserved,
+                  AllocateAhead(spec.store_file, usage.used_bytes, spec.allocation_window));
   usage.allocated_bytes += reserved;
   return usage;
 }

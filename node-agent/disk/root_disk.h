@@ -1,9 +1,9 @@
 // A sandbox's root disk: one dm-snapshot of a shared read-only origin over the sandbox's own store.
 //
-// Each Ensure* is one step of preparing, idempotent, named as a failpoint ("disk.base-loop" ...) that is
-// hit before and after it ("disk.base-loop.done"), so that a kill between any two can be shown to heal.
-// Prepare runs them in order; Remove releases in the order of invariant 6. Observe reads the kernel.
-// Thread-safe for different sandboxes; one owner per sandbox.
+// Each Ensure* is one step of preparing, idempotent, named as a failpoint ("disk.base-loop" ...)
+// that is hit before and after it ("disk.base-loop.done"), so that a kill between any two can be
+// shown to heal. Prepare runs them in order; Remove releases in the order of invariant 6. Observe
+// reads the kernel. Thread-safe for different sandboxes; one owner per sandbox.
 #pragma once
 
 #include <sys/types.h>
@@ -24,11 +24,11 @@ namespace dormouse::disk {
 
 struct RootDiskSpec {
   std::string short_id;
-  std::string subject;      ///< "namespace/name", for failpoints and messages
+  std::string subject;  ///< "namespace/name", for failpoints and messages
   Base base;
   uint64_t disk_bytes = 0;  ///< virtual size; >= the base's; a multiple of 512
   std::string store_file;
-  std::string node;         ///< device node for us and the VMM's owner; "" = none
+  std::string node;  ///< device node for us and the VMM's owner; "" = none
   uid_t owner = 0;
   uint64_t allocation_window = kAllocationWindow;
 };
@@ -69,7 +69,8 @@ class RootDisks {
   Result<> EnsureStoreLoop(const RootDiskSpec& spec);
   Result<> EnsureSnapshot(const RootDiskSpec& spec);
   Result<> EnsureNode(const RootDiskSpec& spec);
-  /// All of them. Returns the snapshot's device. kCorrupt when the store is invalid: the disk is lost.
+  /// All of them. Returns the snapshot's device. kCorrupt when the store is invalid: the disk is
+  /// lost.
   Result<host::DeviceNumber> Prepare(const RootDiskSpec& spec);
 
   /// kBusy while the device is open: the VMM's exit comes first.
@@ -77,16 +78,18 @@ class RootDisks {
   Result<> DetachStoreLoop(const RootDiskSpec& spec);
   Result<> RemoveStoreFile(const RootDiskSpec& spec);
   Result<> ReleaseBase(const RootDiskSpec& spec);
-  /// RemoveSnapshot, DetachStoreLoop, ReleaseBase: the kernel holds nothing, the data is kept (suspend).
+  /// RemoveSnapshot, DetachStoreLoop, ReleaseBase: the kernel holds nothing, the data is kept
+  /// (suspend).
   Result<> Release(const RootDiskSpec& spec);
   /// Release, then RemoveStoreFile.
   Result<> Remove(const RootDiskSpec& spec);
 
   Result<RootDiskUsage> Usage(const RootDiskSpec& spec);
-  /// Reads the fill level and allocates the store ahead of it. kNoSpace: pause the guest (capacity.h).
+  /// Reads the fill level and allocates the store ahead of it. kNoSpace: pause the guest
+  /// (capacity.h).
   Result<RootDiskUsage> KeepAhead(const RootDiskSpec& spec);
-  /// Writes the disk as it is now into `file`, a new base image; zero blocks become holes. The device
-  /// must be prepared and not open for writing.
+  /// Writes the disk as it is now into `file`, a new base image; zero blocks become holes. The
+  /// device must be prepared and not open for writing.
   Result<> Flatten(const RootDiskSpec& spec, const std::string& file);
 
  private:

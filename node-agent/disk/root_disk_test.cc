@@ -1,5 +1,5 @@
-// The root disk over the fake device-mapper, which keeps the kernel's rules; host_node_test shows the same
-// on the real one.
+// The root disk over the fake device-mapper, which keeps the kernel's rules; host_node_test shows
+// the same on the real one.
 #include "node-agent/disk/root_disk.h"
 
 #include <gmock/gmock.h>
@@ -38,10 +38,18 @@ class RootDiskTest : public ::testing::Test {
     disks_ = std::make_unique<RootDisks>(block_->dm(), block_->loops(), *bases_);
   }
   RootDiskSpec Spec(const std::string& id, uint64_t disk_bytes = 4 * kMiB) {
-    return {id, "default/" + id, base_, disk_bytes, scratch_ / ("sandboxes/" + id + "/store"), scratch_ / ("dev/" + id), 0,
+    return {id,
+            "default/" + id,
+            base_,
+            disk_bytes,
+            scratch_ / ("sandboxes/" + id + "/store"),
+            scratch_ / ("dev/" + id),
+            0,
             kMiB};
   }
-  size_t Devices() { return block_->dm().List().value().size() + block_->loops().List().value().size(); }
+  size_t Devices() {
+    return block_->dm().List().value().size() + block_->loops().List().value().size();
+  }
 
   const std::string one_ = "111111111111";
   const std::string two_ = "222222222222";
@@ -89,7 +97,8 @@ TEST_F(RootDiskTest, ADiskOfTheBasesSizeNeedsNoOrigin) {
 }
 
 TEST_F(RootDiskTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
-  for (const std::string step : {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
+  for (const std::string step :
+       {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
     for (const std::string edge : {"", ".done"}) {
       ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + one_ + "=1*error(EIO)"));
       EXPECT_FALSE(disks_->Prepare(Spec(one_))) << step << edge;

@@ -15,7 +15,9 @@ namespace {
 constexpr uint64_t kExceptionBytes = 16;  // struct disk_exception: two 64-bit chunk numbers
 constexpr uint64_t kBlockBytes = 4096;
 
-uint64_t DivideUp(uint64_t value, uint64_t by) { return (value + by - 1) / by; }
+uint64_t DivideUp(uint64_t value, uint64_t by) {
+  return (value + by - 1) / by;
+}
 
 }  // namespace
 
@@ -27,8 +29,8 @@ uint64_t WorstCaseStoreBytes(uint64_t disk_sectors, uint32_t chunk_sectors) {
   return (1 + data_chunks + areas + 1) * chunk_bytes;
 }
 
-std::optional<host::Extent> NextAllocation(uint64_t used_bytes, uint64_t allocated_bytes, uint64_t store_bytes,
-                                           uint64_t window) {
+std::optional<host::Extent> NextAllocation(uint64_t used_bytes, uint64_t allocated_bytes,
+                                           uint64_t store_bytes, uint64_t window) {
   if (allocated_bytes >= store_bytes || used_bytes >= store_bytes) return std::nullopt;
   if (allocated_bytes >= used_bytes + window / 2) return std::nullopt;
   const uint64_t start = used_bytes / kBlockBytes * kBlockBytes;
@@ -40,8 +42,8 @@ Result<> EnsureStore(const std::string& file, uint64_t disk_sectors, uint64_t wi
   const uint64_t wanted = WorstCaseStoreBytes(disk_sectors);
   if (auto size = host::SizeBytes(file)) {
     if (*size == wanted) return {};
-    return Fail(ErrorCode::kCorrupt, "store " + file + " has " + std::to_string(*size) + " bytes, not " +
-                                         std::to_string(wanted));
+    return Fail(ErrorCode::kCorrupt, "store " + file + " has " + std::to_string(*size) +
+                                         " bytes, not " + std::to_string(wanted));
   }
   const std::string directory = file.substr(0, file.rfind('/'));
   DORMOUSE_TRY(MakeDirectories(directory));

@@ -15,7 +15,8 @@ constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kSectorsPerMiB = kMiB / 512;
 
 TEST(StoreTest, TheWorstCaseHasRoomForEveryChunkAndItsException) {
-  // 256 exceptions of 16 bytes in an area of 4 KiB: header, 256 chunks, 1 area, and the one after it.
+  // 256 exceptions of 16 bytes in an area of 4 KiB: header, 256 chunks, 1 area, and the one after
+  // it.
   EXPECT_EQ(WorstCaseStoreBytes(kSectorsPerMiB), (1 + 256 + 1 + 1) * 4096U);
   EXPECT_EQ(WorstCaseStoreBytes(kSectorsPerMiB + 1), (1 + 257 + 2 + 1) * 4096U);
   EXPECT_EQ(WorstCaseStoreBytes(8), (1 + 1 + 1 + 1) * 4096U);

@@ -30,14 +30,17 @@ bool HasWord(const std::string& text, const std::string& wanted) {
 
 // Makes the controllers available to the children of `directory`.
 Result<> EnableControllers(const std::string& directory, bool required) {
-  DORMOUSE_ASSIGN(const std::string available, ReadFile(directory + "/cgroup.controllers", kLargestControlFile));
+  DORMOUSE_ASSIGN(const std::string available,
+                  ReadFile(directory + "/cgroup.controllers", kLargestControlFile));
   for (const std::string controller : kControllers) {
     if (!HasWord(available, controller)) {
       if (!required) continue;
-      return Fail(ErrorCode::kUnsupported, "cgroup " + directory + " has no " + controller + " controller");
+      return Fail(ErrorCode::kUnsupported,
+                  "cgroup " + directory + " has no " + controller + " controller");
     }
     auto enabled = WriteKernelFile(directory + "/cgroup.subtree_control", "+" + controller);
-    if (!enabled && required) return Fail(enabled.error().Wrap("enable the " + controller + " controller"));
+    if (!enabled && required)
+      return Fail(enabled.error().Wrap("enable the " + controller + " controller"));
   }
   return {};
 }
@@ -69,7 +72,8 @@ Result<bool> IsPopulated(int events) {
 
 Result<Cgroups> Cgroups::Open(CgroupConfig config) {
   struct statfs file_system {};
-  if (::statfs(config.mount_point.c_str(), &file_system) != 0) return FailErrno("statfs " + config.mount_point);
+  if (::statfs(config.mount_point.c_str(), &file_system) != 0)
+    return FailErrno("statfs " + config.mount_point);
   if (file_system.f_type != CGROUP2_SUPER_MAGIC) {
     return Fail(ErrorCode::kUnsupported, config.mount_point + " is no cgroup2 file system");
   }
@@ -84,7 +88,9 @@ std::string Cgroups::PathOf(const std::string& name) const {
   return config_.mount_point + "/" + config_.slice + "/" + name;
 }
 
-bool Cgroups::Exists(const std::string& name) const { return PathExists(PathOf(name)); }
+bool Cgroups::Exists(const std::string& name) const {
+  return PathExists(PathOf(name));
+}
 
 Result<> Cgroups::Create(const std::string& name, const CgroupLimits& limits) const {
   const std::string path = PathOf(name);
@@ -97,7 +103,8 @@ Result<> Cgroups::Create(const std::string& name, const CgroupLimits& limits) co
   DORMOUSE_TRY(set("memory.max", limits.memory_max_bytes));
   DORMOUSE_TRY(set("pids.max", limits.pids_max));
   // Out of memory ends the whole VMM or nothing of it: half of its threads is no use to anybody.
-  return set("memory.oom.group", limits.memory_max_bytes ? std::optional<uint64_t>(1) : std::nullopt);
+  return set("memory.oom.group",
+             limits.memory_max_bytes ? std::optional<uint64_t>(1) : std::nullopt);
 }
 
 Result<UniqueFd> Cgroups::OpenProcs(const std::string& name) const {
@@ -120,11 +127,13 @@ Result<std::vector<pid_t>> Cgroups::Processes(const std::string& name) const {
 Result<> Cgroups::Kill(const std::string& name) const {
   auto killed = WriteKernelFile(PathOf(name) + "/cgroup.kill", "1");
   if (killed || (killed.error().code() == ErrorCode::kNotFound && !Exists(name))) return {};
-  if (killed.error().code() != ErrorCode::kNotFound) return Fail(killed.error().Wrap("kill cgroup " + name));
+  if (killed.error().code() != ErrorCode::kNotFound)
+    return Fail(killed.error().Wrap("kill cgroup " + name));
   // Before Linux 5.14. A process that forks meanwhile is caught by the caller's next look.
   DORMOUSE_ASSIGN(const auto pids, Processes(name));
   for (const pid_t pid : pids) {
-    if (::kill(pid, SIGKILL) != 0 && errno != ESRCH) return FailErrno("kill " + std::to_string(pid));
+    if (::kill(pid, SIGKILL) != 0 && errno != ESRCH)
+      return FailErrno("kill " + std::to_string(pid));
   }
   return {};
 }
@@ -144,11 +153,13 @@ Result<> Cgroups::WaitEmpty(const std::string& name, std::chrono::milliseconds t
       return Fail(populated.error().Wrap(what));
     }
     if (!*populated) return {};
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return Fail(ErrorCode::kDeadline, what + ": processes are left in it");
     // kernfs raises POLLPRI when the file's content has changed since it was read.
     pollfd poll_entry{events->get(), POLLPRI, 0};
-    if (::poll(&poll_entry, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) return FailErrno(what);
+    if (::poll(&poll_entry, 1, static_cast<int>(left.count())) < 0 && errno != EINTR)
+      return FailErrno(what);
   }
 }
 
@@ -177,7 +188,8 @@ Result<uint64_t> Cgroups::MemoryBytes(const std::string& name) const {
 }
 
 Result<std::chrono::microseconds> Cgroups::CpuTime(const std::string& name) const {
-  DORMOUSE_ASSIGN(const std::string text, ReadFile(PathOf(name) + "/cpu.stat", kLargestControlFile));
+  DORMOUSE_ASSIGN(const std::string text,
+                  ReadFile(PathOf(name) + "/cpu.stat", kLargestControlFile));
   return std::chrono::microseconds(FlatValue(text, "usage_usec"));
 }
 

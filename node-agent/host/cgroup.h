@@ -1,7 +1,8 @@
-// Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): the truth about a VMM is which
-// processes are in its group.
+// Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): the truth about a VMM is
+// which processes are in its group.
 //
-// Thread-safe. Groups are <mount point>/<slice>/<name>; the slice is ours alone (single-writer rule).
+// Thread-safe. Groups are <mount point>/<slice>/<name>; the slice is ours alone (single-writer
+// rule).
 #pragma once
 
 #include <sys/types.h>
@@ -25,7 +26,8 @@ struct CgroupLimits {
 struct CgroupConfig {
   std::string mount_point = "/sys/fs/cgroup";
   std::string slice = "dormouse.slice";
-  /// False on machines whose controllers are bound to cgroup v1 (tests): groups then have no limits.
+  /// False on machines whose controllers are bound to cgroup v1 (tests): groups then have no
+  /// limits.
   bool require_controllers = true;
 };
 
@@ -42,7 +44,8 @@ class Cgroups {
   /// Processes in the group; none when there is no such group. Zombies are not listed.
   Result<std::vector<pid_t>> Processes(const std::string& name) const;
   [[nodiscard]] bool Exists(const std::string& name) const;
-  /// SIGKILL to all in it (cgroup.kill, or one by one before Linux 5.14). Success when it is not there.
+  /// SIGKILL to all in it (cgroup.kill, or one by one before Linux 5.14). Success when it is not
+  /// there.
   Result<> Kill(const std::string& name) const;
   /// Waits on cgroup.events, not in a loop, until no process is left; kDeadline after `timeout`.
   Result<> WaitEmpty(const std::string& name, std::chrono::milliseconds timeout) const;

@@ -18,7 +18,8 @@ class CgroupTest : public ::testing::Test {
   void SetUp() override {
     if (!IsRoot()) GTEST_SKIP() << "needs root";
     for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
-      auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", /*require_controllers=*/false});
+      auto opened =
+          Cgroups::Open({mount_point, "dormouse-test.slice", /*require_controllers=*/false});
       if (!opened) continue;
       mount_point_ = mount_point;
       cgroups_.emplace(*std::move(opened));

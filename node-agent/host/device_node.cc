@@ -21,8 +21,10 @@ Result<> MakeDeviceNode(const std::string& path, NodeKind kind, DeviceNumber num
     DORMOUSE_TRY(MakeDirectories(path.substr(0, slash), 0755));
   }
   static std::atomic<unsigned> serial{0};
-  const std::string temporary = path + ".new" + std::to_string(::getpid()) + "-" + std::to_string(serial++);
-  if (::mknod(temporary.c_str(), type | 0600, number.ToDev()) != 0) return FailErrno("mknod " + temporary);
+  const std::string temporary =
+      path + ".new" + std::to_string(::getpid()) + "-" + std::to_string(serial++);
+  if (::mknod(temporary.c_str(), type | 0600, number.ToDev()) != 0)
+    return FailErrno("mknod " + temporary);
   // The umask may have taken bits away, and the owner must be right before the name is.
   if (::chmod(temporary.c_str(), 0600) != 0 || ::lchown(temporary.c_str(), owner, owner) != 0 ||
       ::rename(temporary.c_str(), path.c_str()) != 0) {

@@ -14,8 +14,8 @@ namespace dormouse::host {
 
 enum class NodeKind { kBlock, kCharacter };
 
-/// A node of mode 0600 owned by `owner` at `path`, whose directory is made. A node of another device (or
-/// any file) there is replaced in one step; the same device is success.
+/// A node of mode 0600 owned by `owner` at `path`, whose directory is made. A node of another
+/// device (or any file) there is replaced in one step; the same device is success.
 Result<> MakeDeviceNode(const std::string& path, NodeKind kind, DeviceNumber number, uid_t owner);
 
 }  // namespace dormouse::host

@@ -1,4 +1,5 @@
-// A block or character device as the kernel knows it: major:minor. Names in /dev are somebody else's.
+// A block or character device as the kernel knows it: major:minor. Names in /dev are somebody
+// else's.
 //
 // Plain values; thread-safe.
 #pragma once

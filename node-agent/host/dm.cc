@@ -19,7 +19,9 @@ namespace {
 constexpr char kControlNode[] = "/dev/mapper/control";
 constexpr char kControlNumber[] = "/sys/class/misc/device-mapper/dev";
 
-std::string UuidOf(const DmName& name) { return "DORMOUSE-" + name.str(); }
+std::string UuidOf(const DmName& name) {
+  return "DORMOUSE-" + name.str();
+}
 
 // "10:236\n", as in sysfs.
 Result<DeviceNumber> ParseDeviceNumber(const std::string& text) {
@@ -37,7 +39,8 @@ Result<UniqueFd> OpenControl(const std::string& node_directory) {
   UniqueFd control(::open(kControlNode, O_RDWR | O_CLOEXEC));
   if (control) return control;
   auto number_text = ReadFile(kControlNumber, 64);
-  if (!number_text) return Fail(ErrorCode::kUnsupported, "this kernel has no device-mapper (module dm_mod)");
+  if (!number_text)
+    return Fail(ErrorCode::kUnsupported, "this kernel has no device-mapper (module dm_mod)");
   DORMOUSE_ASSIGN(const DeviceNumber number, ParseDeviceNumber(*number_text));
   const std::string node = node_directory + "/dm-control";
   DORMOUSE_TRY(MakeDeviceNode(node, NodeKind::kCharacter, number, 0));
@@ -49,9 +52,10 @@ class KernelDeviceMapper : public DeviceMapper {
   explicit KernelDeviceMapper(UniqueFd control) : control_(std::move(control)) {}
 
   Result<DeviceNumber> CreateSnapshot(const DmName& name, const SnapshotTable& table) override {
-    return Create(name, {{0, table.sectors, "snapshot",
-                          table.origin.ToString() + " " + table.store.ToString() + " PO " +
-                              std::to_string(table.chunk_sectors)}},
+    return Create(name,
+                  {{0, table.sectors, "snapshot",
+                    table.origin.ToString() + " " + table.store.ToString() + " PO " +
+                        std::to_string(table.chunk_sectors)}},
                   0);
   }
 
@@ -107,7 +111,8 @@ class KernelDeviceMapper : public DeviceMapper {
         return Fail(device.error());
       }
     }
-    std::sort(devices.begin(), devices.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(devices.begin(), devices.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
     return devices;
   }
 
@@ -119,7 +124,8 @@ class KernelDeviceMapper : public DeviceMapper {
  private:
   // dm answers ENXIO for a name that it does not know.
   static Result<> Known(Result<> result) {
-    if (!result && result.error().errnum() == ENXIO) return Fail(result.error().WithCode(ErrorCode::kNotFound));
+    if (!result && result.error().errnum() == ENXIO)
+      return Fail(result.error().WithCode(ErrorCode::kNotFound));
     return result;
   }
 
@@ -143,10 +149,12 @@ class KernelDeviceMapper : public DeviceMapper {
     return request.Targets();
   }
 
-  Result<DeviceNumber> Create(const DmName& name, const std::vector<DmTarget>& targets, uint32_t flags) {
+  Result<DeviceNumber> Create(const DmName& name, const std::vector<DmTarget>& targets,
+                              uint32_t flags) {
     bool is_new = true;
     DmRequest create(name.str(), UuidOf(name), 0);
-    if (auto created = create.Issue(control_.get(), DM_DEV_CREATE, "create " + name.str()); !created) {
+    if (auto created = create.Issue(control_.get(), DM_DEV_CREATE, "create " + name.str());
+        !created) {
       if (created.error().errnum() != EBUSY) return Fail(created.error());
       is_new = false;  // EBUSY: the name or the uuid, which are one, is taken
       DORMOUSE_ASSIGN(const auto device, Find(name));
@@ -154,18 +162,21 @@ class KernelDeviceMapper : public DeviceMapper {
     }
     auto activated = LoadAndResume(name, targets, flags);
     if (!activated) {
-      if (is_new) (void)Remove(name, RemoveMode::kNow);  // the load's failure is what the caller must hear
+      if (is_new)
+        (void)Remove(name, RemoveMode::kNow);  // the load's failure is what the caller must hear
       return Fail(activated.error());
     }
     DORMOUSE_ASSIGN(const auto device, Find(name));
     return device.number;
   }
 
-  Result<DeviceNumber> Adopt(const DmName& name, const DmDevice& device, const std::vector<DmTarget>& wanted) {
+  Result<DeviceNumber> Adopt(const DmName& name, const DmDevice& device,
+                             const std::vector<DmTarget>& wanted) {
     DORMOUSE_ASSIGN(const auto found, Table(name, DM_STATUS_TABLE_FLAG));
     if (found != wanted) {
-      return Fail(ErrorCode::kAlreadyExists, "create " + name.str() + ": a device of that name has another table (" +
-                                                 (found.empty() ? "none" : found[0].parameters) + ")");
+      return Fail(ErrorCode::kAlreadyExists,
+                  "create " + name.str() + ": a device of that name has another table (" +
+                      (found.empty() ? "none" : found[0].parameters) + ")");
     }
     if (device.suspended) DORMOUSE_TRY(Resume(name));
     return device.number;
@@ -174,7 +185,8 @@ class KernelDeviceMapper : public DeviceMapper {
   Result<> LoadAndResume(const DmName& name, const std::vector<DmTarget>& targets, uint32_t flags) {
     DmRequest load(name.str(), "", flags);
     load.SetTargets(targets);
-    DORMOUSE_TRY(load.Issue(control_.get(), DM_TABLE_LOAD, "create " + name.str() + ": table load"));
+    DORMOUSE_TRY(
+        load.Issue(control_.get(), DM_TABLE_LOAD, "create " + name.str() + ": table load"));
     return Resume(name);
   }
 

@@ -15,11 +15,15 @@ constexpr size_t kLargestBufferBytes = 64 << 20;
 // PRIMARY_SOURCE, in the upper half of the cookie; the lower half, a semaphore's key, stays 0.
 constexpr uint32_t kUdevFlags = (0x01u | 0x02u | 0x04u | 0x08u | 0x20u | 0x40u) << 16;
 
-size_t AlignUp8(size_t value) { return (value + 7) & ~size_t{7}; }
+size_t AlignUp8(size_t value) {
+  return (value + 7) & ~size_t{7};
+}
 
-// A bounded C string at `offset` of `bytes`; the kernel terminates it, but nothing is taken on trust.
+// A bounded C string at `offset` of `bytes`; the kernel terminates it, but nothing is taken on
+// trust.
 std::string TextAt(const char* bytes, size_t offset, size_t limit) {
-  return offset >= limit ? std::string() : std::string(bytes + offset, ::strnlen(bytes + offset, limit - offset));
+  return offset >= limit ? std::string()
+                         : std::string(bytes + offset, ::strnlen(bytes + offset, limit - offset));
 }
 
 }  // namespace
@@ -34,12 +38,17 @@ DmRequest::DmRequest(std::string_view name, std::string_view uuid, uint32_t flag
   uuid.copy(header->uuid, sizeof(header->uuid) - 1);
 }
 
-dm_ioctl* DmRequest::mutable_header() { return reinterpret_cast<dm_ioctl*>(buffer_.data()); }
-const dm_ioctl& DmRequest::header() const { return *reinterpret_cast<const dm_ioctl*>(buffer_.data()); }
+dm_ioctl* DmRequest::mutable_header() {
+  return reinterpret_cast<dm_ioctl*>(buffer_.data());
+}
+const dm_ioctl& DmRequest::header() const {
+  return *reinterpret_cast<const dm_ioctl*>(buffer_.data());
+}
 
 void DmRequest::SetTargets(const std::vector<DmTarget>& targets) {
   size_t needed = header().data_start;
-  for (const auto& target : targets) needed += AlignUp8(sizeof(dm_target_spec) + target.parameters.size() + 1);
+  for (const auto& target : targets)
+    needed += AlignUp8(sizeof(dm_target_spec) + target.parameters.size() + 1);
   if (needed > buffer_.size() * sizeof(uint64_t)) buffer_.resize(needed / sizeof(uint64_t) + 1, 0);
   mutable_header()->target_count = static_cast<uint32_t>(targets.size());
   char* at = reinterpret_cast<char*>(buffer_.data()) + header().data_start;
@@ -50,12 +59,15 @@ void DmRequest::SetTargets(const std::vector<DmTarget>& targets) {
     target.type.copy(spec->target_type, sizeof(spec->target_type) - 1);
     target.parameters.copy(at + sizeof(dm_target_spec), target.parameters.size());
     // When loading, `next` counts from this spec; in a status it counts from the first.
-    spec->next = static_cast<uint32_t>(AlignUp8(sizeof(dm_target_spec) + target.parameters.size() + 1));
+    spec->next =
+        static_cast<uint32_t>(AlignUp8(sizeof(dm_target_spec) + target.parameters.size() + 1));
     at += spec->next;
   }
 }
 
-void DmRequest::DisableUdevRules() { mutable_header()->event_nr = kUdevFlags; }
+void DmRequest::DisableUdevRules() {
+  mutable_header()->event_nr = kUdevFlags;
+}
 
 Result<> DmRequest::Issue(int control, unsigned long command, std::string_view what) {
   for (;;) {
@@ -78,12 +90,14 @@ Result<std::vector<DmTarget>> DmRequest::Targets() const {
   const size_t start = header().data_start;
   size_t offset = start;
   for (uint32_t i = 0; i < header().target_count; ++i) {
-    if (offset + sizeof(dm_target_spec) > limit) return Fail(ErrorCode::kInternal, "dm: table status is cut off");
+    if (offset + sizeof(dm_target_spec) > limit)
+      return Fail(ErrorCode::kInternal, "dm: table status is cut off");
     dm_target_spec spec{};
     std::memcpy(&spec, bytes + offset, sizeof(spec));
-    targets.push_back({spec.sector_start, spec.length,
-                       std::string(spec.target_type, ::strnlen(spec.target_type, sizeof(spec.target_type))),
-                       TextAt(bytes, offset + sizeof(dm_target_spec), limit)});
+    targets.push_back(
+        {spec.sector_start, spec.length,
+         std::string(spec.target_type, ::strnlen(spec.target_type, sizeof(spec.target_type))),
+         TextAt(bytes, offset + sizeof(dm_target_spec), limit)});
     offset = start + spec.next;
   }
   return targets;

@@ -8,7 +8,9 @@
 namespace dormouse::host {
 namespace {
 
-bool IsNameCharacter(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; }
+bool IsNameCharacter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+}
 
 // Reads a decimal at the front of `text` and takes it off.
 bool TakeNumber(std::string_view* text, uint64_t* value) {
@@ -38,7 +40,9 @@ DmName MustParse(const std::string& text) {
 Result<DmName> DmName::Parse(std::string_view text) {
   bool good = text.starts_with(kDmPrefix) && text.size() > kDmPrefix.size() && text.size() <= 127;
   for (char c : text) good = good && IsNameCharacter(c);
-  if (!good) return Fail(ErrorCode::kInvalid, "'" + std::string(text) + "' is no device-mapper name of ours");
+  if (!good)
+    return Fail(ErrorCode::kInvalid,
+                "'" + std::string(text) + "' is no device-mapper name of ours");
   return DmName(std::string(text));
 }
 
@@ -67,7 +71,8 @@ Result<SnapshotStatus> ParseSnapshotStatus(std::string_view parameters) {
     if (!TakeNumber(&rest, &status.used_sectors) || !TakeCharacter(&rest, '/') ||
         !TakeNumber(&rest, &status.total_sectors) || !TakeCharacter(&rest, ' ') ||
         !TakeNumber(&rest, &status.metadata_sectors) || !rest.empty()) {
-      return Fail(ErrorCode::kInvalid, "snapshot status '" + std::string(parameters) + "' is not understood");
+      return Fail(ErrorCode::kInvalid,
+                  "snapshot status '" + std::string(parameters) + "' is not understood");
     }
     status.state = SnapshotStatus::State::kValid;
   }

@@ -22,7 +22,8 @@ TEST(DmTest, ReadsEveryStatusThatTheKernelWrites) {
   EXPECT_EQ(ParseSnapshotStatus("Overflow")->state, State::kOverflow);
   EXPECT_EQ(ParseSnapshotStatus("Merge failed")->state, State::kMergeFailed);
   EXPECT_EQ(ParseSnapshotStatus("Unknown")->state, State::kUnknown);
-  for (const char* bad : {"", "16", "16/", "16/32", "16/32 ", "16/32 x", "16/32 8 9", "-1/2 3", "invalid"}) {
+  for (const char* bad :
+       {"", "16", "16/", "16/32", "16/32 ", "16/32 x", "16/32 8 9", "-1/2 3", "invalid"}) {
     EXPECT_FALSE(ParseSnapshotStatus(bad)) << bad;
   }
 }
@@ -31,7 +32,8 @@ TEST(DmTest, NamesAreOursOrNone) {
   EXPECT_TRUE(DmName::Parse("dormouse-3f2a00112233-root"));
   EXPECT_EQ(DmName::RootOf("3f2a00112233").str(), "dormouse-3f2a00112233-root");
   EXPECT_EQ(DmName::OriginOf(std::string(64, 'a'), 4096).str(), "dormouse-base-aaaaaaaaaaaa-4096");
-  for (const std::string bad : {"", "dormouse-", "vg0-root", "dormouse-../x", "dormouse-a b", "dormouse-A"}) {
+  for (const std::string bad :
+       {"", "dormouse-", "vg0-root", "dormouse-../x", "dormouse-a b", "dormouse-A"}) {
     EXPECT_FALSE(DmName::Parse(bad)) << bad;
   }
   EXPECT_FALSE(DmName::Parse("dormouse-" + std::string(127, 'a')));
@@ -42,7 +44,8 @@ TEST(DmTest, TargetsSurviveTheBuffer) {
   request.SetTargets({{0, 100, "linear", "7:0 0"}, {100, 50, "zero", ""}});
   EXPECT_EQ(request.header().target_count, 2U);
   EXPECT_EQ(request.header().version[0], 4U);
-  // In a request `next` counts from each target, in an answer from the first; for the second they agree.
+  // In a request `next` counts from each target, in an answer from the first; for the second they
+  // agree.
   const auto targets = request.Targets();
   ASSERT_TRUE(targets);
   EXPECT_EQ((*targets)[0], (DmTarget{0, 100, "linear", "7:0 0"}));

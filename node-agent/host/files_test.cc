@@ -35,7 +35,8 @@ TEST(SparseFilesTest, ACloneHasTheSameContentAndTheHoles) {
   ASSERT_OK(CloneFile(scratch / "a", scratch / "b"));
   EXPECT_EQ(ReadFile(scratch / "a", 16 * kMiB).value(), ReadFile(scratch / "b", 16 * kMiB).value());
   EXPECT_LE(AllocatedBytes(scratch / "b").value(), kMiB);
-  EXPECT_EQ(CloneFile(scratch / "a", scratch / "b").error().code(), ErrorCode::kAlreadyExists) << "never over another";
+  EXPECT_EQ(CloneFile(scratch / "a", scratch / "b").error().code(), ErrorCode::kAlreadyExists)
+      << "never over another";
 }
 
 TEST(SparseFilesTest, FindsTheData) {

@@ -16,20 +16,23 @@ constexpr char kNodeTable[] = "list table inet dormouse";
 constexpr size_t kShortIdLength = 12;
 
 bool IsShortId(const std::string& text) {
-  return text.size() == kShortIdLength && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return text.size() == kShortIdLength &&
+         text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 Result<> AddBlockDevices(const InventorySources& sources, std::vector<InventoryItem>* items) {
   if (sources.dm != nullptr) {
     DORMOUSE_ASSIGN(const auto devices, sources.dm->List(kDmPrefix));
     for (const auto& device : devices) {
-      items->push_back({"dm", device.name, ShortIdIn(device.name), "open " + std::to_string(device.open_count)});
+      items->push_back(
+          {"dm", device.name, ShortIdIn(device.name), "open " + std::to_string(device.open_count)});
     }
   }
   if (sources.loops != nullptr) {
     DORMOUSE_ASSIGN(const auto loops, sources.loops->List(kLoopPrefix));
     for (const auto& loop : loops) {
-      items->push_back({"loop", "loop" + std::to_string(loop.index), ShortIdIn(loop.tag), loop.tag});
+      items->push_back(
+          {"loop", "loop" + std::to_string(loop.index), ShortIdIn(loop.tag), loop.tag});
     }
   }
   return {};
@@ -38,15 +41,18 @@ Result<> AddBlockDevices(const InventorySources& sources, std::vector<InventoryI
 Result<> AddNetwork(const InventorySources& sources, std::vector<InventoryItem>* items) {
   if (sources.host != nullptr && !sources.netns_directory.empty()) {
     DORMOUSE_ASSIGN(const auto names, ListNetNs(*sources.host, sources.netns_directory));
-    for (const auto& name : names) items->push_back({"netns", name, IsShortId(name) ? name : "", ""});
+    for (const auto& name : names)
+      items->push_back({"netns", name, IsShortId(name) ? name : "", ""});
   }
   DORMOUSE_ASSIGN(RouteSocket socket, RouteSocket::Open());
   DORMOUSE_ASSIGN(const auto links, socket.ListLinks(kVethPrefix));
-  for (const auto& link : links) items->push_back({"veth", link.name, ShortIdIn(link.name), link.alias});
+  for (const auto& link : links)
+    items->push_back({"veth", link.name, ShortIdIn(link.name), link.alias});
   return {};
 }
 
-// {"nftables": [{"set": {"name": "sandboxes", "elem": [{"concat": ["dmv3f2a...", "10.201.0.7"]}]}}]}
+// {"nftables": [{"set": {"name": "sandboxes", "elem": [{"concat": ["dmv3f2a...",
+// "10.201.0.7"]}]}}]}
 Result<> AddNftElements(std::vector<InventoryItem>* items) {
   auto text = ReadNftJson(kNodeTable);
   if (!text) {
@@ -60,7 +66,8 @@ Result<> AddNftElements(std::vector<InventoryItem>* items) {
   for (const auto& object : document["nftables"]) {
     if (!object.contains("set") || !object["set"].contains("elem")) continue;
     for (const auto& element : object["set"]["elem"]) {
-      if (!element.is_object() || !element.contains("concat") || element["concat"].size() != 2) continue;
+      if (!element.is_object() || !element.contains("concat") || element["concat"].size() != 2)
+        continue;
       const auto& pair = element["concat"];
       if (!pair[0].is_string() || !pair[1].is_string()) continue;
       const auto name = pair[0].get<std::string>();
@@ -76,7 +83,8 @@ Result<> AddCgroups(const Cgroups& cgroups, std::vector<InventoryItem>* items) {
     const std::string id = IsShortId(name) ? name : "";
     items->push_back({"cgroup", name, id, ""});
     DORMOUSE_ASSIGN(const auto pids, cgroups.Processes(name));
-    for (const pid_t pid : pids) items->push_back({"process", std::to_string(pid), id, "in cgroup " + name});
+    for (const pid_t pid : pids)
+      items->push_back({"process", std::to_string(pid), id, "in cgroup " + name});
   }
   return {};
 }

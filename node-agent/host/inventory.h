@@ -1,5 +1,5 @@
-// All that we hold in the kernel, listed by the names that are ours: what the sweep and the leak check
-// compare with the sandboxes that exist.
+// All that we hold in the kernel, listed by the names that are ours: what the sweep and the leak
+// check compare with the sandboxes that exist.
 //
 // Thread-safe; reads only.
 #pragma once
@@ -23,18 +23,19 @@ struct InventoryItem {
 };
 
 struct InventorySources {
-  DeviceMapper* dm = nullptr;          ///< null = not looked at
+  DeviceMapper* dm = nullptr;  ///< null = not looked at
   LoopDevices* loops = nullptr;
   const HostNamespaces* host = nullptr;
   const Cgroups* cgroups = nullptr;
-  std::string netns_directory;         ///< "/run/dormouse/netns"
+  std::string netns_directory;  ///< "/run/dormouse/netns"
 };
 
-/// Sorted by kind and name. Links and nft elements are those of the calling thread's network namespace,
-/// which must be the node's.
+/// Sorted by kind and name. Links and nft elements are those of the calling thread's network
+/// namespace, which must be the node's.
 Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources);
 
-/// "dormouse-<short id>-root" or "-store", "dmv<short id>" -> the short id; "" for anything else. Pure.
+/// "dormouse-<short id>-root" or "-store", "dmv<short id>" -> the short id; "" for anything else.
+/// Pure.
 [[nodiscard]] std::string ShortIdIn(const std::string& name);
 
 }  // namespace dormouse::host

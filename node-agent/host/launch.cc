@@ -26,12 +26,13 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr DeviceNumber kKvm{10, 232};     // KVM_MINOR
-constexpr DeviceNumber kTun{10, 200};     // TUN_MINOR
+constexpr DeviceNumber kKvm{10, 232};  // KVM_MINOR
+constexpr DeviceNumber kTun{10, 200};  // TUN_MINOR
 // Above every number that the launcher's files get, so that dup2() never lands on one still needed.
 constexpr int kParkingFd = 64;
 
-Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spec, bool host_mounts) {
+Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spec,
+                             bool host_mounts) {
   launch::Spec wire;
   wire.command = spec.command;
   wire.uid = spec.uid;
@@ -41,7 +42,8 @@ Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spe
     wire.binds.push_back({bind.host_path, bind.inner_path, bind.writable, bind.executable});
   }
   for (const auto& device : spec.devices) {
-    wire.devices.push_back({device.inner_path, device.number.major, device.number.minor, device.block});
+    wire.devices.push_back(
+        {device.inner_path, device.number.major, device.number.minor, device.block});
   }
   if (spec.kvm) {
     wire.devices.push_back({"/dev/kvm", kKvm.major, kKvm.minor, false});
@@ -101,7 +103,8 @@ Result<pid_t> Spawn(const std::string& program, const SpawnFiles& files) {
   char* const arguments[] = {name.data(), nullptr};
   char* const environment[] = {nullptr};
   pid_t pid = -1;
-  const int error = ::posix_spawn(&pid, program.c_str(), files.get(), &attributes, arguments, environment);
+  const int error =
+      ::posix_spawn(&pid, program.c_str(), files.get(), &attributes, arguments, environment);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return FailErrno("execute " + program, error);
   return pid;
@@ -133,7 +136,8 @@ Result<Message> Receive(int control, steady_clock::time_point deadline) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
     pollfd entry{control, POLLIN, 0};
     const int ready = left <= 0 ? 0 : ::poll(&entry, 1, static_cast<int>(left));
-    if (ready == 0) return Fail(ErrorCode::kDeadline, "the launcher did not come to an end in time");
+    if (ready == 0)
+      return Fail(ErrorCode::kDeadline, "the launcher did not come to an end in time");
     if (ready < 0 && errno != EINTR) return FailErrno("poll");
     if (ready < 0) continue;
     char text[launch::kLargestMessage];
@@ -150,7 +154,8 @@ Result<Message> Receive(int control, steady_clock::time_point deadline) {
     Message message;
     message.text.assign(text, static_cast<size_t>(got));
     const cmsghdr* attached = CMSG_FIRSTHDR(&header);
-    if (attached != nullptr && attached->cmsg_level == SOL_SOCKET && attached->cmsg_type == SCM_RIGHTS) {
+    if (attached != nullptr && attached->cmsg_level == SOL_SOCKET &&
+        attached->cmsg_type == SCM_RIGHTS) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(attached), sizeof(fd));
       message.pidfd = UniqueFd(fd);
@@ -168,7 +173,8 @@ Result<LaunchedProcess> Follow(int control, milliseconds timeout) {
       DORMOUSE_ASSIGN(Message message, Receive(control, deadline));
       if (message.text.empty()) break;
       const char* end = message.text.data() + message.text.size();
-      if (message.text[0] == launch::kMessageError) return Fail(ErrorCode::kInternal, message.text.substr(1));
+      if (message.text[0] == launch::kMessageError)
+        return Fail(ErrorCode::kInternal, message.text.substr(1));
       if (message.text[0] == launch::kMessageProcess && message.pidfd &&
           std::from_chars(message.text.data() + 1, end, pid).ptr == end) {
         pidfd = std::move(message.pidfd);
@@ -189,14 +195,16 @@ Result<LaunchedProcess> Follow(int control, milliseconds timeout) {
 
 }  // namespace
 
-Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig& config, const LaunchSpec& spec) {
+Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig& config,
+                               const LaunchSpec& spec) {
   const auto launch = [&]() -> Result<LaunchedProcess> {
     const bool host_mounts = host.mount_namespace() >= 0;
     DORMOUSE_ASSIGN(const std::string text, SpecText(config, spec, host_mounts));
     DORMOUSE_ASSIGN(const UniqueFd spec_file, MemoryFile(text));
     DORMOUSE_ASSIGN(const UniqueFd null, OpenFile("/dev/null", O_RDWR));
     int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return FailErrno("socketpair");
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+      return FailErrno("socketpair");
     const UniqueFd ours(pair[0]);
     UniqueFd theirs(pair[1]);
     DORMOUSE_ASSIGN(const pid_t pid, [&]() -> Result<pid_t> {
@@ -238,13 +246,15 @@ Result<bool> IsDynamicallyLinked(const std::string& program) {
   DORMOUSE_ASSIGN(const UniqueFd file, OpenFile(program, O_RDONLY));
   Elf64_Ehdr header{};
   if (::pread(file.get(), &header, sizeof(header), 0) != static_cast<ssize_t>(sizeof(header)) ||
-      std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phentsize != sizeof(Elf64_Phdr)) {
+      std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+      header.e_phentsize != sizeof(Elf64_Phdr)) {
     return Fail(ErrorCode::kInvalid, program + " is no 64-bit ELF program");
   }
   for (unsigned i = 0; i < header.e_phnum; ++i) {
     Elf64_Phdr segment{};
     const auto at = static_cast<off_t>(header.e_phoff + i * sizeof(segment));
-    if (::pread(file.get(), &segment, sizeof(segment), at) != static_cast<ssize_t>(sizeof(segment))) {
+    if (::pread(file.get(), &segment, sizeof(segment), at) !=
+        static_cast<ssize_t>(sizeof(segment))) {
       return Fail(ErrorCode::kInvalid, program + " is cut off");
     }
     if (segment.p_type == PT_INTERP) return true;

@@ -1,9 +1,9 @@
-// Starts a VMM outside the agent's lifetime and with nothing but its own: own cgroup, uid, root file
-// system, network, IPC and UTS namespaces, no capability, no_new_privs, no file descriptor of ours.
-// The work is done by dormouse-launch (node-agent/launch), a small static program.
+// Starts a VMM outside the agent's lifetime and with nothing but its own: own cgroup, uid, root
+// file system, network, IPC and UTS namespaces, no capability, no_new_privs, no file descriptor of
+// ours. The work is done by dormouse-launch (node-agent/launch), a small static program.
 //
-// The VMM is never our child: it is the init process's from its first instruction, so it is the same to
-// us before and after a restart of the agent. Thread-safe.
+// The VMM is never our child: it is the init process's from its first instruction, so it is the
+// same to us before and after a restart of the agent. Thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -42,12 +42,13 @@ struct LaunchSpec {
   uid_t uid = 0;                     ///< not 0; no other process has it
   gid_t gid = 0;
   std::vector<LaunchBind> binds;
-  std::vector<LaunchDevice> devices; ///< beside null, zero, urandom, and those below
-  bool kvm = true;                   ///< /dev/kvm and /dev/net/tun; false for fakes on machines without
-  bool system_libraries = false;     ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
-  int cgroup_procs = -1;             ///< Cgroups::OpenProcs
-  int netns = -1;                    ///< OpenNetNs
-  int log = -1;                      ///< stdout and stderr; -1 = /dev/null
+  std::vector<LaunchDevice> devices;  ///< beside null, zero, urandom, and those below
+  bool kvm = true;  ///< /dev/kvm and /dev/net/tun; false for fakes on machines without
+  bool system_libraries =
+      false;              ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
+  int cgroup_procs = -1;  ///< Cgroups::OpenProcs
+  int netns = -1;         ///< OpenNetNs
+  int log = -1;           ///< stdout and stderr; -1 = /dev/null
   uint64_t max_open_files = 1024;
   int oom_score_adjust = 0;
 };
@@ -58,18 +59,19 @@ struct LaunchedProcess {
 };
 
 struct LauncherConfig {
-  std::string program;         ///< dormouse-launch, as we see it
-  std::string mount_point;     ///< an empty directory on the node, over which each VMM's root is mounted
+  std::string program;  ///< dormouse-launch, as we see it
+  std::string
+      mount_point;  ///< an empty directory on the node, over which each VMM's root is mounted
   std::chrono::milliseconds timeout{5000};
 };
 
-/// Returns once the VMM's program has been executed (its API socket is not there yet). On failure no
-/// process is left, and the error is the failing step's: "launch 3f2a...: bind /x: ENOENT".
+/// Returns once the VMM's program has been executed (its API socket is not there yet). On failure
+/// no process is left, and the error is the failing step's: "launch 3f2a...: bind /x: ENOENT".
 Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig& config,
                                const LaunchSpec& spec);
 
-/// Adds the disk at `node`: a device where it is a block device, a writable bind where a fake device-mapper
-/// made it a regular file.
+/// Adds the disk at `node`: a device where it is a block device, a writable bind where a fake
+/// device-mapper made it a regular file.
 Result<> AddDisk(const std::string& node, const std::string& inner_path, LaunchSpec* spec);
 
 /// Whether an ELF program names an interpreter (PT_INTERP) and so needs the node's libraries.

@@ -27,7 +27,9 @@ class LaunchTest : public ::testing::Test {
     if (!IsRoot()) GTEST_SKIP() << "needs root";
     for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
       auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", false});
-      if (opened && !cgroups_) cgroups_.emplace(*std::move(opened));
+      if (!opened || cgroups_) continue;
+      slice_ = mount_point + "/dormouse-test.slice";
+      cgroups_.emplace(*std::move(opened));
     }
     if (!cgroups_) GTEST_SKIP() << "no cgroup2 file system that we may write to";
     host_.emplace(*HostNamespaces::Open("self"));
@@ -45,6 +47,7 @@ class LaunchTest : public ::testing::Test {
     EXPECT_OK(cgroups_->Kill(name_));
     EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
     EXPECT_OK(cgroups_->Remove(name_));
+    ::rmdir(slice_.c_str());
     EXPECT_OK(DeleteNetNs(*host_, scratch_ / "netns"));
   }
   LaunchSpec Spec(std::vector<std::string> command) {
@@ -78,6 +81,7 @@ class LaunchTest : public ::testing::Test {
 
   ScratchDirectory scratch_;
   const std::string name_ = "l" + std::to_string(::getpid());
+  std::string slice_;
   std::optional<Cgroups> cgroups_;
   std::optional<HostNamespaces> host_;
   UniqueFd netns_;
@@ -101,7 +105,8 @@ TEST_F(LaunchTest, HasNothingButItsOwn) {
       {"/usr/bin/find", "/", "-xdev", "-not", "-path", "/usr/*", "-printf", "%p %U %m\\n"});
   EXPECT_THAT(seen, HasSubstr("/run/vm 100017 700"));
   EXPECT_THAT(seen, HasSubstr("/dev/null 0 666"));
-  for (const char* absent : {"/proc", "/sys", "/etc/passwd", "/home", "/root", "/tmp", "/dev/kvm", "/dev/mem"}) {
+  for (const char* absent :
+       {"/proc", "/sys", "/etc/passwd", "/home", "/root", "/tmp", "/dev/kvm", "/dev/mem"}) {
     EXPECT_THAT(seen, ::testing::Not(HasSubstr(std::string("\n") + absent + " "))) << absent;
   }
   EXPECT_THAT(OutputOf({"/usr/bin/id"}), HasSubstr("uid=100017 gid=100017 groups=100017"));
@@ -121,12 +126,15 @@ TEST_F(LaunchTest, CapabilitiesDescriptorsAndLimitsAreGone) {
   ASSERT_OK(launched);
   const std::string proc = "/proc/" + std::to_string(launched->identity.pid);
   const std::string status = ReadFile(proc + "/status", 1 << 16).value();
-  EXPECT_THAT(status, HasSubstr("CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000"));
+  EXPECT_THAT(
+      status,
+      HasSubstr("CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000"));
   EXPECT_THAT(status, HasSubstr("NoNewPrivs:\t1"));
   EXPECT_THAT(status, HasSubstr("Groups:\t \n"));
   EXPECT_THAT(status, HasSubstr("SigIgn:\t0000000000000000"));
   EXPECT_THAT(ListDirectory(proc + "/fd").value(), ::testing::ElementsAre("0", "1", "2"));
-  EXPECT_THAT(ReadFile(proc + "/limits", 1 << 16).value(), HasSubstr("Max core file size        0"));
+  EXPECT_THAT(ReadFile(proc + "/limits", 1 << 16).value(),
+              HasSubstr("Max core file size        0"));
   struct stat ours {};
   struct stat theirs {};
   for (const std::string space : {"mnt", "net", "ipc", "uts"}) {

@@ -37,7 +37,9 @@ Result<FileIdentity> IdentityOfFile(const std::string& file) {
   return FileIdentity{status.st_dev, status.st_ino};
 }
 
-std::string SysPath(int index) { return std::string(kSysBlock) + "/loop" + std::to_string(index); }
+std::string SysPath(int index) {
+  return std::string(kSysBlock) + "/loop" + std::to_string(index);
+}
 
 class KernelLoopDevices : public LoopDevices {
  public:
@@ -53,11 +55,14 @@ class KernelLoopDevices : public LoopDevices {
     const bool locked = ::flock(backing.get(), LOCK_EX | LOCK_NB) == 0;
     DORMOUSE_ASSIGN(const auto existing, FindByFile(file));
     if (existing) {
-      if (existing->tag == options.tag && existing->read_only == options.read_only) return *existing;
-      return Fail(ErrorCode::kAlreadyExists, "attach " + file + ": loop" + std::to_string(existing->index) +
-                                                 " (" + existing->tag + ") is over it already");
+      if (existing->tag == options.tag && existing->read_only == options.read_only)
+        return *existing;
+      return Fail(ErrorCode::kAlreadyExists, "attach " + file + ": loop" +
+                                                 std::to_string(existing->index) + " (" +
+                                                 existing->tag + ") is over it already");
     }
-    if (!locked) return Fail(ErrorCode::kBusy, "attach " + file + ": it is locked by somebody else");
+    if (!locked)
+      return Fail(ErrorCode::kBusy, "attach " + file + ": it is locked by somebody else");
     return Configure(file, backing.get(), options);
   }
 
@@ -125,11 +130,13 @@ class KernelLoopDevices : public LoopDevices {
       if (::ioctl(device.get(), LOOP_CONFIGURE, &config) == 0) {
         DORMOUSE_ASSIGN(const auto loop, StatusOf(device.get(), index));
         if (loop) return *loop;
-        return Fail(ErrorCode::kUnavailable, "attach " + file + ": the loop was detached by somebody else");
+        return Fail(ErrorCode::kUnavailable,
+                    "attach " + file + ": the loop was detached by somebody else");
       }
       if (errno != EBUSY) return FailErrno("attach " + file + ": LOOP_CONFIGURE");
     }
-    return Fail(ErrorCode::kBusy, "attach " + file + ": every free loop device was taken by others");
+    return Fail(ErrorCode::kBusy,
+                "attach " + file + ": every free loop device was taken by others");
   }
 
   Result<UniqueFd> OpenNode(int index) {
@@ -139,7 +146,8 @@ class KernelLoopDevices : public LoopDevices {
     const auto major = std::from_chars(text.data(), end, number.major);
     if (major.ec != std::errc() || major.ptr == end ||
         std::from_chars(major.ptr + 1, end, number.minor).ec != std::errc()) {
-      return Fail(ErrorCode::kInternal, "loop" + std::to_string(index) + ": bad device number in sysfs");
+      return Fail(ErrorCode::kInternal,
+                  "loop" + std::to_string(index) + ": bad device number in sysfs");
     }
     const std::string node = node_directory_ + "/loop" + std::to_string(index);
     DORMOUSE_TRY(MakeDeviceNode(node, NodeKind::kBlock, number, 0));
@@ -187,13 +195,15 @@ class KernelLoopDevices : public LoopDevices {
       DORMOUSE_ASSIGN(const auto loop, Status(index));
       if (loop) loops.push_back(*loop);
     }
-    std::sort(loops.begin(), loops.end(), [](const auto& a, const auto& b) { return a.index < b.index; });
+    std::sort(loops.begin(), loops.end(),
+              [](const auto& a, const auto& b) { return a.index < b.index; });
     return loops;
   }
 
   const UniqueFd control_;
   const std::string node_directory_;
-  std::shared_mutex no_opener_of_ours_;  ///< exclusive while detaching, as an opener turns that into "later"
+  std::shared_mutex
+      no_opener_of_ours_;  ///< exclusive while detaching, as an opener turns that into "later"
 };
 
 }  // namespace

@@ -47,7 +47,8 @@ TEST_F(LoopTest, OneLoopPerFileHoweverOftenItIsAsked) {
   ASSERT_OK(again);
   EXPECT_EQ(first->index, again->index);
   ASSERT_EQ(::link((scratch_ / "store").c_str(), (scratch_ / "other-name").c_str()), 0);
-  EXPECT_EQ(loops_->Attach(scratch_ / "other-name", {Tag("second")}).error().code(), ErrorCode::kAlreadyExists);
+  EXPECT_EQ(loops_->Attach(scratch_ / "other-name", {Tag("second")}).error().code(),
+            ErrorCode::kAlreadyExists);
 }
 
 TEST_F(LoopTest, ParallelCallersGetOneLoopOrAreTurnedAway) {
@@ -69,7 +70,8 @@ TEST_F(LoopTest, IsFoundByFileAndByTagAndGoneAfterDetach) {
   EXPECT_TRUE(loop->read_only);
   EXPECT_EQ(loops_->FindByFile(scratch_ / "store").value()->index, loop->index);
   ASSERT_EQ(::unlink((scratch_ / "store").c_str()), 0);
-  EXPECT_EQ(loops_->FindByTag(Tag("store")).value()->index, loop->index) << "also when its file is gone";
+  EXPECT_EQ(loops_->FindByTag(Tag("store")).value()->index, loop->index)
+      << "also when its file is gone";
   ASSERT_OK(loops_->Detach(*loop));
   EXPECT_FALSE(loops_->FindByTag(Tag("store")).value().has_value());
   EXPECT_OK(loops_->Detach(*loop));

@@ -33,7 +33,8 @@ std::string Unescape(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                               (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];
@@ -66,7 +67,8 @@ Result<> HostNamespaces::RunInMounts(const std::function<Result<>()>& work) cons
 }
 
 Result<std::vector<MountEntry>> ListMounts(const std::string& prefix) {
-  DORMOUSE_ASSIGN(const std::string table, ReadFile("/proc/thread-self/mountinfo", kLargestMountTable));
+  DORMOUSE_ASSIGN(const std::string table,
+                  ReadFile("/proc/thread-self/mountinfo", kLargestMountTable));
   std::vector<MountEntry> mounts;
   std::istringstream lines(table);
   for (std::string line; std::getline(lines, line);) {
@@ -82,7 +84,8 @@ Result<std::vector<MountEntry>> ListMounts(const std::string& prefix) {
     fields >> entry.file_system >> entry.source;
     entry.root = Unescape(root);
     entry.mount_point = Unescape(mount_point);
-    const bool below = prefix == "/" || entry.mount_point == prefix || entry.mount_point.starts_with(prefix + "/");
+    const bool below =
+        prefix == "/" || entry.mount_point == prefix || entry.mount_point.starts_with(prefix + "/");
     if (below) mounts.push_back(std::move(entry));
   }
   return mounts;

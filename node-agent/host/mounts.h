@@ -13,8 +13,9 @@
 
 namespace dormouse::host {
 
-/// Which mount namespace is the node's own: PID 1's in a hostPID pod; "self" where the agent runs right on
-/// the node, or where PID 1 may not be looked at. (The cgroup namespace of a privileged pod is the node's.)
+/// Which mount namespace is the node's own: PID 1's in a hostPID pod; "self" where the agent runs
+/// right on the node, or where PID 1 may not be looked at. (The cgroup namespace of a privileged
+/// pod is the node's.)
 class HostNamespaces {
  public:
   /// "/proc/1/ns" (the default of the agent), any such directory, or "self".
@@ -33,7 +34,7 @@ struct MountEntry {
   std::string mount_point;
   std::string file_system;  ///< "xfs", "nsfs", "tmpfs"
   std::string source;
-  std::string root;         ///< within the file system: "net:[4026531840]" for a netns
+  std::string root;  ///< within the file system: "net:[4026531840]" for a netns
 };
 
 /// The caller's mounts at or below `prefix` (/proc/thread-self/mountinfo), in order of mounting.

@@ -1,4 +1,5 @@
-// Namespaces, links and rules in a network namespace of the test's own: the machine's is not touched.
+// Namespaces, links and rules in a network namespace of the test's own: the machine's is not
+// touched.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -111,8 +112,10 @@ TEST_F(NetTest, ATapStaysWithItsOwnerAndMac) {
 
 TEST_F(NetTest, RulesAreAllOrNothing) {
   Inside([]() -> Result<> {
-    DORMOUSE_TRY(ApplyNft("add table inet dormouse\nadd set inet dormouse s { type ipv4_addr; }\n"));
-    const auto half = ApplyNft("add element inet dormouse s { 192.0.2.1 }\nadd rule inet dormouse nowhere accept\n");
+    DORMOUSE_TRY(
+        ApplyNft("add table inet dormouse\nadd set inet dormouse s { type ipv4_addr; }\n"));
+    const auto half = ApplyNft(
+        "add element inet dormouse s { 192.0.2.1 }\nadd rule inet dormouse nowhere accept\n");
     EXPECT_FALSE(half);
     DORMOUSE_ASSIGN(const std::string json, ReadNftJson("list set inet dormouse s"));
     EXPECT_EQ(json.find("192.0.2.1"), std::string::npos) << json;

@@ -28,16 +28,19 @@ using RouteObject = std::unique_ptr<rtnl_route, Freer<rtnl_route, rtnl_route_put
 using Address = std::unique_ptr<nl_addr, Freer<nl_addr, nl_addr_put>>;
 using Cache = std::unique_ptr<nl_cache, Freer<nl_cache, nl_cache_free>>;
 
-// An interface number for our end of a veth that its other end, in a fresh namespace, cannot have too.
-// Where both have the same number the kernel takes the carrier's news as not urgent (linkwatch_urgent_event()
-// in net/core/link_watch.c) and drops what is sent for up to a second after the link is up.
+// An interface number for our end of a veth that its other end, in a fresh namespace, cannot have
+// too. Where both have the same number the kernel takes the carrier's news as not urgent
+// (linkwatch_urgent_event() in net/core/link_watch.c) and drops what is sent for up to a second
+// after the link is up.
 int VethIndex(const std::string& name) {
   uint32_t hash = 2166136261U;  // FNV-1a
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
   return static_cast<int>((1U << 24) | (hash & 0xffffffU));
 }
 
-bool IsMissing(int error) { return error == -NLE_OBJ_NOTFOUND || error == -NLE_NODEV; }
+bool IsMissing(int error) {
+  return error == -NLE_OBJ_NOTFOUND || error == -NLE_NODEV;
+}
 
 tl::unexpected<Error> FailNl(const std::string& what, int error) {
   ErrorCode code = ErrorCode::kInternal;
@@ -49,7 +52,9 @@ tl::unexpected<Error> FailNl(const std::string& what, int error) {
   return Fail(code, what + ": " + nl_geterror(error));
 }
 
-std::string TextOf(const char* text) { return text == nullptr ? std::string() : std::string(text); }
+std::string TextOf(const char* text) {
+  return text == nullptr ? std::string() : std::string(text);
+}
 
 std::string TextOf(nl_addr* address) {
   if (address == nullptr || nl_addr_get_len(address) == 0) return "";
@@ -98,7 +103,8 @@ struct RouteSocket::Impl {
   }
 
   Result<> Change(rtnl_link* link, rtnl_link* change, const std::string& what) const {
-    if (const int error = rtnl_link_change(socket.get(), link, change, 0); error < 0) return FailNl(what, error);
+    if (const int error = rtnl_link_change(socket.get(), link, change, 0); error < 0)
+      return FailNl(what, error);
     return {};
   }
 
@@ -127,7 +133,8 @@ Result<RouteSocket> RouteSocket::Open() {
 
 Result<> RouteSocket::CreateVeth(const VethPair& pair) {
   const std::string what = "create veth " + pair.name;
-  if (pair.name.size() >= IFNAMSIZ) return Fail(ErrorCode::kInvalid, what + ": the name is too long");
+  if (pair.name.size() >= IFNAMSIZ)
+    return Fail(ErrorCode::kInvalid, what + ": the name is too long");
   DORMOUSE_ASSIGN(const auto existing, FindLink(pair.name));
   if (existing && !existing->alias.empty() && existing->alias != pair.alias) {
     return Fail(ErrorCode::kAlreadyExists, what + ": it belongs to " + existing->alias);
@@ -175,11 +182,13 @@ Result<std::vector<Link>> RouteSocket::ListLinks(std::string_view prefix) {
     if (error < 0) return FailNl("list links", error);
     const Cache cache(filled);
     std::vector<Link> links;
-    for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
+    for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+         object = nl_cache_get_next(object)) {
       Link link = LinkFrom(reinterpret_cast<rtnl_link*>(object));
       if (link.name.starts_with(prefix)) links.push_back(std::move(link));
     }
-    std::sort(links.begin(), links.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::sort(links.begin(), links.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
     return links;
   }
 }
@@ -196,9 +205,11 @@ Result<> RouteSocket::AddAddress(const std::string& link_name, const std::string
   DORMOUSE_ASSIGN(const Address local, ParseAddress(cidr));
   const AddressObject address(rtnl_addr_alloc());
   rtnl_addr_set_ifindex(address.get(), rtnl_link_get_ifindex(link.get()));
-  if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0) return FailNl("address " + cidr, error);
+  if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0)
+    return FailNl("address " + cidr, error);
   const int error = rtnl_addr_add(impl_->socket.get(), address.get(), NLM_F_CREATE | NLM_F_EXCL);
-  if (error < 0 && error != -NLE_EXIST) return FailNl("add address " + cidr + " to " + link_name, error);
+  if (error < 0 && error != -NLE_EXIST)
+    return FailNl("add address " + cidr + " to " + link_name, error);
   return {};
 }
 
@@ -228,15 +239,19 @@ Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::stri
 Result<std::vector<std::string>> RouteSocket::ListRoutes(const std::string& link_name) {
   DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
   nl_cache* filled = nullptr;
-  if (const int error = rtnl_route_alloc_cache(impl_->socket.get(), AF_INET, 0, &filled); error < 0) {
+  if (const int error = rtnl_route_alloc_cache(impl_->socket.get(), AF_INET, 0, &filled);
+      error < 0) {
     return FailNl("list routes", error);
   }
   const Cache cache(filled);
   std::vector<std::string> destinations;
-  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr; object = nl_cache_get_next(object)) {
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+       object = nl_cache_get_next(object)) {
     auto* route = reinterpret_cast<rtnl_route*>(object);
-    rtnl_nexthop* hop = rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
-    if (hop == nullptr || rtnl_route_nh_get_ifindex(hop) != rtnl_link_get_ifindex(link.get())) continue;
+    rtnl_nexthop* hop =
+        rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
+    if (hop == nullptr || rtnl_route_nh_get_ifindex(hop) != rtnl_link_get_ifindex(link.get()))
+      continue;
     if (rtnl_route_get_table(route) != RT_TABLE_MAIN) continue;
     const std::string text = TextOf(rtnl_route_get_dst(route));
     destinations.push_back(text.empty() || text == "none" ? "default" : text);

@@ -1,7 +1,8 @@
 // Links, addresses and routes by rtnetlink (libnl-3 route), and taps by /dev/net/tun.
 //
-// A RouteSocket belongs to the network namespace that its thread was in when it was opened, and to one
-// thread at a time. Names that the caller chooses begin with a prefix of ours, so a leak can be listed.
+// A RouteSocket belongs to the network namespace that its thread was in when it was opened, and to
+// one thread at a time. Names that the caller chooses begin with a prefix of ours, so a leak can be
+// listed.
 #pragma once
 
 #include <sys/types.h>
@@ -22,23 +23,23 @@ namespace dormouse::host {
 struct Link {
   int index = 0;
   std::string name;
-  std::string alias;    ///< IFLA_IFALIAS: we keep the full UID there
-  std::string kind;     ///< "veth", "tun", "" for a device
-  std::string mac;      ///< "02:fc:00:00:00:05"
+  std::string alias;  ///< IFLA_IFALIAS: we keep the full UID there
+  std::string kind;   ///< "veth", "tun", "" for a device
+  std::string mac;    ///< "02:fc:00:00:00:05"
   bool up = false;
 };
 
 struct VethPair {
-  std::string name;        ///< in the socket's namespace; at most 15 characters
+  std::string name;  ///< in the socket's namespace; at most 15 characters
   std::string alias;
   std::string peer_name;
-  int peer_netns = -1;     ///< the peer is created in there, never seen elsewhere
+  int peer_netns = -1;  ///< the peer is created in there, never seen elsewhere
 };
 
 struct TapSpec {
   std::string name;
-  uid_t owner = 0;         ///< may attach without any capability
-  std::string mac;         ///< of the host's end; empty = the kernel's choice
+  uid_t owner = 0;  ///< may attach without any capability
+  std::string mac;  ///< of the host's end; empty = the kernel's choice
 };
 
 class RouteSocket {
@@ -49,7 +50,8 @@ class RouteSocket {
   RouteSocket& operator=(RouteSocket&&) noexcept;
   ~RouteSocket();
 
-  /// A veth of that name and alias is success (its peer is where it was put); of another alias kAlreadyExists.
+  /// A veth of that name and alias is success (its peer is where it was put); of another alias
+  /// kAlreadyExists.
   Result<> CreateVeth(const VethPair& pair);
   /// Success when it is not there. The other end of a veth goes with it.
   Result<> DeleteLink(const std::string& name);
@@ -59,8 +61,8 @@ class RouteSocket {
   Result<> SetUp(const std::string& name);
   /// `cidr` as "10.201.0.1/32". Success when the link has it.
   Result<> AddAddress(const std::string& link, const std::string& cidr);
-  /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to the
-  /// same destination.
+  /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to
+  /// the same destination.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,
                         const std::string& gateway, const std::string& source);
   /// Destinations of the IPv4 routes through `link`, as CIDRs, sorted.
@@ -72,8 +74,8 @@ class RouteSocket {
   std::unique_ptr<Impl> impl_;
 };
 
-/// A persistent single-queue tap with virtio-net headers in the calling thread's namespace; left down.
-/// Success when it is there with the same owner.
+/// A persistent single-queue tap with virtio-net headers in the calling thread's namespace; left
+/// down. Success when it is there with the same owner.
 Result<> CreateTap(const TapSpec& spec);
 
 }  // namespace dormouse::host

@@ -43,7 +43,8 @@ Result<> BindNewNetNs(const HostNamespaces& host, const std::string& path) {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!file) return FailErrno("create " + path);
     const std::string source = "/proc/self/fd/" + std::to_string(fresh.get());
-    if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return FailErrno("bind " + path);
+    if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+      return FailErrno("bind " + path);
     return {};
   });
 }
@@ -82,7 +83,8 @@ Result<> DeleteNetNs(const HostNamespaces& host, const std::string& path) {
   });
 }
 
-Result<std::vector<std::string>> ListNetNs(const HostNamespaces& host, const std::string& directory) {
+Result<std::vector<std::string>> ListNetNs(const HostNamespaces& host,
+                                           const std::string& directory) {
   std::vector<std::string> names;
   DORMOUSE_TRY(host.RunInMounts([&]() -> Result<> {
     DORMOUSE_ASSIGN(names, ListDirectory(directory));

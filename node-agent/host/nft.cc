@@ -14,7 +14,8 @@ using Context = std::unique_ptr<nft_ctx, FreeContext>;
 
 Result<Context> NewContext() {
   Context context(nft_ctx_new(NFT_CTX_DEFAULT));
-  if (!context || nft_ctx_buffer_output(context.get()) != 0 || nft_ctx_buffer_error(context.get()) != 0) {
+  if (!context || nft_ctx_buffer_output(context.get()) != 0 ||
+      nft_ctx_buffer_error(context.get()) != 0) {
     return Fail(ErrorCode::kInternal, "nft: no context");
   }
   return context;
@@ -44,7 +45,8 @@ Result<std::string> ReadNftJson(const std::string& command) {
   }
   const std::string words = FirstLine(nft_ctx_get_error_buffer(context.get()));
   const bool missing = words.find("No such file or directory") != std::string::npos;
-  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal, "nft " + command + ": " + words);
+  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal,
+              "nft " + command + ": " + words);
 }
 
 }  // namespace dormouse::host

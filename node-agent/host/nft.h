@@ -1,5 +1,5 @@
-// nftables rules by libnftables: one string of commands is one atomic transaction of the namespace that
-// the calling thread is in.
+// nftables rules by libnftables: one string of commands is one atomic transaction of the namespace
+// that the calling thread is in.
 //
 // Thread-safe: a context of its own for each call (they are not shared across threads).
 #pragma once

@@ -16,7 +16,9 @@ namespace {
 
 constexpr size_t kLargestStat = 4096;
 
-int PidfdOpen(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
+int PidfdOpen(pid_t pid) {
+  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+}
 
 }  // namespace
 
@@ -39,18 +41,22 @@ Result<ProcessStat> ParseProcessStat(const std::string& line) {
     if (at == std::string::npos) return bad();
     ++at;
   }
-  const auto [end, error] = std::from_chars(line.data() + at, line.data() + line.size(), stat.start_time);
+  const auto [end, error] =
+      std::from_chars(line.data() + at, line.data() + line.size(), stat.start_time);
   if (error != std::errc()) return bad();
   return stat;
 }
 
 Result<ProcessIdentity> IdentityOf(pid_t pid) {
   const std::string path = "/proc/" + std::to_string(pid) + "/stat";
-  const auto gone = [&] { return Fail(ErrorCode::kNotFound, "process " + std::to_string(pid) + " has exited"); };
+  const auto gone = [&] {
+    return Fail(ErrorCode::kNotFound, "process " + std::to_string(pid) + " has exited");
+  };
   auto line = ReadFile(path, kLargestStat);
   if (!line) {
     // ESRCH: it went between open() and read().
-    if (line.error().code() == ErrorCode::kNotFound || line.error().errnum() == ESRCH) return gone();
+    if (line.error().code() == ErrorCode::kNotFound || line.error().errnum() == ESRCH)
+      return gone();
     return Fail(line.error());
   }
   DORMOUSE_ASSIGN(const ProcessStat stat, ParseProcessStat(*line));
@@ -79,20 +85,25 @@ bool Process::HasExited() const {
 }
 
 Result<> Process::Signal(int signal) const {
-  if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) == 0 || errno == ESRCH) return {};
-  return FailErrno("signal " + std::to_string(signal) + " to process " + std::to_string(identity_.pid));
+  if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) == 0 || errno == ESRCH)
+    return {};
+  return FailErrno("signal " + std::to_string(signal) + " to process " +
+                   std::to_string(identity_.pid));
 }
 
 Result<> Process::WaitExit(std::chrono::milliseconds timeout) const {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd poll_entry{pidfd_.get(), POLLIN, 0};
-    const int ready = ::poll(&poll_entry, 1, static_cast<int>(std::max<long long>(0, left.count())));
+    const int ready =
+        ::poll(&poll_entry, 1, static_cast<int>(std::max<long long>(0, left.count())));
     if (ready > 0) return {};
     if (ready == 0) {
-      return Fail(ErrorCode::kDeadline, "process " + std::to_string(identity_.pid) + " lives on after " +
-                                            std::to_string(timeout.count()) + " ms");
+      return Fail(ErrorCode::kDeadline, "process " + std::to_string(identity_.pid) +
+                                            " lives on after " + std::to_string(timeout.count()) +
+                                            " ms");
     }
     if (errno != EINTR) return FailErrno("wait for process " + std::to_string(identity_.pid));
   }

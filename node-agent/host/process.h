@@ -1,6 +1,7 @@
 // Processes that are not our children: told by pid and start time and boot, held by pidfd.
 //
-// Thread-safe. A pid alone names nobody: it is reused, and after a boot it means another machine's life.
+// Thread-safe. A pid alone names nobody: it is reused, and after a boot it means another machine's
+// life.
 #pragma once
 
 #include <sys/types.h>
@@ -33,7 +34,8 @@ Result<ProcessStat> ParseProcessStat(const std::string& line);
 
 class Process {
  public:
-  /// The process of that identity; kNotFound when it has exited (a zombie has) or its pid is another's.
+  /// The process of that identity; kNotFound when it has exited (a zombie has) or its pid is
+  /// another's.
   static Result<Process> Open(const ProcessIdentity& identity);
 
   [[nodiscard]] const ProcessIdentity& identity() const { return identity_; }

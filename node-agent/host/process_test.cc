@@ -32,7 +32,8 @@ class Child {
 
 TEST(ProcessTest, NameWithParenthesesAndSpacesDoesNotShiftTheFields) {
   const auto stat = ParseProcessStat(
-      "77 (a) S 1) (b) R 1 77 77 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10 18446744073709551615");
+      "77 (a) S 1) (b) R 1 77 77 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 1 0 987654 1000 10 "
+      "18446744073709551615");
   ASSERT_TRUE(stat) << stat.error().message();
   EXPECT_EQ(stat->state, 'R');
   EXPECT_EQ(stat->start_time, 987654U);

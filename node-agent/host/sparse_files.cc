@@ -65,8 +65,10 @@ Result<> Reflink(const std::string& from, const std::string& to) {
   if (::ioctl(target.get(), FICLONE, source.get()) == 0) return {};
   const int failed = errno;
   ::unlink(to.c_str());
-  if (failed == EOPNOTSUPP || failed == EXDEV || failed == ENOTTY || failed == EINVAL || failed == ENOSYS) {
-    return Fail(ErrorCode::kUnsupported, "reflink " + from + " to " + to + ": the file system cannot");
+  if (failed == EOPNOTSUPP || failed == EXDEV || failed == ENOTTY || failed == EINVAL ||
+      failed == ENOSYS) {
+    return Fail(ErrorCode::kUnsupported,
+                "reflink " + from + " to " + to + ": the file system cannot");
   }
   return FailErrno("reflink " + from + " to " + to, failed);
 }
@@ -102,9 +104,12 @@ Result<bool> CloneFile(const std::string& from, const std::string& to) {
 
 Result<> Allocate(int fd, uint64_t offset, uint64_t length) {
   for (;;) {
-    if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0) return {};
+    if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                    static_cast<off_t>(length)) == 0)
+      return {};
     if (errno == EINTR) continue;
-    if (errno == EOPNOTSUPP) return Fail(ErrorCode::kUnsupported, "fallocate: the file system cannot");
+    if (errno == EOPNOTSUPP)
+      return Fail(ErrorCode::kUnsupported, "fallocate: the file system cannot");
     return FailErrno("fallocate " + std::to_string(length) + " bytes");
   }
 }

@@ -27,7 +27,8 @@ Result<> CopySparse(const std::string& from, const std::string& to);
 /// Reflink, or CopySparse where it cannot. True when extents are shared.
 Result<bool> CloneFile(const std::string& from, const std::string& to);
 
-/// Reserves space for [offset, offset + length) without changing content or size. kNoSpace, kUnsupported.
+/// Reserves space for [offset, offset + length) without changing content or size. kNoSpace,
+/// kUnsupported.
 Result<> Allocate(int fd, uint64_t offset, uint64_t length);
 /// The next extent with data at or after `offset`; nothing when only holes follow.
 struct Extent {

@@ -29,13 +29,14 @@ Result<> SetMac(const TapSpec& spec) {
   ifreq request = RequestFor(spec.name);
   request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
   auto* bytes = reinterpret_cast<unsigned char*>(request.ifr_hwaddr.sa_data);
-  if (std::sscanf(spec.mac.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &bytes[0], &bytes[1], &bytes[2], &bytes[3],
-                  &bytes[4], &bytes[5]) != 6) {
+  if (std::sscanf(spec.mac.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &bytes[0], &bytes[1],
+                  &bytes[2], &bytes[3], &bytes[4], &bytes[5]) != 6) {
     return Fail(ErrorCode::kInvalid, "tap " + spec.name + ": '" + spec.mac + "' is no MAC address");
   }
   const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) return FailErrno("tap " + spec.name + ": socket");
-  if (::ioctl(socket.get(), SIOCSIFHWADDR, &request) != 0) return FailErrno("tap " + spec.name + ": MAC");
+  if (::ioctl(socket.get(), SIOCSIFHWADDR, &request) != 0)
+    return FailErrno("tap " + spec.name + ": MAC");
   return {};
 }
 
@@ -43,7 +44,8 @@ Result<> SetMac(const TapSpec& spec) {
 
 Result<> CreateTap(const TapSpec& spec) {
   const std::string what = "create tap " + spec.name;
-  if (spec.name.empty() || spec.name.size() >= IFNAMSIZ) return Fail(ErrorCode::kInvalid, what + ": bad name");
+  if (spec.name.empty() || spec.name.size() >= IFNAMSIZ)
+    return Fail(ErrorCode::kInvalid, what + ": bad name");
   DORMOUSE_ASSIGN(const UniqueFd tun, OpenFile(kTunDevice, O_RDWR));
   ifreq request = RequestFor(spec.name);
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
@@ -53,7 +55,8 @@ Result<> CreateTap(const TapSpec& spec) {
     return FailErrno(what);
   }
   if (!spec.mac.empty()) DORMOUSE_TRY(SetMac(spec));
-  if (::ioctl(tun.get(), TUNSETOWNER, static_cast<unsigned long>(spec.owner)) != 0) return FailErrno(what + ": owner");
+  if (::ioctl(tun.get(), TUNSETOWNER, static_cast<unsigned long>(spec.owner)) != 0)
+    return FailErrno(what + ": owner");
   // Last: until here it goes with this descriptor, so a half-made one is never left.
   if (::ioctl(tun.get(), TUNSETPERSIST, 1UL) != 0) return FailErrno(what + ": persist");
   return {};

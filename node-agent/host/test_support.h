@@ -1,5 +1,5 @@
-// What the host tests share: a scratch directory, and a reason to skip where the machine has not what a
-// test needs. For tests only.
+// What the host tests share: a scratch directory, and a reason to skip where the machine has not
+// what a test needs. For tests only.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,12 +13,13 @@
 
 namespace dormouse::host {
 
-/// A directory of its own below $DORMOUSE_TEST_DIR, or /tmp; removed with all that is in it.
+/// A directory of its own below $DORMOUSE_TEST_DIR, or where it is told; removed with all that is
+/// in it.
 class ScratchDirectory {
  public:
-  ScratchDirectory() {
+  explicit ScratchDirectory(const char* below = "/tmp") {
     const char* chosen = std::getenv("DORMOUSE_TEST_DIR");
-    path_ = std::string(chosen != nullptr ? chosen : "/tmp") + "/dormouse-test-XXXXXX";
+    path_ = std::string(chosen != nullptr ? chosen : below) + "/dormouse-test-XXXXXX";
     if (::mkdtemp(path_.data()) == nullptr) std::abort();
   }
   ~ScratchDirectory() { (void)RemoveTree(path_); }
@@ -31,11 +32,14 @@ class ScratchDirectory {
   std::string path_;
 };
 
-inline bool IsRoot() { return ::geteuid() == 0; }
+inline bool IsRoot() {
+  return ::geteuid() == 0;
+}
 
 template <typename T>
 ::testing::AssertionResult IsOk(const Result<T>& result) {
-  return result ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << result.error().message();
+  return result ? ::testing::AssertionSuccess()
+                : ::testing::AssertionFailure() << result.error().message();
 }
 #define ASSERT_OK(expr) ASSERT_TRUE(::dormouse::host::IsOk(expr))
 #define EXPECT_OK(expr) EXPECT_TRUE(::dormouse::host::IsOk(expr))

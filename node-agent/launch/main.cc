@@ -1,8 +1,9 @@
 // dormouse-launch: becomes a VMM that shares nothing with the agent that started it. Given its spec
-// (spec.h) on fd 4; everything else it needs is open at a fixed number. Started by host/launch.cc only.
+// (spec.h) on fd 4; everything else it needs is open at a fixed number. Started by host/launch.cc
+// only.
 //
-// Two processes: the first enters the cgroup, forks, and tells the agent about the second, which is the
-// VMM-to-be and so becomes a child of init when the first exits.
+// Two processes: the first enters the cgroup, forks, and tells the agent about the second, which is
+// the VMM-to-be and so becomes a child of init when the first exits.
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
@@ -87,7 +88,8 @@ void TellAgent(pid_t pid, int pidfd) {
   DropPrivileges(spec);
   RefuseSystemCalls();
   std::vector<char*> arguments;
-  for (const std::string& argument : spec.command) arguments.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : spec.command)
+    arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   char* const environment[] = {nullptr};
   ::execve(arguments[0], arguments.data(), environment);
@@ -108,4 +110,6 @@ int Run() {
 }  // namespace
 }  // namespace dormouse::launch
 
-int main() { return dormouse::launch::Run(); }
+int main() {
+  return dormouse::launch::Run();
+}

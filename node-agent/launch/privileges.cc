@@ -30,8 +30,8 @@ void DropBoundingSet() {
 }
 
 void ResetSignals() {
-  // By the system call: the C library keeps 32 and 33 to itself, and posix_spawn() leaves them ignored.
-  // KILL and STOP cannot be set, and need not be.
+  // By the system call: the C library keeps 32 and 33 to itself, and posix_spawn() leaves them
+  // ignored. KILL and STOP cannot be set, and need not be.
   struct {
     void* handler;
     unsigned long flags;
@@ -52,7 +52,8 @@ void SetLimits(const Spec& spec) {
   Limit(RLIMIT_CORE, 0, "core");  // a core of a VMM is its guest's memory
   Limit(RLIMIT_NOFILE, static_cast<rlim_t>(spec.max_open_files), "nofile");
   const std::string score = std::to_string(spec.oom_score_adjust);
-  const int file = static_cast<int>(Check(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), "oom_score_adj"));
+  const int file = static_cast<int>(
+      Check(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), "oom_score_adj"));
   Check(::write(file, score.data(), score.size()), "oom_score_adj");
   ::close(file);
 }

@@ -10,7 +10,8 @@ constexpr char kHeader[] = "dormouse-launch 1";
 
 bool IsInnerPath(std::string_view path) {
   if (path.size() < 2 || path.front() != '/' || path.back() == '/') return false;
-  return path.find("//") == path.npos && (std::string(path) + "/").find("/../") == std::string::npos &&
+  return path.find("//") == path.npos &&
+         (std::string(path) + "/").find("/../") == std::string::npos &&
          (std::string(path) + "/").find("/./") == std::string::npos;
 }
 
@@ -45,10 +46,13 @@ bool ParseFlag(std::string_view text, bool* flag) {
 bool ParseBind(std::string_view value, Spec* spec) {
   const auto parts = Split(value, kSeparator);
   Bind bind;
-  if (parts.size() != 4 || !ParseFlag(parts[2], &bind.writable) || !ParseFlag(parts[3], &bind.executable)) return false;
+  if (parts.size() != 4 || !ParseFlag(parts[2], &bind.writable) ||
+      !ParseFlag(parts[3], &bind.executable))
+    return false;
   bind.host_path = parts[0];
   bind.inner_path = parts[1];
-  if (bind.host_path.empty() || bind.host_path[0] != '/' || !IsInnerPath(bind.inner_path)) return false;
+  if (bind.host_path.empty() || bind.host_path[0] != '/' || !IsInnerPath(bind.inner_path))
+    return false;
   spec->binds.push_back(std::move(bind));
   return true;
 }
@@ -56,8 +60,8 @@ bool ParseBind(std::string_view value, Spec* spec) {
 bool ParseDevice(std::string_view value, Spec* spec) {
   const auto parts = Split(value, kSeparator);
   Device device;
-  if (parts.size() != 4 || !ParseNumber(parts[1], &device.major) || !ParseNumber(parts[2], &device.minor) ||
-      !ParseFlag(parts[3], &device.block)) {
+  if (parts.size() != 4 || !ParseNumber(parts[1], &device.major) ||
+      !ParseNumber(parts[2], &device.minor) || !ParseFlag(parts[3], &device.block)) {
     return false;
   }
   device.inner_path = parts[0];
@@ -106,7 +110,9 @@ bool Complete(const Spec& spec, std::string* error) {
 bool FormatSpec(const Spec& spec, std::string* text, std::string* error) {
   *text = std::string(kHeader) + "\n";
   bool clean = true;
-  const auto line = [&](const char* key, const std::string& value) { *text += std::string(key) + "=" + value + "\n"; };
+  const auto line = [&](const char* key, const std::string& value) {
+    *text += std::string(key) + "=" + value + "\n";
+  };
   const auto field = [&](const std::string& value) {
     clean = clean && IsClean(value);
     return value;
@@ -117,12 +123,12 @@ bool FormatSpec(const Spec& spec, std::string* text, std::string* error) {
   line("gid", std::to_string(spec.gid));
   line("mount_point", field(spec.mount_point));
   for (const auto& bind : spec.binds) {
-    line("bind", field(bind.host_path) + kSeparator + field(bind.inner_path) + kSeparator + flag(bind.writable) +
-                     kSeparator + flag(bind.executable));
+    line("bind", field(bind.host_path) + kSeparator + field(bind.inner_path) + kSeparator +
+                     flag(bind.writable) + kSeparator + flag(bind.executable));
   }
   for (const auto& device : spec.devices) {
-    line("device", field(device.inner_path) + kSeparator + std::to_string(device.major) + kSeparator +
-                       std::to_string(device.minor) + kSeparator + flag(device.block));
+    line("device", field(device.inner_path) + kSeparator + std::to_string(device.major) +
+                       kSeparator + std::to_string(device.minor) + kSeparator + flag(device.block));
   }
   line("system_libraries", flag(spec.system_libraries));
   line("host_mounts", flag(spec.host_mounts));
@@ -149,7 +155,8 @@ bool ParseSpec(std::string_view text, Spec* spec, std::string* error) {
   }
   for (size_t i = 1; i < lines.size(); ++i) {
     const size_t equals = lines[i].find('=');
-    if (equals == lines[i].npos || !ParseLine(lines[i].substr(0, equals), lines[i].substr(equals + 1), spec)) {
+    if (equals == lines[i].npos ||
+        !ParseLine(lines[i].substr(0, equals), lines[i].substr(equals + 1), spec)) {
       *error = "spec line not understood: " + std::string(lines[i]);
       return false;
     }

@@ -1,5 +1,6 @@
-// What dormouse-launch is told: lines of "key=value" in a memory file. Written by the agent (host/launch.cc),
-// read strictly by the launcher: an unknown key, a missing one or a malformed value ends the launch.
+// What dormouse-launch is told: lines of "key=value" in a memory file. Written by the agent
+// (host/launch.cc), read strictly by the launcher: an unknown key, a missing one or a malformed
+// value ends the launch.
 //
 // Depends on nothing but the C++ library, as the launcher is static and small. Pure.
 #pragma once
@@ -13,7 +14,8 @@
 
 namespace dormouse::launch {
 
-/// The launcher's open files, by number. 1 and 2 become the VMM's; the rest are closed before it runs.
+/// The launcher's open files, by number. 1 and 2 become the VMM's; the rest are closed before it
+/// runs.
 enum LauncherFd : int {
   kControlFd = 3,      ///< SOCK_SEQPACKET: see Message
   kSpecFd = 4,         ///< the spec's memory file
@@ -22,8 +24,8 @@ enum LauncherFd : int {
   kHostMountsFd = 7,   ///< present when host_mounts=1
 };
 
-/// What the launcher sends: 'P' + pid in decimal, with the VMM's pidfd attached; then nothing more when
-/// the VMM's program runs (end of file), or 'E' + the step that failed, in words.
+/// What the launcher sends: 'P' + pid in decimal, with the VMM's pidfd attached; then nothing more
+/// when the VMM's program runs (end of file), or 'E' + the step that failed, in words.
 inline constexpr char kMessageProcess = 'P';
 inline constexpr char kMessageError = 'E';
 inline constexpr size_t kLargestMessage = 4096;
@@ -48,7 +50,7 @@ struct Spec {
   std::vector<std::string> command;  ///< command[0] is an absolute path inside
   uid_t uid = 0;
   gid_t gid = 0;
-  std::string mount_point;           ///< an empty directory of the host
+  std::string mount_point;  ///< an empty directory of the host
   std::vector<Bind> binds;
   std::vector<Device> devices;
   bool system_libraries = false;

@@ -14,7 +14,8 @@ Spec Example() {
   spec.uid = 100017;
   spec.gid = 100017;
   spec.mount_point = "/run/dormouse/root";
-  spec.binds = {{"/run/dormouse/vm/3f2a", "/run/vm", true, false}, {"/opt/vmm = 1", "/vmm/cloud-hypervisor", false, true}};
+  spec.binds = {{"/run/dormouse/vm/3f2a", "/run/vm", true, false},
+                {"/opt/vmm = 1", "/vmm/cloud-hypervisor", false, true}};
   spec.devices = {{"/dev/disk", 253, 7, true}};
   spec.host_mounts = true;
   spec.max_open_files = 1024;

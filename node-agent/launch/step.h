@@ -1,5 +1,5 @@
-// How the launcher fails: the step in words and errno, to whoever started it, and out. There is nothing
-// to undo: what was made lives in namespaces that go with the process.
+// How the launcher fails: the step in words and errno, to whoever started it, and out. There is
+// nothing to undo: what was made lives in namespaces that go with the process.
 //
 // Single-threaded, as the launcher is.
 #pragma once

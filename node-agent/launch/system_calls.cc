@@ -23,27 +23,70 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
 constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #endif
 
-constexpr uint32_t kNewNamespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC |
-                                    CLONE_NEWUTS | CLONE_NEWCGROUP;
+constexpr uint32_t kNewNamespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID |
+                                    CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 constexpr uint32_t kRefuse = SECCOMP_RET_ERRNO | EPERM;
 
 constexpr long kRefused[] = {
-    SYS_setns, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_open_tree, SYS_move_mount, SYS_fsopen,
-    SYS_fsmount, SYS_fsconfig, SYS_fspick, SYS_mount_setattr, SYS_open_by_handle_at, SYS_name_to_handle_at,
-    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_kcmp, SYS_bpf, SYS_perf_event_open,
-    SYS_add_key, SYS_request_key, SYS_keyctl, SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load,
-    SYS_kexec_file_load, SYS_reboot, SYS_swapon, SYS_swapoff, SYS_acct, SYS_quotactl, SYS_syslog, SYS_settimeofday,
-    SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_sethostname, SYS_setdomainname, SYS_personality,
+    SYS_setns,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_open_tree,
+    SYS_move_mount,
+    SYS_fsopen,
+    SYS_fsmount,
+    SYS_fsconfig,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_pidfd_getfd,
+    SYS_kcmp,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_keyctl,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_kexec_load,
+    SYS_kexec_file_load,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_syslog,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_personality,
 #if defined(__x86_64__)
-    SYS_iopl, SYS_ioperm, SYS_modify_ldt,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
 #endif
 };
 
-sock_filter Load(size_t offset) { return BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset)); }
-sock_filter Return(uint32_t value) { return BPF_STMT(BPF_RET | BPF_K, value); }
+sock_filter Load(size_t offset) {
+  return BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset));
+}
+sock_filter Return(uint32_t value) {
+  return BPF_STMT(BPF_RET | BPF_K, value);
+}
 
 // Returns `value` when the accumulator compares (BPF_JEQ, BPF_JGE, BPF_JSET) to `operand`.
-void ReturnWhen(std::vector<sock_filter>* program, uint16_t comparison, uint32_t operand, uint32_t value) {
+void ReturnWhen(std::vector<sock_filter>* program, uint16_t comparison, uint32_t operand,
+                uint32_t value) {
   program->push_back(BPF_JUMP(static_cast<uint16_t>(BPF_JMP | comparison | BPF_K), operand, 0, 1));
   program->push_back(Return(value));
 }
@@ -56,13 +99,15 @@ std::vector<sock_filter> Program() {
   program.push_back(Load(offsetof(seccomp_data, nr)));
   // x32's numbers: the same calls by other names.
   ReturnWhen(&program, BPF_JGE, 0x40000000, SECCOMP_RET_KILL_PROCESS);
-  for (const long number : kRefused) ReturnWhen(&program, BPF_JEQ, static_cast<uint32_t>(number), kRefuse);
+  for (const long number : kRefused)
+    ReturnWhen(&program, BPF_JEQ, static_cast<uint32_t>(number), kRefuse);
   // Its flags are in memory, which a filter cannot read; the C library then takes clone().
   ReturnWhen(&program, BPF_JEQ, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
   program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, 2, 0));
   program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 1, 0));
   program.push_back(Return(SECCOMP_RET_ALLOW));
-  program.push_back(Load(offsetof(seccomp_data, args)));  // the lower half, on little-endian machines
+  program.push_back(
+      Load(offsetof(seccomp_data, args)));  // the lower half, on little-endian machines
   ReturnWhen(&program, BPF_JSET, kNewNamespaces, kRefuse);
   program.push_back(Return(SECCOMP_RET_ALLOW));
   return program;

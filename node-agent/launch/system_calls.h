@@ -1,6 +1,6 @@
-// What no VMM ever asks of the kernel, refused before the kernel looks at it: a first filter, below the
-// VMM's own, that holds also for versions and threads whose own is missing. Chiefly user namespaces, which
-// would open to an escaped guest the kernel code that only root can reach.
+// What no VMM ever asks of the kernel, refused before the kernel looks at it: a first filter, below
+// the VMM's own, that holds also for versions and threads whose own is missing. Chiefly user
+// namespaces, which would open to an escaped guest the kernel code that only root can reach.
 //
 // Single-threaded. Dies on failure (step.h).
 #pragma once

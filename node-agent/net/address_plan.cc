@@ -9,8 +9,8 @@
 namespace dormouse::net {
 namespace {
 
-constexpr uint32_t kFirstSlotOffset = 2;     // .0 is the network, .1 the node's end
-constexpr int kLongestPrefix = 20;           // 4,096 addresses
+constexpr uint32_t kFirstSlotOffset = 2;  // .0 is the network, .1 the node's end
+constexpr int kLongestPrefix = 20;        // 4,096 addresses
 constexpr int kShortestPrefix = 8;
 
 std::string Text(uint32_t address) {
@@ -33,12 +33,14 @@ Result<AddressRange> AddressRange::Parse(const std::string& cidr) {
   const auto slash = cidr.find('/');
   uint32_t network = 0;
   int prefix = -1;
-  const bool parsed = slash != std::string::npos && ParseIpv4(cidr.substr(0, slash), &network) &&
-                      std::from_chars(cidr.data() + slash + 1, cidr.data() + cidr.size(), prefix).ptr ==
-                          cidr.data() + cidr.size();
+  const bool parsed =
+      slash != std::string::npos && ParseIpv4(cidr.substr(0, slash), &network) &&
+      std::from_chars(cidr.data() + slash + 1, cidr.data() + cidr.size(), prefix).ptr ==
+          cidr.data() + cidr.size();
   if (!parsed || prefix < kShortestPrefix || prefix > kLongestPrefix) {
-    return Fail(ErrorCode::kInvalid, "'" + cidr + "' is no range for sandboxes: write an IPv4 CIDR of /8 to /20, like " +
-                                         kDefaultRange);
+    return Fail(ErrorCode::kInvalid,
+                "'" + cidr + "' is no range for sandboxes: write an IPv4 CIDR of /8 to /20, like " +
+                    kDefaultRange);
   }
   if ((network & ((1u << (32 - prefix)) - 1)) != 0) {
     return Fail(ErrorCode::kInvalid, "'" + cidr + "' has bits beyond its prefix");
@@ -71,9 +73,15 @@ Result<uint32_t> AddressRange::FreeSlot(const std::set<uint32_t>& taken, uint32_
   return Fail(ErrorCode::kNoSpace, "every address of range " + cidr() + " is taken");
 }
 
-std::string AddressRange::gateway() const { return Text(network_ + 1); }
-std::string AddressRange::cidr() const { return Text(network_) + "/" + std::to_string(prefix_length_); }
+std::string AddressRange::gateway() const {
+  return Text(network_ + 1);
+}
+std::string AddressRange::cidr() const {
+  return Text(network_) + "/" + std::to_string(prefix_length_);
+}
 
-std::string VethName(const std::string& short_id) { return kVethPrefix + short_id; }
+std::string VethName(const std::string& short_id) {
+  return kVethPrefix + short_id;
+}
 
 }  // namespace dormouse::net

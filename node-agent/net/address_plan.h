@@ -1,5 +1,5 @@
-// Which host-side address a sandbox has: slot n of a configurable IPv4 range, the same for as long as the
-// sandbox lives, asleep too. The guest's own side is the same in every sandbox.
+// Which host-side address a sandbox has: slot n of a configurable IPv4 range, the same for as long
+// as the sandbox lives, asleep too. The guest's own side is the same in every sandbox.
 //
 // Pure; thread-safe.
 #pragma once
@@ -23,7 +23,8 @@ inline constexpr char kInnerVeth[] = "eth0";
 inline constexpr char kVethPrefix[] = "dmv";
 inline constexpr char kDefaultRange[] = "10.201.0.0/16";
 
-/// An IPv4 range of at least 4,096 addresses. Address 1 is the node's end of every veth; slots follow.
+/// An IPv4 range of at least 4,096 addresses. Address 1 is the node's end of every veth; slots
+/// follow.
 class AddressRange {
  public:
   /// "10.201.0.0/16"; kInvalid with what to write instead.
@@ -41,7 +42,8 @@ class AddressRange {
   [[nodiscard]] std::string cidr() const;
 
  private:
-  AddressRange(uint32_t network, int prefix_length) : network_(network), prefix_length_(prefix_length) {}
+  AddressRange(uint32_t network, int prefix_length)
+      : network_(network), prefix_length_(prefix_length) {}
   uint32_t network_;
   int prefix_length_;
 };

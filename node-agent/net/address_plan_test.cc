@@ -15,7 +15,8 @@ TEST(AddressPlanTest, SlotsAndAddressesAreOneToOne) {
   EXPECT_EQ(range->AddressOf(0), "10.201.0.2");
   EXPECT_EQ(range->AddressOf(254), "10.201.1.0");
   EXPECT_EQ(range->AddressOf(65532), "10.201.255.254") << "the last is the broadcast address";
-  for (const uint32_t slot : {0U, 1U, 300U, 65532U}) EXPECT_EQ(range->SlotOf(range->AddressOf(slot)).value(), slot);
+  for (const uint32_t slot : {0U, 1U, 300U, 65532U})
+    EXPECT_EQ(range->SlotOf(range->AddressOf(slot)).value(), slot);
   for (const char* bad : {"10.201.0.0", "10.201.0.1", "10.201.255.255", "10.202.0.2", "x", ""}) {
     EXPECT_FALSE(range->SlotOf(bad)) << bad;
   }
@@ -23,7 +24,8 @@ TEST(AddressPlanTest, SlotsAndAddressesAreOneToOne) {
 
 TEST(AddressPlanTest, ARangeIsLargeEnoughOrRefused) {
   EXPECT_TRUE(AddressRange::Parse("100.64.16.0/20"));
-  for (const char* bad : {"10.201.0.0/21", "10.201.0.0", "10.201.0.1/16", "10.201.0.0/", "fd00::/64", "x/16", "10.0.0.0/7"}) {
+  for (const char* bad : {"10.201.0.0/21", "10.201.0.0", "10.201.0.1/16", "10.201.0.0/",
+                          "fd00::/64", "x/16", "10.0.0.0/7"}) {
     EXPECT_EQ(AddressRange::Parse(bad).error().code(), ErrorCode::kInvalid) << bad;
   }
 }
@@ -32,13 +34,16 @@ TEST(AddressPlanTest, AFreeSlotIsTheNextOneFromTheStart) {
   const auto range = AddressRange::Parse("10.201.0.0/20");
   EXPECT_EQ(range->FreeSlot({}, 7).value(), 7U);
   EXPECT_EQ(range->FreeSlot({7, 8}, 7).value(), 9U);
-  EXPECT_EQ(range->FreeSlot({range->slots() - 1}, range->slots() - 1).value(), 0U) << "it goes round";
+  EXPECT_EQ(range->FreeSlot({range->slots() - 1}, range->slots() - 1).value(), 0U)
+      << "it goes round";
   std::set<uint32_t> all;
   for (uint32_t slot = 0; slot < range->slots(); ++slot) all.insert(slot);
   EXPECT_EQ(range->FreeSlot(all, 0).error().code(), ErrorCode::kNoSpace);
 }
 
-TEST(AddressPlanTest, AnInterfaceNameFits) { EXPECT_EQ(VethName("0123456789ab").size(), 15U); }
+TEST(AddressPlanTest, AnInterfaceNameFits) {
+  EXPECT_EQ(VethName("0123456789ab").size(), 15U);
+}
 
 }  // namespace
 }  // namespace dormouse::net

@@ -1,9 +1,9 @@
 // nftables rules as text, in nft's own language: what the node's namespace and each sandbox's get.
 //
-// Two tables, both "inet dormouse", both ours alone. In the sandbox's namespace: address translation
-// between guest and host-side address, and the egress policy, for what the guest sends and for what a
-// hostile VMM would send itself. In the node's: no spoofing, nothing from a sandbox to the node or to
-// another sandbox, masquerade. IPv4 and IPv6; what is not allowed is dropped.
+// Two tables, both "inet dormouse", both ours alone. In the sandbox's namespace: address
+// translation between guest and host-side address, and the egress policy, for what the guest sends
+// and for what a hostile VMM would send itself. In the node's: no spoofing, nothing from a sandbox
+// to the node or to another sandbox, masquerade. IPv4 and IPv6; what is not allowed is dropped.
 // Pure: golden files in testdata/ show the whole of each. Thread-safe.
 #pragma once
 
@@ -23,9 +23,10 @@ enum class Egress {
 
 struct EgressPolicy {
   Egress egress = Egress::kRestricted;
-  std::vector<std::string> allow;      ///< CIDRs, either family; opened beside Restricted, or in None
-  std::vector<std::string> deny;       ///< CIDRs; before `allow`
-  std::vector<std::string> resolvers;  ///< addresses that answer DNS (port 53) unless egress is None
+  std::vector<std::string> allow;  ///< CIDRs, either family; opened beside Restricted, or in None
+  std::vector<std::string> deny;   ///< CIDRs; before `allow`
+  std::vector<std::string>
+      resolvers;  ///< addresses that answer DNS (port 53) unless egress is None
 };
 
 struct SandboxRules {
@@ -37,8 +38,8 @@ struct SandboxRules {
 /// kInvalid names the entry that is no CIDR or address.
 Result<> CheckPolicy(const EgressPolicy& policy);
 
-/// The whole table of a sandbox's namespace, replacing what was there: one transaction. The policy has
-/// passed CheckPolicy.
+/// The whole table of a sandbox's namespace, replacing what was there: one transaction. The policy
+/// has passed CheckPolicy.
 [[nodiscard]] std::string SandboxTable(const SandboxRules& rules);
 
 struct NodeRules {
@@ -51,6 +52,7 @@ struct NodeRules {
 /// A sandbox's elements in the node's table; idempotent.
 [[nodiscard]] std::string NodeElementAdd(const std::string& veth, const std::string& host_address);
 /// Takes them away; fails where they are not there.
-[[nodiscard]] std::string NodeElementDelete(const std::string& veth, const std::string& host_address);
+[[nodiscard]] std::string NodeElementDelete(const std::string& veth,
+                                            const std::string& host_address);
 
 }  // namespace dormouse::net

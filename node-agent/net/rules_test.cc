@@ -20,20 +20,31 @@ void ExpectGolden(const std::string& name, const std::string& text) {
 }
 
 SandboxRules Rules(Egress egress) {
-  return {"10.201.0.7", "10.201.0.1", {egress, {"10.20.0.0/16", "2001:db8::/32"}, {"203.0.113.0/24"}, {"10.96.0.10"}}};
+  return {"10.201.0.7",
+          "10.201.0.1",
+          {egress, {"10.20.0.0/16", "2001:db8::/32"}, {"203.0.113.0/24"}, {"10.96.0.10"}}};
 }
 
-TEST(RulesTest, SandboxRestricted) { ExpectGolden("sandbox-restricted.nft", SandboxTable(Rules(Egress::kRestricted))); }
-TEST(RulesTest, SandboxOpen) { ExpectGolden("sandbox-open.nft", SandboxTable(Rules(Egress::kOpen))); }
-TEST(RulesTest, SandboxNone) { ExpectGolden("sandbox-none.nft", SandboxTable(Rules(Egress::kNone))); }
-TEST(RulesTest, Node) { ExpectGolden("node.nft", NodeTable({"10.201.0.0/16", {"10.96.0.10"}})); }
+TEST(RulesTest, SandboxRestricted) {
+  ExpectGolden("sandbox-restricted.nft", SandboxTable(Rules(Egress::kRestricted)));
+}
+TEST(RulesTest, SandboxOpen) {
+  ExpectGolden("sandbox-open.nft", SandboxTable(Rules(Egress::kOpen)));
+}
+TEST(RulesTest, SandboxNone) {
+  ExpectGolden("sandbox-none.nft", SandboxTable(Rules(Egress::kNone)));
+}
+TEST(RulesTest, Node) {
+  ExpectGolden("node.nft", NodeTable({"10.201.0.0/16", {"10.96.0.10"}}));
+}
 
 TEST(RulesTest, NoTextOfAUserReachesTheRulesUnread) {
   EgressPolicy policy;
   policy.allow = {"10.0.0.0/8", "2001:db8::/32", "192.0.2.1"};
   EXPECT_TRUE(CheckPolicy(policy));
-  for (const char* bad : {"", "x", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/8 accept", "10.0.0.0/8\nflush ruleset", "::/129",
-                          "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0.0/8/8"}) {
+  for (const char* bad :
+       {"", "x", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/8 accept", "10.0.0.0/8\nflush ruleset",
+        "::/129", "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0.0/8/8"}) {
     policy.allow = {bad};
     EXPECT_EQ(CheckPolicy(policy).error().code(), ErrorCode::kInvalid) << bad;
   }

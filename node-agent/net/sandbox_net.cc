@@ -17,7 +17,8 @@ constexpr char kForwarding[] = "/proc/sys/net/ipv4/ip_forward";
 constexpr char kOurTable[] = "list table inet dormouse";
 
 // Runs one step between its two failpoints.
-Result<> Step(const SandboxNetSpec& spec, const std::string& name, const std::function<Result<>()>& work) {
+Result<> Step(const SandboxNetSpec& spec, const std::string& name,
+              const std::function<Result<>()>& work) {
   DORMOUSE_TRY(failpoint::Hit(name, spec.subject));
   DORMOUSE_TRY(work());
   return failpoint::Hit(name + ".done", spec.subject);
@@ -30,7 +31,8 @@ Result<bool> IsThere(const Result<std::string>& answer) {
 }
 
 std::string ElementQuery(const SandboxNetSpec& spec) {
-  return "get element inet dormouse sandboxes { \"" + VethName(spec.short_id) + "\" . " + spec.host_address + " }";
+  return "get element inet dormouse sandboxes { \"" + VethName(spec.short_id) + "\" . " +
+         spec.host_address + " }";
 }
 
 }  // namespace
@@ -91,7 +93,8 @@ Result<> SandboxNets::Prepare(const SandboxNetSpec& spec) {
 }
 
 Result<> SandboxNets::EnsureNetNs(const SandboxNetSpec& spec) {
-  return Step(spec, "net.netns", [&] { return host::CreateNetNs(host_, NetNsPath(spec.short_id)); });
+  return Step(spec, "net.netns",
+              [&] { return host::CreateNetNs(host_, NetNsPath(spec.short_id)); });
 }
 
 Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
@@ -99,7 +102,8 @@ Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
     return host::RunInNetNs(netns, [&]() -> Result<> {
       DORMOUSE_TRY(host::CreateTap({kTapName, spec.vmm_uid, kTapMac}));
       DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
-      const std::string address = std::string(kGuestGateway) + "/" + std::to_string(kGuestPrefixLength);
+      const std::string address =
+          std::string(kGuestGateway) + "/" + std::to_string(kGuestPrefixLength);
       DORMOUSE_TRY(inside.AddAddress(kTapName, address));
       DORMOUSE_TRY(inside.SetUp(kTapName));
       return WriteKernelFile(kForwarding, "1");
@@ -164,7 +168,8 @@ Result<> SandboxNets::Remove(const SandboxNetSpec& spec) {
       if (!deleted && deleted.error().code() == ErrorCode::kNotFound) return {};
       return deleted;
     }));
-    return Step(spec, "net.remove-netns", [&] { return host::DeleteNetNs(host_, NetNsPath(spec.short_id)); });
+    return Step(spec, "net.remove-netns",
+                [&] { return host::DeleteNetNs(host_, NetNsPath(spec.short_id)); });
   };
   auto removed = remove();
   if (!removed) return Fail(removed.error().Wrap("network of " + spec.short_id));

@@ -1,8 +1,10 @@
 // A sandbox's network: a namespace with a tap for its VMM, a veth to the node, and rules in both.
 //
-//   guest 169.254.0.21 -- tap0 (.22) [ netns: NAT, egress policy ] eth0 10.201.x.y -- dmv<id> [ node ]
+//   guest 169.254.0.21 -- tap0 (.22) [ netns: NAT, egress policy ] eth0 10.201.x.y -- dmv<id> [
+//   node ]
 //
-// The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. Steps are failpoints
+// The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. Steps are
+// failpoints
 // ("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"; ".done" after each).
 // Thread-safe for different sandboxes. Called from threads in the node's network namespace.
 #pragma once
@@ -24,7 +26,7 @@
 namespace dormouse::net {
 
 struct SandboxNetSpec {
-  std::string uid;           ///< the object's; the veth's alias
+  std::string uid;  ///< the object's; the veth's alias
   std::string short_id;
   std::string subject;       ///< "namespace/name", for failpoints
   std::string host_address;  ///< of AddressRange
@@ -35,9 +37,9 @@ struct SandboxNetSpec {
 struct SandboxNetState {
   bool netns = false;
   bool tap = false;
-  bool veth = false;           ///< with our UID as alias
-  bool rules = false;          ///< a table of ours is in the namespace
-  bool node_rules = false;     ///< the node knows the pair of veth and address
+  bool veth = false;        ///< with our UID as alias
+  bool rules = false;       ///< a table of ours is in the namespace
+  bool node_rules = false;  ///< the node knows the pair of veth and address
   [[nodiscard]] bool Ready() const { return netns && tap && veth && rules && node_rules; }
   [[nodiscard]] bool Gone() const { return !netns && !veth && !node_rules; }
 };
@@ -60,7 +62,8 @@ class SandboxNets {
   Result<> Prepare(const SandboxNetSpec& spec);
   /// A changed policy, in one transaction.
   Result<> UpdateRules(const SandboxNetSpec& spec);
-  /// Node rules, veth, namespace; success when gone. Processes in the namespace keep it alive, nameless.
+  /// Node rules, veth, namespace; success when gone. Processes in the namespace keep it alive,
+  /// nameless.
   Result<> Remove(const SandboxNetSpec& spec);
   /// For LaunchSpec::netns, and for dialling the guest from inside.
   Result<UniqueFd> Open(const SandboxNetSpec& spec);

@@ -1,6 +1,6 @@
-// The network of sandboxes with real namespaces, links and rules. The "node" is a namespace of the test's
-// own (the test's thread enters it for good), joined to an "outside" with a public and a private address;
-// packets are what decides, not the text of rules.
+// The network of sandboxes with real namespaces, links and rules. The "node" is a namespace of the
+// test's own (the test's thread enters it for good), joined to an "outside" with a public and a
+// private address; packets are what decides, not the text of rules.
 #include "node-agent/net/sandbox_net.h"
 
 #include <arpa/inet.h>
@@ -26,7 +26,7 @@ namespace {
 
 using host::RouteSocket;
 
-constexpr char kPublic[] = "198.51.100.9";   // of the outside; TEST-NET-2
+constexpr char kPublic[] = "198.51.100.9";  // of the outside; TEST-NET-2
 constexpr char kPrivate[] = "172.16.9.9";
 constexpr char kMetadata[] = "169.254.169.254";
 constexpr char kNodeAddress[] = "198.51.100.1";
@@ -46,7 +46,8 @@ UniqueFd UdpSocket(int netns, const std::string& address, uint16_t port) {
   const auto open = [&]() -> Result<> {
     made = UniqueFd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     const sockaddr_in local = SocketAddress(address, port);
-    if (::bind(made.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) != 0) return FailErrno("bind");
+    if (::bind(made.get(), reinterpret_cast<const sockaddr*>(&local), sizeof(local)) != 0)
+      return FailErrno("bind");
     return {};
   };
   EXPECT_OK(netns < 0 ? open() : host::RunInNetNs(netns, open));
@@ -57,13 +58,15 @@ UniqueFd UdpSocket(int netns, const std::string& address, uint16_t port) {
 constexpr int kDropped = 150;
 constexpr int kLongest = 5000;
 
-// Whether a datagram from `from` arrives at `to`, which listens on address:port, within `timeout` ms.
+// Whether a datagram from `from` arrives at `to`, which listens on address:port, within `timeout`
+// ms.
 bool Arrives(int from, int to, const std::string& address, uint16_t port, int timeout = kLongest) {
   char drain[64];
   while (::recv(to, drain, sizeof(drain), 0) > 0) {
   }
   const sockaddr_in target = SocketAddress(address, port);
-  if (::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target)) != 1) return false;
+  if (::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target)) != 1)
+    return false;
   pollfd entry{to, POLLIN, 0};
   return ::poll(&entry, 1, timeout) > 0 && ::recv(to, drain, sizeof(drain), 0) == 1;
 }
@@ -77,7 +80,8 @@ class SandboxNetTest : public ::testing::Test {
     // Every test of this program gets a node of its own; gtest's one thread stays in the last.
     ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
     host_.emplace(*host::HostNamespaces::Open("self"));
-    nets_.emplace(*host_, NetConfig{scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}});
+    nets_.emplace(*host_,
+                  NetConfig{scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}});
     const auto prepared = nets_->PrepareNode();
     if (!prepared) GTEST_SKIP() << "no nftables here: " << prepared.error().message();
     JoinOutside();
@@ -110,8 +114,8 @@ class SandboxNetTest : public ::testing::Test {
   static SandboxNetSpec Spec(uint32_t slot, Egress egress = Egress::kRestricted) {
     const auto range = AddressRange::Parse(kDefaultRange);
     const std::string id = "00000000000" + std::to_string(slot);
-    return {"uid-" + std::to_string(slot), id, "default/s" + std::to_string(slot), range->AddressOf(slot), 100017,
-            {egress, {}, {}, {}}};
+    return {"uid-" + std::to_string(slot), id,     "default/s" + std::to_string(slot),
+            range->AddressOf(slot),        100017, {egress, {}, {}, {}}};
   }
   // What the VMM itself could send from the namespace (its own sockets, not the guest's).
   UniqueFd VmmSocket(const SandboxNetSpec& spec) {
@@ -200,7 +204,8 @@ TEST_F(SandboxNetTest, RestrictedReachesTheInternetAndNothingPrivate) {
   EXPECT_TRUE(Arrives(vmm.get(), open.get(), kPublic, 9000));
   EXPECT_FALSE(Arrives(vmm.get(), inside.get(), kPrivate, 9000, kDropped));
   EXPECT_FALSE(Arrives(vmm.get(), metadata.get(), kMetadata, 80, kDropped));
-  EXPECT_TRUE(Arrives(vmm.get(), dns.get(), kResolver, 53)) << "the configured resolver, by its port only";
+  EXPECT_TRUE(Arrives(vmm.get(), dns.get(), kResolver, 53))
+      << "the configured resolver, by its port only";
   EXPECT_FALSE(Arrives(vmm.get(), not_dns.get(), kResolver, 54, kDropped));
 }
 
@@ -227,7 +232,8 @@ TEST_F(SandboxNetTest, AllowOpensAndDenyCloses) {
   const UniqueFd metadata = UdpSocket(outside_.get(), kMetadata, 80);
   EXPECT_TRUE(Arrives(vmm.get(), inside.get(), kPrivate, 9000));
   EXPECT_FALSE(Arrives(vmm.get(), open.get(), kPublic, 9000, kDropped));
-  EXPECT_FALSE(Arrives(vmm.get(), metadata.get(), kMetadata, 80, kDropped)) << "credentials of the node, whatever is allowed";
+  EXPECT_FALSE(Arrives(vmm.get(), metadata.get(), kMetadata, 80, kDropped))
+      << "credentials of the node, whatever is allowed";
 }
 
 TEST_F(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
@@ -238,7 +244,8 @@ TEST_F(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
   EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), kNodeAddress, 10250, kDropped));
   EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), "10.201.0.1", 10250, kDropped));
   const UniqueFd world = UdpSocket(outside_.get(), kPublic, 0);
-  EXPECT_TRUE(Arrives(world.get(), kubelet.get(), kNodeAddress, 10250)) << "others are none of our business";
+  EXPECT_TRUE(Arrives(world.get(), kubelet.get(), kNodeAddress, 10250))
+      << "others are none of our business";
 }
 
 TEST_F(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
@@ -261,7 +268,8 @@ TEST_F(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
 
 TEST_F(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
-  // Without a guest at the tap, a datagram that is let through is sent out of it: the VMM's end reads it.
+  // Without a guest at the tap, a datagram that is let through is sent out of it: the VMM's end
+  // reads it.
   auto tap = host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
   ASSERT_OK(tap);
   ASSERT_OK(host::RunInNetNs(nets_->Open(Spec(1))->get(), [&]() -> Result<> {
@@ -282,8 +290,11 @@ TEST_F(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
     pollfd entry{tap->get(), POLLIN, 0};
     while (::poll(&entry, 1, kLongest) > 0) {
       const ssize_t got = ::read(tap->get(), frame, sizeof(frame));
-      // virtio header (10), Ethernet (14): an ARP request for the guest's address says it was let through.
-      if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 && static_cast<unsigned char>(frame[23]) == 0x06) return true;
+      // virtio header (10), Ethernet (14): an ARP request for the guest's address says it was let
+      // through.
+      if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 &&
+          static_cast<unsigned char>(frame[23]) == 0x06)
+        return true;
     }
     return false;
   };

@@ -53,7 +53,8 @@ struct FakeBlock::State {
   int UsersOf(DeviceNumber number) {
     int users = 0;
     for (const auto& [name, device] : document["dm"].items()) {
-      for (const auto& used : device["uses"]) users += used.get<std::string>() == number.ToString() ? 1 : 0;
+      for (const auto& used : device["uses"])
+        users += used.get<std::string>() == number.ToString() ? 1 : 0;
     }
     return users;
   }
@@ -65,26 +66,36 @@ class FakeDeviceMapper : public host::DeviceMapper {
  public:
   template <typename S>
   explicit FakeDeviceMapper(S* state)
-      : mutex_(state->mutex), devices_(state->document["dm"]), save_([state] { return state->Save(); }),
+      : mutex_(state->mutex),
+        devices_(state->document["dm"]),
+        save_([state] { return state->Save(); }),
         users_([state](DeviceNumber number) { return state->UsersOf(number); }) {}
 
-  Result<DeviceNumber> CreateSnapshot(const host::DmName& name, const host::SnapshotTable& table) override {
+  Result<DeviceNumber> CreateSnapshot(const host::DmName& name,
+                                      const host::SnapshotTable& table) override {
     const std::string store = table.store.ToString();
     const std::lock_guard lock(mutex_);
     if (!devices_.contains(name.str())) {
       for (const auto& [other, device] : devices_.items()) {
-        if (device["store"] == store) return Fail(ErrorCode::kBusy, name.str() + ": its store is in use by " + other);
+        if (device["store"] == store)
+          return Fail(ErrorCode::kBusy, name.str() + ": its store is in use by " + other);
       }
     }
-    json device = {{"sectors", table.sectors}, {"store", store}, {"uses", {table.origin.ToString(), store}},
+    json device = {{"sectors", table.sectors},
+                   {"store", store},
+                   {"uses", {table.origin.ToString(), store}},
                    {"status", "16/" + std::to_string(table.sectors) + " 16"}};
     return Create("create-snapshot", name, std::move(device));
   }
 
-  Result<DeviceNumber> CreateLinearZero(const host::DmName& name, const host::LinearZeroTable& table) override {
+  Result<DeviceNumber> CreateLinearZero(const host::DmName& name,
+                                        const host::LinearZeroTable& table) override {
     const std::lock_guard lock(mutex_);
     return Create("create-linear-zero", name,
-                  {{"sectors", table.sectors}, {"store", ""}, {"uses", {table.base.ToString()}}, {"status", ""}});
+                  {{"sectors", table.sectors},
+                   {"store", ""},
+                   {"uses", {table.base.ToString()}},
+                   {"status", ""}});
   }
 
   Result<> Remove(const host::DmName& name, host::RemoveMode mode) override {
@@ -93,26 +104,31 @@ class FakeDeviceMapper : public host::DeviceMapper {
     if (!devices_.contains(name.str())) return {};
     const json& device = devices_[name.str()];
     if (device["open"].get<bool>() || users_(NumberOf(device)) > 0) {
-      if (mode == host::RemoveMode::kNow) return Fail(ErrorCode::kBusy, "remove " + name.str() + ": EBUSY");
+      if (mode == host::RemoveMode::kNow)
+        return Fail(ErrorCode::kBusy, "remove " + name.str() + ": EBUSY");
       return Fail(ErrorCode::kUnsupported, "the fake cannot remove later");
     }
     devices_.erase(name.str());
     return save_();
   }
 
-  Result<> Suspend(const host::DmName& name) override { return SetSuspended("suspend", name, true); }
+  Result<> Suspend(const host::DmName& name) override {
+    return SetSuspended("suspend", name, true);
+  }
   Result<> Resume(const host::DmName& name) override { return SetSuspended("resume", name, false); }
 
   Result<host::DmDevice> Find(const host::DmName& name) override {
     const std::lock_guard lock(mutex_);
-    if (!devices_.contains(name.str())) return Fail(ErrorCode::kNotFound, "find " + name.str() + ": ENXIO");
+    if (!devices_.contains(name.str()))
+      return Fail(ErrorCode::kNotFound, "find " + name.str() + ": ENXIO");
     return DeviceFrom(name.str());
   }
 
   Result<host::SnapshotStatus> Status(const host::DmName& name) override {
     DORMOUSE_TRY(failpoint::Hit("fake.dm.status", name.str()));
     const std::lock_guard lock(mutex_);
-    if (!devices_.contains(name.str())) return Fail(ErrorCode::kNotFound, "status of " + name.str() + ": ENXIO");
+    if (!devices_.contains(name.str()))
+      return Fail(ErrorCode::kNotFound, "status of " + name.str() + ": ENXIO");
     return host::ParseSnapshotStatus(devices_[name.str()]["status"].get<std::string>());
   }
 
@@ -128,7 +144,8 @@ class FakeDeviceMapper : public host::DeviceMapper {
   Result<> MakeNode(const host::DmName& name, const std::string& path, uid_t owner) override {
     DORMOUSE_TRY(failpoint::Hit("fake.dm.make-node", name.str()));
     const std::lock_guard lock(mutex_);
-    if (!devices_.contains(name.str())) return Fail(ErrorCode::kNotFound, "node of " + name.str() + ": ENXIO");
+    if (!devices_.contains(name.str()))
+      return Fail(ErrorCode::kNotFound, "node of " + name.str() + ": ENXIO");
     if (const auto slash = path.rfind('/'); slash != std::string::npos && slash > 0) {
       DORMOUSE_TRY(MakeDirectories(path.substr(0, slash), 0755));
     }
@@ -144,11 +161,14 @@ class FakeDeviceMapper : public host::DeviceMapper {
     DORMOUSE_TRY(failpoint::Hit("fake.dm." + verb, name.str()));
     if (devices_.contains(name.str())) {
       const json& there = devices_[name.str()];
-      if (there["uses"] == device["uses"] && there["sectors"] == device["sectors"]) return NumberOf(there);
-      return Fail(ErrorCode::kAlreadyExists, "create " + name.str() + ": a device of that name has another table");
+      if (there["uses"] == device["uses"] && there["sectors"] == device["sectors"])
+        return NumberOf(there);
+      return Fail(ErrorCode::kAlreadyExists,
+                  "create " + name.str() + ": a device of that name has another table");
     }
     uint32_t minor = 0;
-    for (const auto& [other, there] : devices_.items()) minor = std::max(minor, NumberOf(there).minor + 1);
+    for (const auto& [other, there] : devices_.items())
+      minor = std::max(minor, NumberOf(there).minor + 1);
     device["major"] = kDmMajor;
     device["minor"] = minor;
     device["open"] = false;
@@ -161,7 +181,8 @@ class FakeDeviceMapper : public host::DeviceMapper {
   Result<> SetSuspended(const std::string& verb, const host::DmName& name, bool suspended) {
     DORMOUSE_TRY(failpoint::Hit("fake.dm." + verb, name.str()));
     const std::lock_guard lock(mutex_);
-    if (!devices_.contains(name.str())) return Fail(ErrorCode::kNotFound, verb + " " + name.str() + ": ENXIO");
+    if (!devices_.contains(name.str()))
+      return Fail(ErrorCode::kNotFound, verb + " " + name.str() + ": ENXIO");
     devices_[name.str()]["suspended"] = suspended;
     return save_();
   }
@@ -171,7 +192,8 @@ class FakeDeviceMapper : public host::DeviceMapper {
     host::DmDevice found;
     found.name = name;
     found.number = NumberOf(device);
-    found.open_count = static_cast<uint32_t>(users_(found.number) + (device["open"].get<bool>() ? 1 : 0));
+    found.open_count =
+        static_cast<uint32_t>(users_(found.number) + (device["open"].get<bool>() ? 1 : 0));
     found.suspended = device["suspended"].get<bool>();
     found.active = true;
     return found;
@@ -187,23 +209,30 @@ class FakeLoopDevices : public host::LoopDevices {
  public:
   template <typename S>
   explicit FakeLoopDevices(S* state)
-      : mutex_(state->mutex), loops_(state->document["loops"]), save_([state] { return state->Save(); }),
+      : mutex_(state->mutex),
+        loops_(state->document["loops"]),
+        save_([state] { return state->Save(); }),
         users_([state](DeviceNumber number) { return state->UsersOf(number); }) {}
 
-  Result<host::LoopDevice> Attach(const std::string& file, const host::LoopOptions& options) override {
+  Result<host::LoopDevice> Attach(const std::string& file,
+                                  const host::LoopOptions& options) override {
     DORMOUSE_TRY(failpoint::Hit("fake.loop.attach", options.tag));
     DORMOUSE_ASSIGN(const auto existing, FindByFile(file));
     if (existing) {
-      if (existing->tag == options.tag && existing->read_only == options.read_only) return *existing;
-      return Fail(ErrorCode::kAlreadyExists, "attach " + file + ": " + existing->tag + " is over it already");
+      if (existing->tag == options.tag && existing->read_only == options.read_only)
+        return *existing;
+      return Fail(ErrorCode::kAlreadyExists,
+                  "attach " + file + ": " + existing->tag + " is over it already");
     }
     struct stat status {};
     if (::stat(file.c_str(), &status) != 0) return FailErrno("stat " + file);
     const std::lock_guard lock(mutex_);
     int index = 0;
     while (loops_.contains(std::to_string(index))) ++index;
-    loops_[std::to_string(index)] = {{"tag", options.tag}, {"read_only", options.read_only},
-                                     {"device", status.st_dev}, {"inode", status.st_ino}};
+    loops_[std::to_string(index)] = {{"tag", options.tag},
+                                     {"read_only", options.read_only},
+                                     {"device", status.st_dev},
+                                     {"inode", status.st_ino}};
     DORMOUSE_TRY(save_());
     return LoopFrom(index);
   }
@@ -223,7 +252,8 @@ class FakeLoopDevices : public host::LoopDevices {
   Result<> Detach(const host::LoopDevice& loop) override {
     DORMOUSE_TRY(failpoint::Hit("fake.loop.detach", loop.tag));
     const std::lock_guard lock(mutex_);
-    if (users_(loop.number) > 0) return Fail(ErrorCode::kBusy, "detach " + loop.tag + ": a device stands on it");
+    if (users_(loop.number) > 0)
+      return Fail(ErrorCode::kBusy, "detach " + loop.tag + ": a device stands on it");
     if (loops_.erase(std::to_string(loop.index)) == 0) return {};
     return save_();
   }
@@ -237,7 +267,8 @@ class FakeLoopDevices : public host::LoopDevices {
     const std::lock_guard lock(mutex_);
     std::vector<host::LoopDevice> found;
     for (const auto& [index, loop] : loops_.items()) {
-      if (loop["tag"].get<std::string>().starts_with(prefix)) found.push_back(LoopFrom(std::stoi(index)));
+      if (loop["tag"].get<std::string>().starts_with(prefix))
+        found.push_back(LoopFrom(std::stoi(index)));
     }
     return found;
   }
@@ -282,8 +313,12 @@ FakeBlock::FakeBlock(std::string directory) : state_(std::make_unique<State>()) 
 
 FakeBlock::~FakeBlock() = default;
 
-host::DeviceMapper& FakeBlock::dm() { return *dm_; }
-host::LoopDevices& FakeBlock::loops() { return *loops_; }
+host::DeviceMapper& FakeBlock::dm() {
+  return *dm_;
+}
+host::LoopDevices& FakeBlock::loops() {
+  return *loops_;
+}
 
 Result<> FakeBlock::SetStatus(const std::string& name, const std::string& kernel_words) {
   const std::lock_guard lock(state_->mutex);

@@ -1,11 +1,12 @@
 // Device-mapper and loop devices that need no kernel: for tests, and for benchmarks of the agent on
-// machines without. What they "hold" is kept in files of a directory, so it outlives the process as the
-// kernel's would. A fake dm device's node is a sparse regular file of the device's size; data does not
-// pass between it and its store.
+// machines without. What they "hold" is kept in files of a directory, so it outlives the process as
+// the kernel's would. A fake dm device's node is a sparse regular file of the device's size; data
+// does not pass between it and its store.
 //
-// They keep the kernel's rules: no two snapshots on one store, nothing removed while something stands on
-// it, one loop per file. Each verb hits a failpoint with the name as subject ("fake.dm.create-snapshot@
-// dormouse-3f2a-root=error(ENOSPC)"), so that each can be made to fail. Thread-safe.
+// They keep the kernel's rules: no two snapshots on one store, nothing removed while something
+// stands on it, one loop per file. Each verb hits a failpoint with the name as subject
+// ("fake.dm.create-snapshot@ dormouse-3f2a-root=error(ENOSPC)"), so that each can be made to fail.
+// Thread-safe.
 #pragma once
 
 #include <memory>

@@ -1,19 +1,17 @@
-// The host and disk rooms on a real kernel: device-mapper, loops, a file system with holes. What fake_block
-// keeps of the kernel's rules is shown here to be the kernel's.
+// The host and disk rooms on a real kernel: device-mapper, loops, a file system with holes. What
+// fake_block keeps of the kernel's rules is shown here to be the kernel's.
 //
-// Needs root and device-mapper; skips with the reason otherwise. The state is made below $DORMOUSE_TEST_DIR,
-// /var/lib/dormouse where that is there, else /tmp.
+// Needs root and device-mapper; skips with the reason otherwise. The state is made below
+// $DORMOUSE_TEST_DIR, /var/lib/dormouse where that is there, else /tmp.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdlib>
 
 #include "node-agent/disk/root_disk.h"
-#include "node-agent/host/device_node.h"
 #include "node-agent/host/dm.h"
 #include "node-agent/host/inventory.h"
 #include "node-agent/host/loop.h"
@@ -81,10 +79,18 @@ class HostNodeTest : public ::testing::Test {
     return block;
   }
   RootDiskSpec Spec(const std::string& id) {
-    return {id, "default/" + id, base_, kDiskBytes, scratch_ / (id + "/store"), "/dev/dormouse-test/" + id, 100017,
+    return {id,
+            "default/" + id,
+            base_,
+            kDiskBytes,
+            scratch_ / (id + "/store"),
+            "/dev/dormouse-test/" + id,
+            100017,
             4 * kMiB};
   }
-  UniqueFd OpenDisk(const std::string& id, int flags = O_RDWR) { return OpenFile(Spec(id).node, flags).value(); }
+  UniqueFd OpenDisk(const std::string& id, int flags = O_RDWR) {
+    return OpenFile(Spec(id).node, flags).value();
+  }
   // Devices of this test's sandboxes and base.
   std::vector<std::string> Ours() {
     std::vector<std::string> names;
@@ -98,15 +104,12 @@ class HostNodeTest : public ::testing::Test {
     });
     return names;
   }
-  static std::string StateDirectory() {
-    if (std::getenv("DORMOUSE_TEST_DIR") == nullptr && PathExists("/var/lib/dormouse")) {
-      ::setenv("DORMOUSE_TEST_DIR", "/var/lib/dormouse", 0);
-    }
-    return "";
+  // Where a node keeps its sandboxes, as that file system is what counts.
+  static const char* StateDirectory() {
+    return PathExists("/var/lib/dormouse") ? "/var/lib/dormouse" : "/tmp";
   }
 
-  const std::string chosen_ = StateDirectory();
-  ScratchDirectory scratch_;
+  ScratchDirectory scratch_{StateDirectory()};
   const std::string one_ = ShortId("host-node-test-1-" + std::to_string(::getpid()));
   const std::string two_ = ShortId("host-node-test-2-" + std::to_string(::getpid()));
   std::unique_ptr<DeviceMapper> dm_;
@@ -122,7 +125,8 @@ TEST_F(HostNodeTest, ADiskShowsTheBaseThenZerosAndKeepsWhatIsWritten) {
   EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready());
   {
     const UniqueFd device = OpenDisk(one_);
-    EXPECT_EQ(::lseek(device.get(), 0, SEEK_END), static_cast<off_t>(kDiskBytes)) << "larger than its base";
+    EXPECT_EQ(::lseek(device.get(), 0, SEEK_END), static_cast<off_t>(kDiskBytes))
+        << "larger than its base";
     EXPECT_EQ(ReadBlock(device.get(), 7), Block(7));
     EXPECT_EQ(ReadBlock(device.get(), kBaseBytes / 4096 + 1), std::string(4096, '\0'));
     WriteBlock(device.get(), kDiskBytes / 4096 - 1);
@@ -186,18 +190,22 @@ TEST_F(HostNodeTest, ANameIsNeverGivenAnotherTable) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(disks_->Prepare(Spec(two_)));
   const auto first = disks_->Observe(Spec(one_));
-  const SnapshotTable other{first->origin->number, loops_->FindByTag(StoreLoopTag(two_)).value()->number,
+  const SnapshotTable other{first->origin->number,
+                            loops_->FindByTag(StoreLoopTag(two_)).value()->number,
                             kDiskBytes / kSectorBytes, kChunkSectors};
-  EXPECT_EQ(dm_->CreateSnapshot(DmName::RootOf(one_), other).error().code(), ErrorCode::kAlreadyExists);
+  EXPECT_EQ(dm_->CreateSnapshot(DmName::RootOf(one_), other).error().code(),
+            ErrorCode::kAlreadyExists);
   // And no two snapshots on one store.
   const auto name = DmName::Parse("dormouse-" + one_ + "-x");
   const auto second = dm_->CreateSnapshot(*name, other);
   EXPECT_FALSE(second);
-  EXPECT_EQ(dm_->Find(*name).error().code(), ErrorCode::kNotFound) << "a failed create leaves nothing";
+  EXPECT_EQ(dm_->Find(*name).error().code(), ErrorCode::kNotFound)
+      << "a failed create leaves nothing";
 }
 
 TEST_F(HostNodeTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
-  for (const std::string step : {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
+  for (const std::string step :
+       {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
     for (const std::string edge : {"", ".done"}) {
       ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + one_ + "=1*error(EIO)"));
       EXPECT_FALSE(disks_->Prepare(Spec(one_))) << step << edge;
@@ -231,7 +239,8 @@ TEST_F(HostNodeTest, EveryBlockCanDifferAndTheStoreIsNeverFull) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   {
     const UniqueFd device = OpenDisk(one_);
-    for (uint64_t number = 0; number < kDiskBytes / 4096; ++number) WriteBlock(device.get(), number);
+    for (uint64_t number = 0; number < kDiskBytes / 4096; ++number)
+      WriteBlock(device.get(), number);
     ASSERT_EQ(::fsync(device.get()), 0);
   }
   EXPECT_TRUE(disks_->Usage(Spec(one_))->valid);

@@ -1,6 +1,7 @@
-// What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the agent
-// starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that tries to get
-// at them, at the node and at other namespaces, and reports what succeeded. Every attempt must fail.
+// What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the
+// agent starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that
+// tries to get at them, at the node and at other namespaces, and reports what succeeded. Every
+// attempt must fail.
 //
 // Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
 #include <arpa/inet.h>
@@ -48,7 +49,8 @@ constexpr uid_t kVictim = 100021;
 constexpr uid_t kAttacker = 100022;
 constexpr char kSecret[] = "the victim's guest memory";
 
-// ---- inside: the attacker -------------------------------------------------------------------------
+// ---- inside: the attacker
+// -------------------------------------------------------------------------
 
 struct Attempt {
   std::string what;
@@ -98,20 +100,23 @@ bool SetsLinkUp() {
   return ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0;
 }
 
-std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim, uint64_t secret_address,
-                              const std::string& disk_major, const std::string& disk_minor) {
+std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
+                              uint64_t secret_address, const std::string& disk_major,
+                              const std::string& disk_minor) {
   const std::string proc = "/proc/" + std::to_string(victim);
   const auto major = static_cast<unsigned>(std::atoi(disk_major.c_str()));
   const auto minor = static_cast<unsigned>(std::atoi(disk_minor.c_str()));
   return {
-      {"find a descriptor that was left open", [] {
+      {"find a descriptor that was left open",
+       [] {
          for (int fd = 3; fd < 4096; ++fd) {
            if (::fcntl(fd, F_GETFD) >= 0) return true;
          }
          return false;
        }},
       {"open the victim's file", [=] { return Opens(victim_directory + "/secret"); }},
-      {"list the victim's directory", [=] { return Opens(victim_directory, O_RDONLY | O_DIRECTORY); }},
+      {"list the victim's directory",
+       [=] { return Opens(victim_directory, O_RDONLY | O_DIRECTORY); }},
       {"connect to the victim's socket", [=] { return Connects(victim_directory + "/api.sock"); }},
       {"open the victim's memory", [=] { return Opens(proc + "/mem", O_RDWR); }},
       {"see /proc", [] { return Opens("/proc/self/status"); }},
@@ -120,11 +125,13 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"ptrace the victim", [=] { return ::ptrace(PTRACE_SEIZE, victim, nullptr, nullptr) == 0; }},
       {"signal the victim", [=] { return ::kill(victim, 0) == 0; }},
       {"signal init", [] { return ::kill(1, 0) == 0; }},
-      {"take the victim's descriptors", [=] {
+      {"take the victim's descriptors",
+       [=] {
          const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
          return ::syscall(SYS_pidfd_getfd, pidfd, 0, 0) >= 0;
        }},
-      {"join the victim's namespaces", [=] {
+      {"join the victim's namespaces",
+       [=] {
          const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
          return ::setns(pidfd, CLONE_NEWNET) == 0 || ::setns(pidfd, CLONE_NEWNS) == 0;
        }},
@@ -135,7 +142,8 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"open a loop device", [] { return Opens("/dev/loop0") || Opens("/dev/loop-control"); }},
       {"open the dm control node", [] { return Opens("/dev/mapper/control"); }},
       {"mount a tmpfs", [] { return ::mount("tmpfs", "/run/vm", "tmpfs", 0, nullptr) == 0; }},
-      {"make its root writable", [] { return ::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND, nullptr) == 0; }},
+      {"make its root writable",
+       [] { return ::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND, nullptr) == 0; }},
       {"unmount its root", [] { return ::umount2("/", MNT_DETACH) == 0; }},
       {"write to its root", [] { return Opens("/x", O_WRONLY | O_CREAT); }},
       {"write to its kernel", [] { return Opens("/vmm/program", O_WRONLY); }},
@@ -145,20 +153,29 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"unshare a mount namespace", [] { return ::unshare(CLONE_NEWNS) == 0; }},
       {"unshare a network namespace", [] { return ::unshare(CLONE_NEWNET) == 0; }},
       {"gain capabilities in a user namespace", [] { return ::unshare(CLONE_NEWUSER) == 0; }},
-      {"fork into a user namespace", [] {
-         const long child = ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+      {"fork into a user namespace",
+       [] {
+         const long child =
+             ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
          if (child == 0) ::_exit(0);
          return child > 0;
        }},
       {"make another tap", [] { return AttachesTap("tap9"); }},
-      {"open a raw socket", [] { return UniqueFd(::socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)).valid(); }},
+      {"open a raw socket",
+       [] { return UniqueFd(::socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)).valid(); }},
       {"open a packet socket", [] { return UniqueFd(::socket(AF_PACKET, SOCK_RAW, 0)).valid(); }},
       {"change a link", [] { return SetsLinkUp(); }},
-      {"set the clock", [] { timespec now{0, 0}; return ::clock_settime(CLOCK_REALTIME, &now) == 0; }},
+      {"set the clock",
+       [] {
+         timespec now{0, 0};
+         return ::clock_settime(CLOCK_REALTIME, &now) == 0;
+       }},
       {"set the host name", [] { return ::sethostname("x", 1) == 0; }},
-      {"load a kernel module", [] { return ::syscall(SYS_init_module, nullptr, 0, "") == 0 || errno != EPERM; }},
+      {"load a kernel module",
+       [] { return ::syscall(SYS_init_module, nullptr, 0, "") == 0 || errno != EPERM; }},
       {"reboot", [] { return ::reboot(RB_DISABLE_CAD) == 0; }},
-      {"raise its limits", [] {
+      {"raise its limits",
+       [] {
          rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
          return ::setrlimit(RLIMIT_CORE, &limit) == 0 || ::setrlimit(RLIMIT_NOFILE, &limit) == 0;
        }},
@@ -166,8 +183,9 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
 }
 
 int Attack(char** arguments) {
-  const auto attempts = Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
-                                 arguments[3], arguments[4]);
+  const auto attempts =
+      Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
+               arguments[3], arguments[4]);
   for (const auto& attempt : attempts) {
     std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
   }
@@ -175,7 +193,8 @@ int Attack(char** arguments) {
   return 0;
 }
 
-// ---- inside: the victim ---------------------------------------------------------------------------
+// ---- inside: the victim
+// ---------------------------------------------------------------------------
 
 int HoldSecrets() {
   static char secret[sizeof(kSecret)];
@@ -186,14 +205,16 @@ int HoldSecrets() {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::snprintf(address.sun_path, sizeof(address.sun_path), "/run/vm/api.sock");
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return 1;
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return 1;
   ::listen(listener.get(), 1);
   std::printf("%p\n", static_cast<void*>(secret));
   std::fflush(stdout);
   for (;;) ::pause();
 }
 
-// ---- outside: the test ----------------------------------------------------------------------------
+// ---- outside: the test
+// ----------------------------------------------------------------------------
 
 std::string OwnProgram() {
   char path[4096];
@@ -227,7 +248,9 @@ class HostileVmmTest : public ::testing::Test {
     if (LaunchProgram().empty()) GTEST_SKIP() << "no dormouse-launch here";
     for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
       auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", false});
-      if (opened && !cgroups_) cgroups_.emplace(*std::move(opened));
+      if (!opened || cgroups_) continue;
+      slice_ = mount_point + "/dormouse-test.slice";
+      cgroups_.emplace(*std::move(opened));
     }
     if (!cgroups_) GTEST_SKIP() << "no cgroup2 file system that we may write to";
     host_.emplace(*HostNamespaces::Open("self"));
@@ -244,6 +267,7 @@ class HostileVmmTest : public ::testing::Test {
       EXPECT_OK(cgroups_->Remove(vm->name));
       EXPECT_OK(DeleteNetNs(*host_, scratch_ / (vm->name + ".netns")));
     }
+    ::rmdir(slice_.c_str());
   }
   void Prepare(Vm* vm, const std::string& name, uid_t uid) {
     vm->name = name;
@@ -268,7 +292,8 @@ class HostileVmmTest : public ::testing::Test {
     spec.command.insert(spec.command.begin(), "/vmm/program");
     spec.uid = vm.uid;
     spec.gid = vm.uid;
-    spec.binds = {{vm.directory, "/run/vm", true, false}, {OwnProgram(), "/vmm/program", false, true}};
+    spec.binds = {{vm.directory, "/run/vm", true, false},
+                  {OwnProgram(), "/vmm/program", false, true}};
     for (const std::string libraries : {"/opt/dormouse/lib"}) {
       if (PathExists(libraries)) spec.binds.push_back({libraries, libraries, false, true});
     }
@@ -289,6 +314,7 @@ class HostileVmmTest : public ::testing::Test {
   }
 
   ScratchDirectory scratch_;
+  std::string slice_;
   std::optional<Cgroups> cgroups_;
   std::optional<HostNamespaces> host_;
   Vm victim_;
@@ -301,8 +327,9 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   std::string secret_address = OutputOf(victim_, milliseconds(20000));
   ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
   secret_address.pop_back();
-  const auto attacker = Start(attacker_, {"--as-attacker", victim_.directory, std::to_string(victim->identity.pid),
-                                          secret_address, "253", "0"});
+  const auto attacker =
+      Start(attacker_, {"--as-attacker", victim_.directory, std::to_string(victim->identity.pid),
+                        secret_address, "253", "0"});
   ASSERT_TRUE(attacker || attacker.error().message().find("ended at once") != std::string::npos)
       << attacker.error().message();
   ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
