@@ -4,9 +4,9 @@
 // behind a running Boot, Snapshot or Restore: how long a Ping takes says nothing about liveness, use the
 // pidfd and the event monitor for that. At most 10 connections are served at a time.
 //
-// Errors: what ErrorFromResponse says where the VMM answered; kUnavailable where it could not be reached
-// or went away; kDeadline where it did not answer in time (the call may still take effect); kCorrupt
-// where the answer is not what the API promises.
+// Errors: what ErrorFromResponse says where the VMM answered; kUnavailable where it could not be reached,
+// went away or did not speak HTTP; kDeadline where it did not answer in time (the call may still take
+// effect); kCorrupt where the body is not what the API promises.
 #pragma once
 
 #include <chrono>
@@ -64,8 +64,14 @@ class ApiClient {
   Result<PingReply> AwaitReady(std::chrono::milliseconds limit, int pidfd = -1) const;
 
   Result<PingReply> Ping() const;
-  /// kInvalid for a bad config, before the VMM hears of it. The VMM binds serial_socket here.
+  /// kInvalid for a bad config, before the VMM hears of it. The VMM binds serial_socket here, which must
+  /// not exist: remove it before, as v53.0 leaves it behind when a VM that never booted is deleted.
+  /// When it is refused, no config stays behind (v53.0 alone keeps it), but for that of a VM that was
+  /// there before.
   Result<> Create(const VmConfig& config) const;
+  /// What Create made. A boot that v53.0 refuses loses the device it failed at from its config, and the
+  /// next one would run the guest without its disk. So a refused boot, or one that finds a config that
+  /// lost a device, deletes the VM: Info is then kNotFound, and the way on is Create.
   Result<> Boot() const;
   /// Fails when paused already (500): ask Info first when that is possible.
   Result<> Pause() const;

@@ -102,14 +102,13 @@ TEST(ApiClientTest, PingTellsTheVersion) {
 }
 
 TEST(ApiClientTest, ANoContentAnswerWithoutAReasonOrALengthIsSuccess) {
-  ScriptedVmm vmm({k204, k204, k204, k204, k204});
+  ScriptedVmm vmm({k204, k204, k204, k204});
   const ApiClient api(vmm.path());
-  EXPECT_TRUE(api.Boot());
+  EXPECT_TRUE(api.Pause());
   // A bodyless PUT: any body is answered with 400.
-  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.boot HTTP/1.1\r\n"));
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.pause HTTP/1.1\r\n"));
   EXPECT_TRUE(vmm.asked().ends_with("\r\n\r\n"));
   EXPECT_EQ(vmm.asked().find("Transfer-Encoding"), std::string::npos);
-  EXPECT_TRUE(api.Pause());
   EXPECT_TRUE(api.Resume());
   EXPECT_TRUE(api.Shutdown());
   EXPECT_TRUE(api.Delete());
@@ -139,6 +138,49 @@ TEST(ApiClientTest, ABadConfigNeverReachesTheVmm) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ErrorCode::kInvalid);
   EXPECT_NE(refused.error().message().find("payload.kernel is missing"), std::string::npos);
+}
+
+std::string CreatedWith(const std::string& config) {
+  return Answer(200, R"({"config":)" + config + R"(,"state":"Created","memory_actual_size":1})");
+}
+constexpr const char* kWhole = R"({"disks":[{}],"net":[{}],"vsock":{}})";
+
+TEST(ApiClientTest, BootRunsWhatCreateMade) {
+  ScriptedVmm vmm({CreatedWith(kWhole), k204});
+  EXPECT_TRUE(ApiClient(vmm.path()).Boot());
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.boot HTTP/1.1\r\n"));
+}
+
+TEST(ApiClientTest, ARefusedBootIsDeletedAsItLostADevice) {
+  ScriptedVmm vmm({CreatedWith(kWhole), Answer(500, R"(["Error from API","The VM could not boot","x"])"), k204});
+  const auto boot = ApiClient(vmm.path()).Boot();
+  ASSERT_FALSE(boot);
+  EXPECT_EQ(boot.error().message(), "vm.boot: HTTP 500: The VM could not boot: x");
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.delete"));
+}
+
+TEST(ApiClientTest, AConfigThatLostItsDiskIsNeverBooted) {
+  ScriptedVmm vmm({CreatedWith(R"({"net":[{}],"vsock":{}})"), k204});
+  const auto boot = ApiClient(vmm.path()).Boot();
+  ASSERT_FALSE(boot);
+  EXPECT_TRUE(boot.error().IsRetryable());
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.delete"));
+}
+
+TEST(ApiClientTest, ARunningVmIsNeverDeletedForASecondBootOrCreate) {
+  ScriptedVmm vmm({Answer(200, R"({"config":{},"state":"Running"})"),
+                   Answer(500, R"(["Error from API","The VM could not boot","VM is already created"])"),
+                   Answer(500, R"(["Error from API","The VM could not be created","VM is already created"])")});
+  const ApiClient api(vmm.path());
+  EXPECT_FALSE(api.Boot());
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.boot"));
+  VmConfig config;
+  config.payload = {"/a/vmlinuz", "/a/initrd", ""};
+  config.disk.path = "/dev/x";
+  config.vsock.socket = "/r/v";
+  config.serial_socket = "/r/s";
+  EXPECT_FALSE(api.Create(config));
+  EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.create"));
 }
 
 TEST(ApiClientTest, ARefusalCarriesItsCauses) {

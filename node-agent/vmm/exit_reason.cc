@@ -30,6 +30,7 @@ Story Tell(std::span<const Event> events) {
       case EventKind::kShutdown:
         story.vm_shutdown = true;
         break;
+      case EventKind::kDeleted:
       case EventKind::kVmmShutdown:
         story.vmm_shutdown = true;
         break;
@@ -80,7 +81,9 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
   // We end a VMM for what its guest did, by a signal: so the guest's story comes before the signal.
   if (story.panicked) return {ExitKind::kGuestPanic, "the guest's kernel panicked", false};
   if (story.rebooting) return {ExitKind::kGuestReboot, "the guest rebooted or its kernel panicked", false};
-  if (story.vm_shutdown && !story.vmm_shutdown) {
+  // A VMM that exited by itself was not waiting for us, even if its last events were lost.
+  const bool exited = seen.wait_status && WIFEXITED(*seen.wait_status);
+  if (story.vm_shutdown && !story.vmm_shutdown && !exited) {
     return {ExitKind::kGuestPoweroff, "the guest powered off", true};
   }
   if (seen.wait_status && WIFSIGNALED(*seen.wait_status)) {
@@ -95,7 +98,7 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
   if (seen.oom_killed) {
     return {ExitKind::kSignal, "the VMM was killed for running out of the memory of its cgroup", false};
   }
-  if (seen.wait_status && WIFEXITED(*seen.wait_status)) {
+  if (exited) {
     const int code = WEXITSTATUS(*seen.wait_status);
     return {ExitKind::kVmmError,
             "the VMM exited with code " + std::to_string(code) +

@@ -1,7 +1,8 @@
 // Why a VMM ended. Its exit code does not tell: it is 0 for a guest's poweroff, for vmm.shutdown, and
 // for a vCPU that failed (v53.0), so what was seen of its events decides. With --no-shutdown (which
 // BuildCommandLine gives) a guest that powers off makes vm/shutdown and the VMM stays until we end it,
-// while a VMM that ends by itself says vmm/shutdown too. Pure; thread-safe.
+// while a VMM that ends by itself says vm/deleted and vmm/shutdown too, if these last words are not lost
+// (its event thread is not waited for). Pure; thread-safe.
 #pragma once
 
 #include <optional>

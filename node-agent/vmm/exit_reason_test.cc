@@ -39,6 +39,7 @@ TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
   } cases[] = {
       {"poweroff, then we ended it", {SIGKILL, false, false}, off, ExitKind::kGuestPoweroff, true},
       {"poweroff, not our child", {{}, false, false}, off, ExitKind::kGuestPoweroff, true},
+      {"ended by itself, its last events lost", {Exited(0), false, false}, off, ExitKind::kVmmError, false},
       {"asked", {Exited(0), true, false}, ended, ExitKind::kStopped, true},
       {"asked by kill", {SIGKILL, true, false}, running, ExitKind::kStopped, true},
       {"reboot, then we killed it", {SIGKILL, false, false}, reboot, ExitKind::kGuestReboot, false},

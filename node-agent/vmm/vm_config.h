@@ -46,7 +46,7 @@ struct VmConfig {
   DiskConfig disk;
   NetConfig net;
   VsockConfig vsock;
-  std::string serial_socket;  ///< the VMM listens there; must not exist
+  std::string serial_socket;  ///< the VMM listens there; must not exist (ApiClient::Create)
 };
 
 /// root on /dev/vda, console on ttyS0, panic = reboot (which we see as an event), the kvm clock, and

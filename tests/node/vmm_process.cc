@@ -29,7 +29,7 @@ VmmProcess::VmmProcess(std::string directory, pid_t pid)
       pidfd_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))),
       api_(directory_ + "/api-1.sock") {}
 
-std::unique_ptr<VmmProcess> VmmProcess::Start(const std::string& directory) {
+std::unique_ptr<VmmProcess> VmmProcess::Spawn(const std::string& directory) {
   const auto command = vmm::BuildCommandLine(
       {VmmBinary(), directory + "/" + vmm::ApiSocketName(1), directory + "/events", directory + "/vmm.log"});
   if (!command) return nullptr;
@@ -39,7 +39,12 @@ std::unique_ptr<VmmProcess> VmmProcess::Start(const std::string& directory) {
   char* environment[] = {nullptr};
   pid_t pid = -1;
   if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environment) != 0) return nullptr;
-  std::unique_ptr<VmmProcess> process(new VmmProcess(directory, pid));
+  return std::unique_ptr<VmmProcess>(new VmmProcess(directory, pid));
+}
+
+std::unique_ptr<VmmProcess> VmmProcess::Start(const std::string& directory) {
+  auto process = Spawn(directory);
+  if (process == nullptr) return nullptr;
   if (!process->api_.AwaitReady(std::chrono::seconds(20), process->pidfd_.get())) return nullptr;
   auto tail = vmm::EventTail::Open(directory + "/events");
   if (!tail) return nullptr;

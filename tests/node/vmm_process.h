@@ -19,7 +19,9 @@ std::string VmmBinary();
 
 class VmmProcess {
  public:
-  /// With the command line that the agent uses, and waits until it answers.
+  /// With the command line that the agent uses.
+  static std::unique_ptr<VmmProcess> Spawn(const std::string& directory);
+  /// Spawn, and waits until it answers.
   static std::unique_ptr<VmmProcess> Start(const std::string& directory);
   ~VmmProcess();
 

@@ -90,7 +90,7 @@ std::string TextAt(const json& config, const char* outer, const char* inner) {
 tl::expected<json, std::string> ParseConfig(const std::string& body) {
   json config = json::parse(body, nullptr, false);
   const std::string where = " at line 1 column " + std::to_string(body.size());
-  if (config.is_discarded()) return tl::unexpected<std::string>("EOF while parsing an object" + where);
+  if (config.is_discarded()) return tl::unexpected<std::string>("expected value" + where);
   std::string error;
   Apply(config, {{"iommu", kFlag, false}, {"watchdog", kFlag, false}, {"pvpanic", kFlag, false},
                  {"landlock_enable", kFlag, false}}, &error);

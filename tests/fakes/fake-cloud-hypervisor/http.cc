@@ -168,7 +168,7 @@ bool HttpServer::ParseOne(Connection& connection) {
     if (name == "content-length") {
       const auto parsed = std::from_chars(value.data(), value.data() + value.size(), length);
       if (parsed.ec != std::errc() || parsed.ptr != value.data() + value.size()) {
-        Complain(connection, "Invalid header. Reason: Invalid value. Key:Content-Length; Value:" + std::string(value));
+        Complain(connection, "Invalid header. Reason: Invalid value. Key:Content-Length; Value: " + std::string(value));
         return false;
       }
     }

@@ -53,7 +53,7 @@ SerialPort::~SerialPort() {
   }
   Wake();
   thread_.join();
-  ::unlink(path_.c_str());
+  if (remove_) ::unlink(path_.c_str());
 }
 
 void SerialPort::Wake() const {

@@ -18,8 +18,10 @@ class SerialPort {
  public:
   /// Refuses when something is at `path`, as the real one does.
   static Outcome<std::unique_ptr<SerialPort>> Listen(const std::string& path);
-  /// Removes the socket.
   ~SerialPort();
+  /// From now on the socket is removed at the end. A VM that never came so far as to have a serial
+  /// device leaves it behind (v53.0).
+  void RemoveAtEnd() { remove_ = true; }
 
   void Write(std::string_view bytes);
   /// Writes for ever from now on, or stops to.
@@ -37,6 +39,7 @@ class SerialPort {
   std::string buffer_;
   bool flooding_ = false;
   bool stopping_ = false;
+  bool remove_ = false;
   std::thread thread_;
 };
 

@@ -80,11 +80,12 @@ Outcome<> Vm::BuildAndBoot() {
   if (size == 0) return Refuse({"Memory manager error", "No memory zones found"});
   auto memory = GuestMemory::Allocate(RangesOf(size));
   if (!memory) return tl::unexpected<Refusal>(memory.error());
+  if (serial_ != nullptr) serial_->RemoveAtEnd();
+  auto devices = Devices::Open(*config_);
+  if (!devices) return tl::unexpected<Refusal>(devices.error());
   if (const std::string initramfs = TextAt(*config_, "payload", "initramfs"); !initramfs.empty()) {
     if (auto readable = Readable(initramfs, "initramfs"); !readable) return readable;
   }
-  auto devices = Devices::Open(*config_);
-  if (!devices) return tl::unexpected<Refusal>(devices.error());
 
   // From here on there is a VM, whatever becomes of its boot: it must be deleted before the next try.
   machine_ = std::make_unique<Machine>();
@@ -249,11 +250,12 @@ Outcome<> Vm::RestoreMachine(const std::string& directory) {
   if (!saved->to_copy.empty()) {
     if (auto filled = (*memory)->Fill(directory + "/memory-ranges", saved->to_copy); !filled) return filled;
   }
+  if (serial_ != nullptr) serial_->RemoveAtEnd();
+  auto devices = Devices::Open(*config_);
+  if (!devices) return tl::unexpected<Refusal>(devices.error());
   if (const std::string initramfs = TextAt(*config_, "payload", "initramfs"); !initramfs.empty()) {
     if (auto readable = Readable(initramfs, "initramfs"); !readable) return readable;
   }
-  auto devices = Devices::Open(*config_);
-  if (!devices) return tl::unexpected<Refusal>(devices.error());
 
   machine_ = std::make_unique<Machine>();
   machine_->devices.emplace(std::move(*devices));
