@@ -159,7 +159,7 @@ Result<> RunAgent(const AgentFlags& flags) {
   }
 
   DORMOUSE_ASSIGN(const auto host, host::HostNamespaces::Open(flags.host_namespaces));
-  const std::string device_nodes = paths.run + "/dev";
+  const std::string device_nodes = paths.DeviceNodes();
   DORMOUSE_TRY(MakeDirectories(device_nodes, 0700));
   DORMOUSE_ASSIGN(const auto dm, host::OpenDeviceMapper(device_nodes));
   DORMOUSE_ASSIGN(const auto loops, host::OpenLoopDevices(device_nodes));

@@ -55,7 +55,7 @@ Result<> LinuxMachine::Prepare(Changed changed) {
     DORMOUSE_TRY(MakeDirectories(directory, 0755));
   }
   for (const std::string& directory : {config_.images_directory, config_.paths.Bases(), config_.paths.Sandboxes(),
-                                       config_.paths.NetworkNamespaces()}) {
+                                       config_.paths.NetworkNamespaces(), config_.paths.LaunchRoot()}) {
     DORMOUSE_TRY(MakeDirectories(directory, 0700));
   }
   // A VMM's uid must be able to walk to the directory that is its own.

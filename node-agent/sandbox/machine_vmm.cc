@@ -104,7 +104,7 @@ Result<> LinuxMachine::Launch(Record* record) {
   spec.system_libraries = vmm_needs_libraries_;
   spec.cgroup_procs = procs.get();
   spec.netns = netns.get();
-  DORMOUSE_ASSIGN(auto launched, host::Launch(host_, {config_.launcher, config_.paths.run + "/root"}, spec));
+  DORMOUSE_ASSIGN(auto launched, host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
   record->vmm = ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
   return {};
 }

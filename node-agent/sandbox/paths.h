@@ -14,6 +14,8 @@
 //   <run>/                           /run/dormouse; gone after a boot
 //     agent.sock                     `dormouse-agent ctl`, root only
 //     netns/<short>                  the sandbox's network namespace, bind-mounted
+//     dev/                           device nodes of our own: dm control, loops
+//     root/                          empty; each VMM's private root is mounted over it, in its own namespace
 //     vm/<short>/                    the VMM's own directory, owned by its uid:
 //       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  disk
 //
@@ -46,6 +48,8 @@ struct Paths {
 
   [[nodiscard]] std::string ControlSocket() const { return run + "/agent.sock"; }
   [[nodiscard]] std::string NetworkNamespaces() const { return run + "/netns"; }
+  [[nodiscard]] std::string DeviceNodes() const { return run + "/dev"; }
+  [[nodiscard]] std::string LaunchRoot() const { return run + "/root"; }
   [[nodiscard]] std::string VmDirectories() const { return run + "/vm"; }
   [[nodiscard]] std::string VmDirectory(const api::SandboxUid& uid) const {
     return VmDirectories() + "/" + uid.short_id();
