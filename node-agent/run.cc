@@ -1,0 +1,246 @@
+#include "node-agent/run.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <climits>
+#include <condition_variable>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "node-agent/cluster_identity.h"
+#include "node-agent/host/dm.h"
+#include "node-agent/host/loop.h"
+#include "node-agent/node/node_publisher.h"
+#include "node-agent/sandbox/agent.h"
+#include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/serve/agent_metrics.h"
+#include "node-agent/serve/control_server.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/files.h"
+#include "src/common/base/log.h"
+#include "src/common/http/probes.h"
+#include "src/common/kube/cluster_config.h"
+#include "src/common/kube/controller_loop.h"
+#include "src/common/kube/cpprest_transport.h"
+#include "src/common/kube/reflector.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kIdentityRetry = 2s;
+constexpr auto kDrain = 10s;
+
+std::string OwnDirectory() {
+  char path[PATH_MAX];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path - 1);
+  const std::string whole(path, length > 0 ? static_cast<size_t>(length) : 0);
+  return whole.substr(0, whole.find_last_of('/'));
+}
+
+// SIGTERM and SIGINT become a readable descriptor; every thread inherits the mask.
+Result<UniqueFd> StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  if (::pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return FailErrno("block signals");
+  ::signal(SIGPIPE, SIG_IGN);
+  UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  if (!fd) return FailErrno("signalfd");
+  return fd;
+}
+
+// Waits for a stop signal; false when `limit` passed without one.
+bool WaitForStop(int signals, std::chrono::milliseconds limit) {
+  timeval time{limit.count() / 1000, static_cast<suseconds_t>(limit.count() % 1000 * 1000)};
+  fd_set set;
+  FD_ZERO(&set);
+  FD_SET(signals, &set);
+  return ::select(signals + 1, &set, nullptr, nullptr, &time) > 0;
+}
+
+// Calls `work` once a period, until it is destroyed.
+class Ticker {
+ public:
+  Ticker(std::chrono::milliseconds period, std::function<void()> work)
+      : thread_([this, period, work = std::move(work)](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          while (!changed_.wait_for(lock, stop, period, [] { return false; }) && !stop.stop_requested()) work();
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread thread_;
+};
+
+Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware& hardware) {
+  const char* path = std::getenv("PATH");
+  LinuxMachineConfig config;
+  config.images_directory = flags.images_dir;
+  config.kernel = flags.kernel;
+  config.initramfs = flags.initramfs;
+  config.extra_cmdline = flags.guest_cmdline;
+  config.launcher = flags.launcher.empty() ? OwnDirectory() + "/dormouse-launch" : flags.launcher;
+  config.net.netns_directory = flags.run_dir + "/netns";
+  config.net.resolvers = flags.resolvers;
+  config.cgroups.mount_point = flags.cgroup_mount;
+  config.cgroups.slice = flags.cgroup_slice;
+  config.cgroups.require_controllers = hardware.cgroup_controllers;
+  config.paths.state = flags.state_dir;
+  config.paths.run = flags.run_dir;
+  DORMOUSE_ASSIGN(config.vmm_binary, vmm::FindVmmBinary(flags.vmm, path != nullptr ? path : ""));
+  DORMOUSE_ASSIGN(config.net.range, net::AddressRange::Parse(flags.host_address_range));
+  config.allocation_window = static_cast<uint64_t>(flags.disk_window_mib) << 20;
+  config.capacity.reserve_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
+  config.capacity.pause_bytes = static_cast<uint64_t>(flags.disk_pause_mib) << 20;
+  config.capacity.resume_bytes = config.capacity.pause_bytes * 3 / 2;
+  return config;
+}
+
+// What the node's object shall say now.
+NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine, const Paths& paths) {
+  NodeObservation seen;
+  seen.sandboxes = agent.List();
+  if (auto images = machine.images().Scan()) {
+    for (const disk::Image& image : *images) {
+      // One that cannot be used, or not yet, is not offered: sandboxes that name it wait.
+      if (!image.problem.empty() || image.digest.empty()) continue;
+      seen.images.push_back({image.name, image.digest, static_cast<int64_t>(image.size_bytes)});
+    }
+  }
+  seen.hypervisor = machine.version();
+  if (auto space = host::SpaceOf(paths.state)) seen.space = *space;
+  switch (agent.disk_state()) {
+    case Machine::DiskState::kFine:
+      break;
+    case Machine::DiskState::kRefuseNew:
+      seen.disk = NodeDisk::kRefuseNew;
+      break;
+    case Machine::DiskState::kFull:
+      seen.disk = NodeDisk::kPauseGuests;
+      break;
+  }
+  return seen;
+}
+
+}  // namespace
+
+Hardware Hardware::Node() { return {host::OpenDeviceMapper, host::OpenLoopDevices, true}; }
+
+Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
+  DORMOUSE_ASSIGN(const NodeName node, NodeName::Parse(flags.node_name));
+  DORMOUSE_ASSIGN(const UniqueFd signals, StopSignals());
+  DORMOUSE_TRY(failpoint::ArmFromEnvironment());
+  DORMOUSE_TRY(MakeDirectories(flags.state_dir, 0755));
+  DORMOUSE_TRY(MakeDirectories(flags.run_dir, 0755));
+
+  DORMOUSE_ASSIGN(const auto cluster, kube::LoadClusterConfig(flags.kubeconfig));
+  DORMOUSE_ASSIGN(auto transport, kube::MakeTransport(cluster, {.user_agent = "dormouse-agent"}));
+  kube::Client client(transport, {.field_manager = api::kAgentManager});
+  kube::EventRecorder events(transport, {.controller = "dormouse.dev/agent", .instance = node.text()});
+  kube::WorkQueue queue({.name = "sandbox", .max_delay = 30s});
+  kube::Store<api::Sandbox> sandboxes;
+  sandboxes.Subscribe([&queue](const kube::Store<api::Sandbox>::Change& change) {
+    queue.Add(change.ref.uid, change.initial ? kube::Priority::kLow : kube::Priority::kNormal);
+    if (change.before && change.after == nullptr) queue.Add(change.before->uid.text());
+  });
+
+  Paths paths{flags.state_dir, flags.run_dir};
+  Result<std::string> identity = ReadClusterIdentity(client, paths.AgentFile());
+  while (!identity) {
+    log::Warning("waiting for the API server", {{"error", identity.error().message()}});
+    if (WaitForStop(signals.get(), kIdentityRetry)) return {};
+    identity = ReadClusterIdentity(client, paths.AgentFile());
+  }
+
+  DORMOUSE_ASSIGN(const auto host, host::HostNamespaces::Open(flags.host_namespaces));
+  const std::string device_nodes = paths.DeviceNodes();
+  DORMOUSE_TRY(MakeDirectories(device_nodes, 0700));
+  DORMOUSE_ASSIGN(const auto dm, hardware.device_mapper(device_nodes));
+  DORMOUSE_ASSIGN(const auto loops, hardware.loop_devices(device_nodes));
+  DORMOUSE_ASSIGN(auto config, MachineConfig(flags, hardware));
+  std::atomic<Agent*> agent_slot{nullptr};
+  DORMOUSE_ASSIGN(const auto machine,
+                  LinuxMachine::Open(std::move(config), host, *dm, *loops, [&agent_slot](const std::string& uid) {
+                    if (Agent* agent = agent_slot.load()) agent->OnMachineChanged(uid);
+                  }));
+
+  RecordStore records(paths, *identity);
+  KubeControlPlane control_plane(client, events);
+  AgentOptions options;
+  options.node_name = node.text();
+  options.node_ip = flags.node_ip;
+  options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
+  options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
+  Agent agent(options, *machine, records, sandboxes, control_plane,
+              [&queue](const std::string& uid) { queue.Add(uid); });
+  agent_slot = &agent;
+  DORMOUSE_TRY(agent.Adopt());
+
+  DORMOUSE_ASSIGN(const NodeFacts facts, ReadNodeFacts(paths.state));
+  NodePublisherOptions publishing{.name = node, .facts = facts, .allowance = {}, .endpoint = {}};
+  publishing.allowance.reserve_memory_bytes = flags.reserve_memory_mib << 20;
+  publishing.allowance.reserve_cpus = flags.reserve_cpus;
+  publishing.allowance.cpu_overcommit = flags.cpu_overcommit;
+  publishing.allowance.reserve_disk_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
+  NodePublisher publisher(client, publishing, [&] { return ObserveNode(agent, *machine, paths); });
+  kube::Heartbeat heartbeat(transport, NodeLeaseOptions(node, flags.lease_namespace));
+
+  kube::Reflector<api::Sandbox> reflector(
+      *transport,
+      {.type = {api::kGroup, api::kVersion, "sandboxes", true}, .field_selector = "status.nodeName=" + node.text()},
+      [](const nlohmann::json& object) { return api::ParseSandbox(object); }, sandboxes);
+  kube::ControllerLoop loop({.name = "sandbox", .workers = flags.workers}, queue,
+                            [&agent](const std::string& uid) { return agent.Reconcile(uid); });
+
+  RegisterAgentMetrics(metrics::Registry::Default(), agent);
+  DORMOUSE_ASSIGN(const auto local, ControlServer::Listen(agent, {.paths = paths}));
+  DORMOUSE_ASSIGN(const auto health, http::Server::Listen(flags.health_address));
+  http::ServeProbes(*health, {}, {{"synced", [&sandboxes]() -> Result<> {
+                                    if (sandboxes.Synced()) return {};
+                                    return Fail(ErrorCode::kUnavailable, "sandboxes are not yet known");
+                                  }}},
+                    metrics::Registry::Default());
+  DORMOUSE_ASSIGN(const auto scrape, http::Server::Listen(flags.metrics_address));
+  http::ServeProbes(*scrape, {}, {}, metrics::Registry::Default());
+  local->Start();
+  health->Start();
+  scrape->Start();
+  events.Start();
+  publisher.Start();
+  heartbeat.Start();
+  reflector.Start();
+  Ticker digests(5s, [&machine] {
+    if (auto refreshed = machine->images().RefreshDigests(); !refreshed) {
+      log::Warning("images cannot be read", {{"error", refreshed.error().message()}});
+    }
+  });
+  Ticker disks(1s, [&agent] { agent.TendDisks(); });
+
+  bool stop = false;
+  while (!stop && !sandboxes.Synced()) stop = WaitForStop(signals.get(), 20ms);
+  if (!stop) {
+    for (const std::string& uid : agent.KnownUids()) queue.Add(uid, kube::Priority::kLow);
+    loop.Start();
+    log::Info("looking after sandboxes", {{"node", node.text()}, {"sandboxes", sandboxes.Size()}});
+    while (!WaitForStop(signals.get(), 3600s)) {
+    }
+  }
+  log::Info("stopping; running VMs go on");
+  reflector.Stop();
+  loop.Stop(kDrain);
+  heartbeat.Stop();
+  publisher.Stop();
+  local->Stop();
+  agent_slot = nullptr;
+  return {};
+}
+
+}  // namespace dormouse
