@@ -236,7 +236,7 @@ TEST_F(CtlTest, SignalsGoToTheCommand) {
   StartAll();
   Pipe out, err;
   auto code = Start({"exec", "default/web", "--", "sh", "-c",
-                     "trap 'echo got it; exit 42' INT; echo ready; while :; do read x < /dev/zero; done"},
+                     "trap 'echo got it; exit 42' INT; echo ready; while :; do sleep 1; done"},
                     {-1, out.write_end.get(), err.write_end.get()});
   EXPECT_NE(ReadUntil(out.read_end.get(), "ready").find("ready"), std::string::npos);
   ASSERT_EQ(::kill(::getpid(), SIGINT), 0);
