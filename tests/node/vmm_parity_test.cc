@@ -53,7 +53,7 @@ std::string BodyOf(const std::string& answer) {
 class VmmParityTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (VmmBinary().empty()) GTEST_SKIP() << "CLOUD_HYPERVISOR is not set";
+    if (VmmBinary().empty()) GTEST_SKIP() << "no cloud-hypervisor in $CLOUD_HYPERVISOR or PATH";
     const auto output = vmm::ReadVersionOutput(VmmBinary());
     ASSERT_TRUE(output) << output.error().message();
     const auto version = vmm::ParseVersionOutput(*output);

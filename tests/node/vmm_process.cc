@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "node-agent/vmm/artifact_store.h"
 #include "node-agent/vmm/command_line.h"
 
 namespace dormouse::test {
@@ -19,8 +20,8 @@ namespace dormouse::test {
 using std::chrono::milliseconds;
 
 std::string VmmBinary() {
-  const char* path = std::getenv("CLOUD_HYPERVISOR");
-  return path != nullptr ? path : "";
+  const auto variable = [](const char* name) { return std::string(std::getenv(name) != nullptr ? std::getenv(name) : ""); };
+  return vmm::FindVmmBinary(variable("CLOUD_HYPERVISOR"), variable("PATH")).value_or("");
 }
 
 VmmProcess::VmmProcess(std::string directory, pid_t pid)

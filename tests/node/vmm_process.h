@@ -14,7 +14,7 @@
 
 namespace dormouse::test {
 
-/// Where $CLOUD_HYPERVISOR points; empty when it does not.
+/// What the agent would take: $CLOUD_HYPERVISOR, else from PATH; empty when there is none.
 std::string VmmBinary();
 
 class VmmProcess {

@@ -133,8 +133,7 @@ Guest::~Guest() {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  const uint64_t one = 1;
-  (void)!::write(wake_.get(), &one, sizeof(one));
+  Wake();
   thread_.join();
   for (auto& [thread, fd] : hostile_) {
     (void)::shutdown(fd, SHUT_RDWR);
@@ -145,6 +144,11 @@ Guest::~Guest() {
     server_->Stop();
     server_thread_.join();
   }
+}
+
+void Guest::Wake() const {
+  const uint64_t one = 1;
+  (void)!::write(wake_.get(), &one, sizeof(one));
 }
 
 void Guest::Print(const std::string& line) const {
@@ -158,6 +162,7 @@ void Guest::Freeze() {
     frozen_ = true;
     ran_before_ += std::chrono::steady_clock::now() - ran_since_;
   }
+  Wake();
   if (parts_.serial != nullptr) parts_.serial->Flood(false);
   if (!server_) return;
   machine_->SetFrozen(true);
@@ -180,8 +185,7 @@ void Guest::Thaw() {
     frozen_ = false;
     ran_since_ = std::chrono::steady_clock::now();
   }
-  const uint64_t one = 1;
-  (void)!::write(wake_.get(), &one, sizeof(one));
+  Wake();
 }
 
 int Guest::Timeout(Instant now) const {
@@ -242,7 +246,12 @@ void Guest::Run() {
     (void)::poll(fds.data(), fds.size(), timeout);
     uint64_t count = 0;
     if ((fds[0].revents & POLLIN) != 0) (void)!::read(wake_.get(), &count, sizeof(count));
-    if ((fds[1].revents & POLLIN) != 0) OnConnect();
+    if ((fds[1].revents & POLLIN) == 0) continue;
+    {
+      const std::lock_guard lock(mutex_);
+      if (frozen_ || stopping_) continue;
+    }
+    OnConnect();
   }
 }
 

@@ -50,6 +50,7 @@ class Guest {
   using Instant = std::chrono::steady_clock::time_point;
 
   void Run();
+  void Wake() const;
   void RunTimers(Instant now);
   [[nodiscard]] int Timeout(Instant now) const;
   void OnConnect();
