@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import IO, Callable, Iterator, Mapping, Sequence
 
 
+ROOT = Path(__file__).resolve().parents[2]
+# One clone's objects serve the next: paths below the checkout count as relative.
+COMPILER_CACHE = {"CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1"}
+
+
 class StageError(RuntimeError):
     """A step failed; the message says what a person needs to know."""
 
@@ -76,7 +81,7 @@ class Running:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     cwd=cwd,
-                    env={**os.environ, **(env or {})},
+                    env={**COMPILER_CACHE, **os.environ, **(env or {})},
                     start_new_session=True,
                 )
                 self._processes[process.pid] = process
