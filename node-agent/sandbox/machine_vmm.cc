@@ -1,4 +1,5 @@
 // The VMM's and the guest's part of LinuxMachine.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -36,6 +37,14 @@ std::string FileName(const std::string& path) { return path.substr(path.find_las
 std::string Inner(const std::string& host_path) { return std::string(kInnerDirectory) + "/" + FileName(host_path); }
 
 host::ProcessIdentity IdentityOf(const ProcessHint& hint) { return {hint.pid, hint.start_time_ticks, hint.boot_id}; }
+
+// The VMM would make it when it comes to it: too late for a watch that is set as soon as it runs.
+Result<> MakeEventFile(const std::string& path, uid_t owner) {
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return FailErrno("make " + path);
+  if (::fchown(file.get(), owner, owner) != 0) return FailErrno("chown " + path);
+  return {};
+}
 
 bool OomKilled(const std::string& cgroup) {
   const auto events = ReadFile(cgroup + "/memory.events", 4096);
@@ -90,6 +99,8 @@ Result<> LinuxMachine::Launch(Record* record) {
   command.api_socket = Inner(config_.paths.ApiSocket(record->uid, record->incarnation));
   command.event_file = Inner(config_.paths.EventFile(record->uid, record->incarnation));
   command.log_file = Inner(config_.paths.VmmLog(record->uid, record->incarnation));
+
+  DORMOUSE_TRY(MakeEventFile(config_.paths.EventFile(record->uid, record->incarnation), UidOf(*record)));
 
   host::LaunchSpec spec;
   spec.name = short_id;
