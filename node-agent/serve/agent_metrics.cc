@@ -11,19 +11,22 @@
 namespace dormouse {
 namespace {
 
-constexpr std::array kPhases = {api::phase::kPending,   api::phase::kScheduled, api::phase::kStarting,
-                                api::phase::kRunning,   api::phase::kSuspending, api::phase::kSuspended,
-                                api::phase::kResuming,  api::phase::kFailed,    api::phase::kFinished,
-                                api::phase::kTerminating};
+constexpr std::array kPhases = {
+    api::phase::kPending,    api::phase::kScheduled,  api::phase::kStarting, api::phase::kRunning,
+    api::phase::kSuspending, api::phase::kSuspended,  api::phase::kResuming, api::phase::kFailed,
+    api::phase::kFinished,   api::phase::kTerminating};
 constexpr char kUnknown[] = "Unknown";
 
 class AgentMetrics {
  public:
   AgentMetrics(metrics::Registry& registry, const AgentView& view)
       : view_(view),
-        running_(registry.MakeGauge("dormouse_sandboxes_running", "Sandboxes that hold vCPUs and memory now.")),
-        vcpus_(registry.MakeGauge("dormouse_sandboxes_vcpus", "vCPUs that running sandboxes hold.")),
-        memory_(registry.MakeGauge("dormouse_sandboxes_memory_bytes", "Memory that running sandboxes were given.")),
+        running_(registry.MakeGauge("dormouse_sandboxes_running",
+                                    "Sandboxes that hold vCPUs and memory now.")),
+        vcpus_(
+            registry.MakeGauge("dormouse_sandboxes_vcpus", "vCPUs that running sandboxes hold.")),
+        memory_(registry.MakeGauge("dormouse_sandboxes_memory_bytes",
+                                   "Memory that running sandboxes were given.")),
         disk_(registry.MakeGauge("dormouse_sandboxes_disk_allocated_bytes",
                                  "What sandboxes take on the node's file system.")),
         restarts_(registry.MakeCounter("dormouse_sandbox_restarts_total",
@@ -46,7 +49,9 @@ class AgentMetrics {
       restarts[sandbox.uid] = sandbox.restart_count;
       // One that was there when this agent started had its restarts before.
       const auto found = seen_restarts_.find(sandbox.uid);
-      const int before = found != seen_restarts_.end() ? found->second : first_ ? sandbox.restart_count : 0;
+      const int before = found != seen_restarts_.end() ? found->second
+                         : first_                      ? sandbox.restart_count
+                                                       : 0;
       if (sandbox.restart_count > before) restarts_.Increment(sandbox.restart_count - before);
       if (!sandbox.running) continue;
       ++running;
@@ -64,7 +69,8 @@ class AgentMetrics {
 
  private:
   static metrics::Gauge MakePhase(metrics::Registry& registry, const char* phase) {
-    return registry.MakeGauge("dormouse_sandboxes", "Sandboxes of this node by phase.", {{"phase", phase}});
+    return registry.MakeGauge("dormouse_sandboxes", "Sandboxes of this node by phase.",
+                              {{"phase", phase}});
   }
 
   const AgentView& view_;

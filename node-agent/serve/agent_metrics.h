@@ -1,4 +1,5 @@
-// What /metrics says of the sandboxes on this node, taken from the agent's view when it is asked for:
+// What /metrics says of the sandboxes on this node, taken from the agent's view when it is asked
+// for:
 //   dormouse_sandboxes{phase}                        how many are in each phase
 //   dormouse_sandboxes_running                       those that hold vCPUs and memory now
 //   dormouse_sandboxes_{vcpus,memory_bytes}          what those hold

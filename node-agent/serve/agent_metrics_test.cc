@@ -10,9 +10,15 @@ namespace {
 class ListedView : public AgentView {
  public:
   std::vector<SandboxSummary> List() const override { return sandboxes; }
-  Result<std::string> Show(const kube::ObjectKey&) const override { return Fail(ErrorCode::kNotFound, ""); }
-  Result<GuestAccess> Guest(const kube::ObjectKey&) const override { return Fail(ErrorCode::kNotFound, ""); }
-  Result<std::string> ConsoleTail(const kube::ObjectKey&, size_t) const override { return std::string(); }
+  Result<std::string> Show(const kube::ObjectKey&) const override {
+    return Fail(ErrorCode::kNotFound, "");
+  }
+  Result<GuestAccess> Guest(const kube::ObjectKey&) const override {
+    return Fail(ErrorCode::kNotFound, "");
+  }
+  Result<std::string> ConsoleTail(const kube::ObjectKey&, size_t) const override {
+    return std::string();
+  }
   Result<std::vector<Leak>> Sweep(bool) override { return std::vector<Leak>(); }
   std::vector<SandboxSummary> sandboxes;
 };

@@ -66,7 +66,8 @@ size_t LengthOfLastLines(std::string_view text, uint64_t lines) {
 
 std::string LastConsoleLines(const std::string& path, uint64_t lines) {
   // A rotation in between loses or doubles lines at worst.
-  std::string text = ReadFile(path + ".1", kMostFileBytes).value_or("") + ReadFile(path, kMostFileBytes).value_or("");
+  std::string text = ReadFile(path + ".1", kMostFileBytes).value_or("") +
+                     ReadFile(path, kMostFileBytes).value_or("");
   text = Printable(text);
   if (!text.empty() && text.back() != '\n') text.push_back('\n');
   return text.substr(text.size() - LengthOfLastLines(text, lines));
@@ -81,7 +82,8 @@ bool ConsoleFollower::Rotated() const {
   struct stat opened {};
   struct stat named {};
   if (::stat(path_.c_str(), &named) != 0) return false;
-  return !file_ || ::fstat(file_.get(), &opened) != 0 || opened.st_ino != named.st_ino || opened.st_dev != named.st_dev;
+  return !file_ || ::fstat(file_.get(), &opened) != 0 || opened.st_ino != named.st_ino ||
+         opened.st_dev != named.st_dev;
 }
 
 std::string ConsoleFollower::Read() {
@@ -101,7 +103,8 @@ Result<> ConsoleFollower::Run(StreamSocket& client, int stop_fd) {
   for (;;) {
     for (std::string text = Read(); !text.empty(); text = Read()) {
       const std::string printable = Printable(text);
-      if (!printable.empty()) client.Queue(guest::EncodeFrame(guest::FrameType::kStdout, printable));
+      if (!printable.empty())
+        client.Queue(guest::EncodeFrame(guest::FrameType::kStdout, printable));
       DORMOUSE_TRY(client.FlushAll(std::chrono::steady_clock::now() + kSendTime, stop_fd));
     }
     pollfd polled[2] = {{client.fd(), POLLIN, 0}, {stop_fd, POLLIN, 0}};

@@ -11,7 +11,7 @@ namespace {
 
 class ConsoleFileTest : public testing::Test {
  protected:
-  ConsoleFileTest() { (void)::mkdtemp(directory_.data()); }
+  ConsoleFileTest() { if (::mkdtemp(directory_.data()) == nullptr) std::abort(); }
   ~ConsoleFileTest() override { std::filesystem::remove_all(directory_); }
   void Append(const std::string& text) { std::ofstream(path(), std::ios::app) << text; }
   [[nodiscard]] std::string path() const { return directory_ + "/console.log"; }
@@ -60,8 +60,12 @@ TEST_F(ConsoleFileTest, TheLastLinesComeOfBothFiles) {
 TEST(PrintableTest, TerminalsAreNotSteered) {
   EXPECT_EQ(Printable("a\tb\r\nc"), "a\tb\nc");
   EXPECT_EQ(Printable("\x1b[2J\x07\x7f"), "?[2J??");
-  EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xad"), "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xad");
-  EXPECT_EQ(Printable("\xc2\x9b" "31m"), "??31m") << "C1 controls";
+  EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xad"),
+            "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xad");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "31m"),
+            "??31m")
+      << "C1 controls";
   EXPECT_EQ(Printable("\xe2\x82"), "??") << "torn";
   EXPECT_EQ(Printable("\xc0\xaf\xed\xa0\x80"), "?????") << "overlong, surrogate";
 }

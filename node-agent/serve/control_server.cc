@@ -56,18 +56,23 @@ void Refuse(StreamSocket client, ErrorCode code, const std::string& why) {
 
 }  // namespace
 
-Result<std::unique_ptr<ControlServer>> ControlServer::Listen(AgentView& view, ControlServerOptions options) {
+Result<std::unique_ptr<ControlServer>> ControlServer::Listen(AgentView& view,
+                                                             ControlServerOptions options) {
   const std::string path = options.paths.ControlSocket();
   DORMOUSE_ASSIGN(UniqueFd listener, Bind(path));
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return FailErrno("eventfd");
-  return std::unique_ptr<ControlServer>(
-      new ControlServer(view, std::move(options), std::move(listener), std::move(stop), InodeOf(path)));
+  return std::unique_ptr<ControlServer>(new ControlServer(
+      view, std::move(options), std::move(listener), std::move(stop), InodeOf(path)));
 }
 
-ControlServer::ControlServer(AgentView& view, ControlServerOptions options, UniqueFd listener, UniqueFd stop,
-                             ino_t inode)
-    : view_(view), options_(std::move(options)), listener_(std::move(listener)), stop_(std::move(stop)), inode_(inode) {}
+ControlServer::ControlServer(AgentView& view, ControlServerOptions options, UniqueFd listener,
+                             UniqueFd stop, ino_t inode)
+    : view_(view),
+      options_(std::move(options)),
+      listener_(std::move(listener)),
+      stop_(std::move(stop)),
+      inode_(inode) {}
 
 ControlServer::~ControlServer() {
   Stop();
@@ -125,7 +130,8 @@ void ControlServer::Admit(UniqueFd socket) {
   if (Reap(false) >= options_.max_clients) {
     return Refuse(std::move(client), ErrorCode::kBusy, "too many clients at once");
   }
-  const CtlContext context{view_, options_.paths, stop_.get(), options_.request_time, options_.guest_time};
+  const CtlContext context{view_, options_.paths, stop_.get(), options_.request_time,
+                           options_.guest_time};
   Client& entry = clients_.emplace_back();
   try {
     entry.thread = std::thread([context, &entry, owned = std::move(client)]() mutable {

@@ -1,8 +1,9 @@
 // The agent's local socket, <run>/agent.sock: mode 0600, and the peer's uid is asked of the kernel
 // (SO_PEERCRED), so only root on this node speaks here. ctl_protocol.h says what.
 //
-// One thread accepts; each client has a thread of its own, up to a bound. Listen, Start, Stop and the
-// destructor belong to the owner's thread. Stop ends streams at once and waits for requests in progress.
+// One thread accepts; each client has a thread of its own, up to a bound. Listen, Start, Stop and
+// the destructor belong to the owner's thread. Stop ends streams at once and waits for requests in
+// progress.
 #pragma once
 
 #include <sys/types.h>
@@ -22,17 +23,19 @@
 namespace dormouse {
 
 struct ControlServerOptions {
-  Paths paths;               ///< the socket is paths.ControlSocket()
+  Paths paths;  ///< the socket is paths.ControlSocket()
   uid_t allowed_uid = 0;
-  size_t max_clients = 64;   ///< more are told kBusy
+  size_t max_clients = 64;  ///< more are told kBusy
   std::chrono::milliseconds request_time{5'000};
   std::chrono::milliseconds guest_time{10'000};
 };
 
 class ControlServer {
  public:
-  /// Binds; a socket file that nobody listens on is replaced. kBusy: another agent runs. `view` must outlive it.
-  [[nodiscard]] static Result<std::unique_ptr<ControlServer>> Listen(AgentView& view, ControlServerOptions options);
+  /// Binds; a socket file that nobody listens on is replaced. kBusy: another agent runs. `view`
+  /// must outlive it.
+  [[nodiscard]] static Result<std::unique_ptr<ControlServer>> Listen(AgentView& view,
+                                                                     ControlServerOptions options);
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
@@ -46,7 +49,8 @@ class ControlServer {
     std::atomic<bool> done{false};
   };
 
-  ControlServer(AgentView& view, ControlServerOptions options, UniqueFd listener, UniqueFd stop, ino_t inode);
+  ControlServer(AgentView& view, ControlServerOptions options, UniqueFd listener, UniqueFd stop,
+                ino_t inode);
   void AcceptLoop();
   void Admit(UniqueFd socket);
   /// Joins the threads of clients that are done (or all), and returns how many are left.

@@ -89,7 +89,8 @@ TEST_F(ControlServerTest, GarbageIsAnsweredAndCostsNothing) {
     const std::string answer = Exchange(garbage);
     EXPECT_NE(answer.find("request"), std::string::npos) << answer;
   }
-  EXPECT_NE(Exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n").find("not a JSON object"), std::string::npos);
+  EXPECT_NE(Exchange("GET / HTTP/1.1\r\nHost: x\r\n\r\n").find("not a JSON object"),
+            std::string::npos);
   ExpectHealthy();
 }
 

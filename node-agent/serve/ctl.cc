@@ -41,7 +41,8 @@ Error Explained(const Error& error, const std::string& socket) {
   switch (error.errnum()) {
     case ENOENT:
     case ECONNREFUSED:
-      return {error.code(), "no agent answers on " + socket + ": is dormouse-agent running on this node?"};
+      return {error.code(),
+              "no agent answers on " + socket + ": is dormouse-agent running on this node?"};
     case EACCES:
       return {error.code(), socket + " is for root only"};
     default:
@@ -52,7 +53,8 @@ Error Explained(const Error& error, const std::string& socket) {
 Result<int> List(const Arguments& arguments, const CtlIo& io) {
   DORMOUSE_ASSIGN(std::string text, AskAgent(arguments.socket, {.verb = CtlVerb::kList}));
   if (arguments.output != "json") {
-    DORMOUSE_ASSIGN(text, SandboxTable(text, arguments.output == "wide", Clock::System().WallNow()));
+    DORMOUSE_ASSIGN(text,
+                    SandboxTable(text, arguments.output == "wide", Clock::System().WallNow()));
   }
   DORMOUSE_TRY(WriteAll(io.out, text));
   return 0;
@@ -72,8 +74,8 @@ Result<int> Show(const Arguments& arguments, const CtlIo& io) {
 }
 
 Result<int> Sweep(const Arguments& arguments, const CtlIo& io) {
-  DORMOUSE_ASSIGN(const std::string text,
-                  AskAgent(arguments.socket, {.verb = CtlVerb::kSweep, .remove = arguments.remove}));
+  DORMOUSE_ASSIGN(const std::string text, AskAgent(arguments.socket, {.verb = CtlVerb::kSweep,
+                                                                      .remove = arguments.remove}));
   DORMOUSE_ASSIGN(const LeakTable table, MakeLeakTable(text));
   DORMOUSE_TRY(WriteAll(io.out, arguments.output == "json" ? text : table.text));
   return table.count == 0 ? 0 : kLeaksFound;
@@ -85,8 +87,10 @@ Result<int> Logs(const Arguments& arguments, const CtlIo& io) {
   request.lines = arguments.tail;
   request.follow = arguments.follow;
   auto ended = RunOverAgent(arguments.socket, request, io, ::isatty(io.out) != 0);
-  if (!ended && ended.error().code() == ErrorCode::kUnavailable && !arguments.console && ended.error().errnum() == 0) {
-    return Fail(ended.error().code(), ended.error().message() + " (--console shows what its serial console said)");
+  if (!ended && ended.error().code() == ErrorCode::kUnavailable && !arguments.console &&
+      ended.error().errnum() == 0) {
+    return Fail(ended.error().code(),
+                ended.error().message() + " (--console shows what its serial console said)");
   }
   if (!ended) return Fail(ended.error());
   return ended->ShellCode();
@@ -121,14 +125,16 @@ Result<int> Exec(const Arguments& arguments, const CtlIo& io) {
     DORMOUSE_ASSIGN(guest::EnvVar variable, ParseEnv(text));
     exec.process.env.push_back(std::move(variable));
   }
-  DORMOUSE_ASSIGN(const guest::ExitStatus ended, RunOverAgent(arguments.socket, request, io, false));
+  DORMOUSE_ASSIGN(const guest::ExitStatus ended,
+                  RunOverAgent(arguments.socket, request, io, false));
   return ended.ShellCode();
 }
 
 /// The verbs as CLI11 parses them.
 class CommandLine {
  public:
-  CommandLine() : app_("Looks at the sandboxes of this node through its agent.", "dormouse-agent ctl") {
+  CommandLine()
+      : app_("Looks at the sandboxes of this node through its agent.", "dormouse-agent ctl") {
     app_.require_subcommand(1);
     app_.add_option("--socket", arguments_.socket, "the agent's socket")->capture_default_str();
     CLI::App* list = Add("list", "the sandboxes of this node", List);
@@ -139,7 +145,9 @@ class CommandLine {
     CLI::App* exec = Add("exec", "run a command in a sandbox", Exec);
     exec->add_flag("-i,--stdin", arguments_.interactive, "pass stdin on");
     exec->add_flag("-t,--tty", arguments_.terminal, "give the command a terminal");
-    exec->add_option("-e,--env", arguments_.env, "NAME=VALUE for the command")->expected(1)->take_all();
+    exec->add_option("-e,--env", arguments_.env, "NAME=VALUE for the command")
+        ->expected(1)
+        ->take_all();
     exec->add_option("-u,--user", arguments_.user, "user, or user:group, in the guest");
     exec->add_option("-w,--workdir", arguments_.directory, "working directory in the guest");
     AddSandbox(exec);
@@ -191,7 +199,8 @@ class CommandLine {
     return sub;
   }
   void AddOutput(CLI::App* sub, const std::vector<std::string>& forms) {
-    sub->add_option("-o,--output", arguments_.output, "form of the output")->check(CLI::IsMember(forms));
+    sub->add_option("-o,--output", arguments_.output, "form of the output")
+        ->check(CLI::IsMember(forms));
   }
   void AddSandbox(CLI::App* sub) {
     sub->add_option("SANDBOX", arguments_.sandbox, "NAMESPACE/NAME of the sandbox")->required();
@@ -213,7 +222,8 @@ int RunCtl(const std::vector<std::string>& args, const CtlIo& io) {
 
 int ctl_main(int argc, char** argv) {
   (void)::signal(SIGPIPE, SIG_IGN);
-  return RunCtl({argv + std::min(argc, 1), argv + argc}, {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
+  return RunCtl({argv + std::min(argc, 1), argv + argc},
+                {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
 }
 
 }  // namespace dormouse

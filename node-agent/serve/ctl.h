@@ -1,5 +1,6 @@
-// `dormouse-agent ctl`: the node's own tool, for the person on call and for tests. Speaks to the agent over
-// <run>/agent.sock, so it needs root on the node, and neither the API server nor the controller.
+// `dormouse-agent ctl`: the node's own tool, for the person on call and for tests. Speaks to the
+// agent over <run>/agent.sock, so it needs root on the node, and neither the API server nor the
+// controller.
 //
 //   ctl [--socket PATH] list [-o wide|json]
 //   ctl show NS/NAME [-o json]
@@ -7,8 +8,9 @@
 //   ctl logs [-f] [--console] [--tail N] NS/NAME
 //   ctl sweep [--remove] [-o json]
 //
-// Exit codes: exec gives the command's (128 + n when signal n ended it, 126 or 127 when it could not be run);
-// sweep 1 when something is left that belongs to no sandbox; 255 for errors of our own; else 0.
+// Exit codes: exec gives the command's (128 + n when signal n ended it, 126 or 127 when it could
+// not be run); sweep 1 when something is left that belongs to no sandbox; 255 for errors of our
+// own; else 0.
 #pragma once
 
 #include <string>

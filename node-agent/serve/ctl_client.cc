@@ -57,13 +57,14 @@ class Session {
   };
 
   Result<> Turn(SignalWatch& signals) {
-    const bool reads_stdin = started_ && stdin_open_ && window_.available() > 0 && socket_.queued() == 0;
+    const bool reads_stdin =
+        started_ && stdin_open_ && window_.available() > 0 && socket_.queued() == 0;
     const bool has_output = !output_.empty();
-    pollfd polled[4] = {
-        {has_output || exit_ ? -1 : socket_.fd(), static_cast<short>(socket_.queued() > 0 ? POLLIN | POLLOUT : POLLIN), 0},
-        {reads_stdin ? io_.in : -1, POLLIN, 0},
-        {has_output ? output_.front().fd : -1, POLLOUT, 0},
-        {signals.fd(), POLLIN, 0}};
+    pollfd polled[4] = {{has_output || exit_ ? -1 : socket_.fd(),
+                         static_cast<short>(socket_.queued() > 0 ? POLLIN | POLLOUT : POLLIN), 0},
+                        {reads_stdin ? io_.in : -1, POLLIN, 0},
+                        {has_output ? output_.front().fd : -1, POLLOUT, 0},
+                        {signals.fd(), POLLIN, 0}};
     if (::poll(polled, 4, -1) < 0) {
       if (errno == EINTR) return {};
       return FailErrno("poll");
@@ -95,7 +96,8 @@ class Session {
 
   void ReadStdin() {
     char buffer[kStdinChunk];
-    const ssize_t got = ::read(io_.in, buffer, std::min<size_t>(sizeof(buffer), window_.available()));
+    const ssize_t got =
+        ::read(io_.in, buffer, std::min<size_t>(sizeof(buffer), window_.available()));
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
     if (got <= 0) {
       socket_.Queue(guest::EncodeFrame(FrameType::kStdin, {}, guest::kFlagEnd));
@@ -108,7 +110,8 @@ class Session {
 
   Result<> WriteOutput() {
     Output& first = output_.front();
-    const ssize_t put = ::write(first.fd, first.bytes.data(), std::min(first.bytes.size(), kSafeWrite));
+    const ssize_t put =
+        ::write(first.fd, first.bytes.data(), std::min(first.bytes.size(), kSafeWrite));
     if (put < 0 && (errno == EINTR || errno == EAGAIN)) return {};
     if (put < 0) return FailErrno(first.fd == io_.out ? "write to stdout" : "write to stderr");
     first.bytes.erase(0, static_cast<size_t>(put));
@@ -137,7 +140,8 @@ class Session {
       case FrameType::kStdout:
       case FrameType::kStderr: {
         const int fd = frame.type == FrameType::kStdout ? io_.out : io_.err;
-        if (frame.flags == guest::kFlagLost) output_.push_back({io_.err, "(older output is gone)\n"});
+        if (frame.flags == guest::kFlagLost)
+          output_.push_back({io_.err, "(older output is gone)\n"});
         std::string bytes = printable_ ? Printable(frame.payload) : std::string(frame.payload);
         if (!bytes.empty()) output_.push_back({fd, std::move(bytes)});
         return {};
@@ -177,7 +181,8 @@ Result<std::string> AskAgent(const std::string& path, const CtlRequest& request)
   (void)socket.Flush();  // an agent that refuses has said why: read below
   std::string answer;
   for (;;) {
-    pollfd polled{socket.fd(), static_cast<short>(socket.queued() > 0 ? POLLIN | POLLOUT : POLLIN), 0};
+    pollfd polled{socket.fd(), static_cast<short>(socket.queued() > 0 ? POLLIN | POLLOUT : POLLIN),
+                  0};
     if (::poll(&polled, 1, -1) < 0 && errno != EINTR) return FailErrno("poll");
     (void)socket.Flush();
     DORMOUSE_ASSIGN(const bool there, socket.Fill());
@@ -187,14 +192,15 @@ Result<std::string> AskAgent(const std::string& path, const CtlRequest& request)
       if (frame->type == FrameType::kError) return Fail(guest::ParseError(frame->payload));
       if (frame->type == FrameType::kExit) return answer;
       if (frame->type == FrameType::kStdout) answer.append(frame->payload);
-      if (answer.size() > kMaxAnswerBytes) return Fail(ErrorCode::kCorrupt, "the agent's answer has no end");
+      if (answer.size() > kMaxAnswerBytes)
+        return Fail(ErrorCode::kCorrupt, "the agent's answer has no end");
     }
     if (!there) return Fail(ErrorCode::kUnavailable, "the agent hung up before the end");
   }
 }
 
-Result<guest::ExitStatus> RunOverAgent(const std::string& path, const CtlRequest& request, const CtlIo& io,
-                                       bool printable) {
+Result<guest::ExitStatus> RunOverAgent(const std::string& path, const CtlRequest& request,
+                                       const CtlIo& io, bool printable) {
   DORMOUSE_ASSIGN(const std::string line, EncodeCtlRequest(request));
   DORMOUSE_ASSIGN(StreamSocket socket, StreamSocket::Connect(path));
   return Session(std::move(socket), request, io, printable).Run(line);

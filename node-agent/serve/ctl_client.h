@@ -12,8 +12,8 @@
 
 namespace dormouse {
 
-/// The three streams of the person or program that runs ctl. Not owned, and never made non-blocking: others
-/// share them.
+/// The three streams of the person or program that runs ctl. Not owned, and never made
+/// non-blocking: others share them.
 struct CtlIo {
   int in = 0;
   int out = 1;
@@ -25,7 +25,7 @@ Result<std::string> AskAgent(const std::string& socket, const CtlRequest& reques
 
 /// For exec and logs: runs until the far end says how it ended. Output is made `printable` where it
 /// goes to a terminal and is none of the command's own.
-Result<guest::ExitStatus> RunOverAgent(const std::string& socket, const CtlRequest& request, const CtlIo& io,
-                                       bool printable);
+Result<guest::ExitStatus> RunOverAgent(const std::string& socket, const CtlRequest& request,
+                                       const CtlIo& io, bool printable);
 
 }  // namespace dormouse

@@ -17,21 +17,24 @@ using guest::FrameType;
 constexpr size_t kNamesInError = 20;
 constexpr uint64_t kMostTailLines = 1000;
 constexpr size_t kMostLogBytes = 1 << 20;
-constexpr uint32_t kNotFoundExit = 127;    // what a shell answers for a command that is not there
+constexpr uint32_t kNotFoundExit = 127;  // what a shell answers for a command that is not there
 constexpr uint32_t kNotRunnableExit = 126;
 
 class Connection {
  public:
-  Connection(const CtlContext& context, StreamSocket& client) : context_(context), client_(client) {}
+  Connection(const CtlContext& context, StreamSocket& client)
+      : context_(context), client_(client) {}
 
   Result<> Run() {
-    DORMOUSE_ASSIGN(const std::string line, client_.ReadLine(kMaxRequestLine, Soon(), context_.stop_fd));
+    DORMOUSE_ASSIGN(const std::string line,
+                    client_.ReadLine(kMaxRequestLine, Soon(), context_.stop_fd));
     DORMOUSE_ASSIGN(const CtlRequest request, ParseCtlRequest(line));
     switch (request.verb) {
       case CtlVerb::kList:
         return AnswerText(SummariesToJson(context_.view.List()));
       case CtlVerb::kShow: {
-        DORMOUSE_ASSIGN(const std::string text, Named(request, context_.view.Show(request.sandbox)));
+        DORMOUSE_ASSIGN(const std::string text,
+                        Named(request, context_.view.Show(request.sandbox)));
         return AnswerText(text);
       }
       case CtlVerb::kSweep: {
@@ -49,7 +52,9 @@ class Connection {
   }
 
  private:
-  [[nodiscard]] StreamSocket::Time Soon() const { return std::chrono::steady_clock::now() + context_.request_time; }
+  [[nodiscard]] StreamSocket::Time Soon() const {
+    return std::chrono::steady_clock::now() + context_.request_time;
+  }
 
   /// The error of a sandbox that is not here, with those that are.
   template <typename T>
@@ -82,7 +87,9 @@ class Connection {
     ConsoleFollower follower(request.follow ? path : std::string());
     std::string tail = LastConsoleLines(path, request.lines);
     if (tail.empty() && request.lines > 0) {  // no file: what the agent itself remembers
-      DORMOUSE_ASSIGN(tail, context_.view.ConsoleTail(request.sandbox, std::min<uint64_t>(request.lines, kMostTailLines)));
+      DORMOUSE_ASSIGN(tail,
+                      context_.view.ConsoleTail(request.sandbox,
+                                                std::min<uint64_t>(request.lines, kMostTailLines)));
       if (!tail.empty() && tail.back() != '\n') tail.push_back('\n');
     }
     if (!request.follow) return AnswerText(tail);
@@ -123,7 +130,8 @@ class Connection {
       if (!event) return Fail(ErrorCode::kDeadline, "the guest does not send its log");
       if (event->kind == GuestEvent::Kind::kExit) break;
       text += event->data;
-      if (text.size() > kMostLogBytes) return Fail(ErrorCode::kCorrupt, "the guest's log has no end");
+      if (text.size() > kMostLogBytes)
+        return Fail(ErrorCode::kCorrupt, "the guest's log has no end");
     }
     return LengthOfLastLines(text, lines);
   }
@@ -136,11 +144,13 @@ class Connection {
       return Relay(client_, **session, context_.stop_fd);
     }
     const ErrorCode code = session.error().code();
-    if (code != ErrorCode::kNotFound && code != ErrorCode::kPermission) return Fail(session.error());
+    if (code != ErrorCode::kNotFound && code != ErrorCode::kPermission)
+      return Fail(session.error());
     // The guest's word that the command cannot be run: answered as a shell would.
     client_.Queue(guest::EncodeEmptyReply());
     DORMOUSE_TRY(SendOutput("dormouse: " + session.error().message() + "\n", FrameType::kStderr));
-    client_.Queue(guest::EncodeExit({code == ErrorCode::kNotFound ? kNotFoundExit : kNotRunnableExit, 0}));
+    client_.Queue(
+        guest::EncodeExit({code == ErrorCode::kNotFound ? kNotFoundExit : kNotRunnableExit, 0}));
     return client_.FlushAll(Soon(), context_.stop_fd);
   }
 
@@ -156,7 +166,8 @@ std::string NoSuchSandbox(const kube::ObjectKey& key, const std::vector<SandboxS
   for (size_t i = 0; i < present.size() && i < kNamesInError; ++i) {
     message += (i == 0 ? "" : ", ") + present[i].ns + "/" + present[i].name;
   }
-  if (present.size() > kNamesInError) message += " and " + std::to_string(present.size() - kNamesInError) + " more";
+  if (present.size() > kNamesInError)
+    message += " and " + std::to_string(present.size() - kNamesInError) + " more";
   return message;
 }
 
@@ -165,7 +176,8 @@ void ServeCtlClient(const CtlContext& context, StreamSocket client) {
   if (done) return;
   log::Debug("ctl request failed", {{"error", done.error().message()}});
   client.Queue(guest::EncodeError(done.error()));
-  (void)client.FlushAll(std::chrono::steady_clock::now() + std::chrono::seconds(1), context.stop_fd);
+  (void)client.FlushAll(std::chrono::steady_clock::now() + std::chrono::seconds(1),
+                        context.stop_fd);
 }
 
 }  // namespace dormouse

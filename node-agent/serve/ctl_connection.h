@@ -1,7 +1,7 @@
 // One client of the agent's local socket: reads its request, does it, answers, done.
 //
-// Blocking, on a thread of its own; a client that is slow, silent or sends garbage costs that thread a few
-// seconds and nothing else.
+// Blocking, on a thread of its own; a client that is slow, silent or sends garbage costs that
+// thread a few seconds and nothing else.
 #pragma once
 
 #include <chrono>
@@ -16,13 +16,16 @@ struct CtlContext {
   AgentView& view;
   Paths paths;
   int stop_fd = -1;  ///< readable when the agent stops
-  std::chrono::milliseconds request_time{5'000};  ///< for the whole request to arrive, and for an answer to be taken
-  std::chrono::milliseconds guest_time{10'000};   ///< for a guest to start a command
+  std::chrono::milliseconds request_time{
+      5'000};  ///< for the whole request to arrive, and for an answer to be taken
+  std::chrono::milliseconds guest_time{10'000};  ///< for a guest to start a command
 };
 
 void ServeCtlClient(const CtlContext& context, StreamSocket client);
 
-/// "no sandbox default/web on this node; it has: default/a, default/b". Names are cut after the twentieth.
-[[nodiscard]] std::string NoSuchSandbox(const kube::ObjectKey& key, const std::vector<SandboxSummary>& present);
+/// "no sandbox default/web on this node; it has: default/a, default/b". Names are cut after the
+/// twentieth.
+[[nodiscard]] std::string NoSuchSandbox(const kube::ObjectKey& key,
+                                        const std::vector<SandboxSummary>& present);
 
 }  // namespace dormouse

@@ -16,7 +16,9 @@ using json = nlohmann::ordered_json;
 
 constexpr size_t kColumnGap = 3;
 
-std::string Dump(const json& value) { return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n"; }
+std::string Dump(const json& value) {
+  return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
 
 Result<json> Parse(std::string_view text) {
   json value = json::parse(text, nullptr, false);
@@ -26,7 +28,8 @@ Result<json> Parse(std::string_view text) {
 
 std::string Text(const json& object, const char* key) {
   const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? Printable(found->get<std::string>()) : std::string();
+  return found != object.end() && found->is_string() ? Printable(found->get<std::string>())
+                                                     : std::string();
 }
 
 int64_t Number(const json& object, const char* key) {
@@ -34,7 +37,9 @@ int64_t Number(const json& object, const char* key) {
   return found != object.end() && found->is_number_integer() ? found->get<int64_t>() : 0;
 }
 
-std::string OrDash(std::string text) { return text.empty() ? "-" : text; }
+std::string OrDash(std::string text) {
+  return text.empty() ? "-" : text;
+}
 
 using Row = std::vector<std::string>;
 
@@ -65,8 +70,9 @@ void AppendEntry(const std::string& label, const json& value, size_t depth, std:
     AppendOutline(value, depth + 1, text);
     return;
   }
-  std::string shown = value.is_string() ? Printable(value.get<std::string>())
-                                        : value.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string shown = value.is_string()
+                          ? Printable(value.get<std::string>())
+                          : value.dump(-1, ' ', false, json::error_handler_t::replace);
   while (!shown.empty() && shown.back() == '\n') shown.pop_back();
   if (shown.find('\n') == std::string::npos) {
     *text += indent + label + " " + shown + "\n";
@@ -82,7 +88,8 @@ void AppendEntry(const std::string& label, const json& value, size_t depth, std:
 
 void AppendOutline(const json& value, size_t depth, std::string* text) {
   if (value.is_object()) {
-    for (const auto& [key, entry] : value.items()) AppendEntry(Printable(key) + ":", entry, depth, text);
+    for (const auto& [key, entry] : value.items())
+      AppendEntry(Printable(key) + ":", entry, depth, text);
   } else if (value.is_array()) {
     for (const json& entry : value) AppendEntry("-", entry, depth, text);
   } else {
@@ -93,9 +100,10 @@ void AppendOutline(const json& value, size_t depth, std::string* text) {
 }  // namespace
 
 std::string SummariesToJson(std::vector<SandboxSummary> sandboxes) {
-  std::sort(sandboxes.begin(), sandboxes.end(), [](const SandboxSummary& a, const SandboxSummary& b) {
-    return std::tie(a.ns, a.name, a.uid) < std::tie(b.ns, b.name, b.uid);
-  });
+  std::sort(sandboxes.begin(), sandboxes.end(),
+            [](const SandboxSummary& a, const SandboxSummary& b) {
+              return std::tie(a.ns, a.name, a.uid) < std::tie(b.ns, b.name, b.uid);
+            });
   json list = json::array();
   for (const SandboxSummary& sandbox : sandboxes) {
     json entry = {{"namespace", sandbox.ns},
@@ -122,27 +130,33 @@ std::string SummariesToJson(std::vector<SandboxSummary> sandboxes) {
 
 std::string LeaksToJson(const std::vector<Leak>& leaks) {
   json list = json::array();
-  for (const Leak& leak : leaks) list.push_back({{"kind", leak.kind}, {"name", leak.name}, {"detail", leak.detail}});
+  for (const Leak& leak : leaks)
+    list.push_back({{"kind", leak.kind}, {"name", leak.name}, {"detail", leak.detail}});
   return Dump(list);
 }
 
 Result<std::string> SandboxTable(std::string_view text, bool wide, WallTime now) {
   DORMOUSE_ASSIGN(const json list, Parse(text));
-  std::vector<Row> rows = {{"NAMESPACE", "NAME", "PHASE", "REASON", "CPU", "MEMORY", "DISK", "PID", "RESTARTS", "UP"}};
+  std::vector<Row> rows = {
+      {"NAMESPACE", "NAME", "PHASE", "REASON", "CPU", "MEMORY", "DISK", "PID", "RESTARTS", "UP"}};
   if (wide) rows[0].insert(rows[0].end(), {"IP", "IMAGE", "ID", "UID"});
   for (const json& entry : list) {
     const auto started = ParseTime(Text(entry, "startedAt"));
     const bool running = entry.value("running", false);
     const int64_t pid = Number(entry, "pid");
-    Row row = {Text(entry, "namespace"), Text(entry, "name"),
-               OrDash(Text(entry, "phase")), OrDash(Text(entry, "reason")),
-               std::to_string(Number(entry, "cpu")), HumanBytes(Number(entry, "memoryBytes")),
+    Row row = {Text(entry, "namespace"),
+               Text(entry, "name"),
+               OrDash(Text(entry, "phase")),
+               OrDash(Text(entry, "reason")),
+               std::to_string(Number(entry, "cpu")),
+               HumanBytes(Number(entry, "memoryBytes")),
                HumanBytes(Number(entry, "diskAllocatedBytes")),
-               pid > 0 ? std::to_string(pid) : "-", std::to_string(Number(entry, "restartCount")),
+               pid > 0 ? std::to_string(pid) : "-",
+               std::to_string(Number(entry, "restartCount")),
                running && started ? HumanAge(*started, now) : "-"};
     if (wide) {
-      row.insert(row.end(), {OrDash(Text(entry, "hostAddress")), OrDash(Text(entry, "image")), Text(entry, "id"),
-                             Text(entry, "uid")});
+      row.insert(row.end(), {OrDash(Text(entry, "hostAddress")), OrDash(Text(entry, "image")),
+                             Text(entry, "id"), Text(entry, "uid")});
     }
     rows.push_back(std::move(row));
   }
@@ -178,7 +192,8 @@ std::string HumanBytes(int64_t bytes) {
 }
 
 std::string HumanAge(WallTime since, WallTime now) {
-  const int64_t seconds = std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(now - since).count());
+  const int64_t seconds =
+      std::max<int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(now - since).count());
   if (seconds < 120) return std::to_string(seconds) + "s";
   if (seconds < 2 * 3600) return std::to_string(seconds / 60) + "m";
   if (seconds < 48 * 3600) return std::to_string(seconds / 3600) + "h";

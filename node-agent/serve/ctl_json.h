@@ -1,5 +1,5 @@
-// The agent's view as JSON, for `ctl -o json`, and as tables, which ctl makes of that JSON. Field names are
-// camelCase as in the API; docs/operations.md shows them. Pure; thread-safe.
+// The agent's view as JSON, for `ctl -o json`, and as tables, which ctl makes of that JSON. Field
+// names are camelCase as in the API; docs/operations.md shows them. Pure; thread-safe.
 #pragma once
 
 #include <string>

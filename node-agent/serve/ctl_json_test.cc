@@ -37,17 +37,20 @@ TEST(CtlJsonTest, TheTableIsForPeople) {
   failed.vcpus = 1;
   const auto table = SandboxTable(SummariesToJson({Web(), failed}), false, kNow);
   ASSERT_TRUE(table);
-  EXPECT_EQ(*table,
-            "NAMESPACE   NAME   PHASE     REASON       CPU   MEMORY   DISK    PID    RESTARTS   UP\n"
-            "default     a      Failed    VMMCrashed   1     0        0       -      0          -\n"
-            "default     web    Running   Ready        2     512Mi    1.5Gi   4711   0          65m\n");
-  EXPECT_NE(SandboxTable(SummariesToJson({Web()}), true, kNow)->find("10.201.0.2   debian-12   1f2e3d4c5b6a"),
+  EXPECT_EQ(
+      *table,
+      "NAMESPACE   NAME   PHASE     REASON       CPU   MEMORY   DISK    PID    RESTARTS   UP\n"
+      "default     a      Failed    VMMCrashed   1     0        0       -      0          -\n"
+      "default     web    Running   Ready        2     512Mi    1.5Gi   4711   0          65m\n");
+  EXPECT_NE(SandboxTable(SummariesToJson({Web()}), true, kNow)
+                ->find("10.201.0.2   debian-12   1f2e3d4c5b6a"),
             std::string::npos);
   EXPECT_EQ(*SandboxTable("[]", false, kNow), "no sandboxes on this node\n");
 }
 
 TEST(CtlJsonTest, LeaksAreCounted) {
-  const auto some = MakeLeakTable(LeaksToJson({{"dm", "dormouse-1f2e-root", "no record"}, {"netns", "dm-9", ""}}));
+  const auto some = MakeLeakTable(
+      LeaksToJson({{"dm", "dormouse-1f2e-root", "no record"}, {"netns", "dm-9", ""}}));
   ASSERT_TRUE(some);
   EXPECT_EQ(some->count, 2U);
   EXPECT_EQ(some->text,
@@ -62,12 +65,17 @@ TEST(CtlJsonTest, WhatAGuestSaysCannotSteerATerminal) {
   evil.phase = "\x1b[2J\nx\x80";
   const std::string table = *SandboxTable(SummariesToJson({evil}), false, kNow);
   EXPECT_EQ(table.find('\x1b'), std::string::npos);
-  EXPECT_EQ(Outline(R"({"console":"a\u001b[31mb\nc\n"})").value(), "console:\n  | a?[31mb\n  | c\n");
+  EXPECT_EQ(Outline(R"({"console":"a\u001b[31mb\nc\n"})").value(),
+            "console:\n  | a?[31mb\n  | c\n");
 }
 
 TEST(CtlJsonTest, AnOutlineShowsNestedThings) {
-  EXPECT_EQ(Outline(R"({"record":{"uid":"x","slot":3},"plan":"save-intent -> Proceed","api":null,"list":[1,"b",{}]})").value(),
-            "record:\n  uid: x\n  slot: 3\nplan: save-intent -> Proceed\napi: null\nlist:\n  - 1\n  - b\n  - {}\n");
+  EXPECT_EQ(
+      Outline(
+          R"({"record":{"uid":"x","slot":3},"plan":"save-intent -> Proceed","api":null,"list":[1,"b",{}]})")
+          .value(),
+      "record:\n  uid: x\n  slot: 3\nplan: save-intent -> Proceed\napi: null\nlist:\n  - 1\n  - "
+      "b\n  - {}\n");
   EXPECT_FALSE(Outline("{"));
 }
 

@@ -22,17 +22,22 @@ constexpr std::array<VerbName, 6> kVerbs = {{{CtlVerb::kList, "list", false},
                                              {CtlVerb::kSweep, "sweep", false}}};
 
 const VerbName& Named(CtlVerb verb) {
-  return *std::find_if(kVerbs.begin(), kVerbs.end(), [verb](const VerbName& entry) { return entry.verb == verb; });
+  return *std::find_if(kVerbs.begin(), kVerbs.end(),
+                       [verb](const VerbName& entry) { return entry.verb == verb; });
 }
 
 /// What a namespace or an object may be called (RFC 1123, with dots).
 bool IsName(std::string_view text) {
-  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.'; };
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+  };
   return !text.empty() && text.size() <= 253 && std::all_of(text.begin(), text.end(), allowed) &&
          text.front() != '.' && text.front() != '-';
 }
 
-Error Wrong(const std::string& what) { return {ErrorCode::kInvalid, "request: " + what}; }
+Error Wrong(const std::string& what) {
+  return {ErrorCode::kInvalid, "request: " + what};
+}
 
 /// False when there is none; an error when it is something else.
 Result<bool> Flag(const json& object, const char* key) {
@@ -44,7 +49,8 @@ Result<bool> Flag(const json& object, const char* key) {
 
 Result<std::string> Text(const json& object, const char* key) {
   const auto found = object.find(key);
-  if (found == object.end() || !found->is_string()) return Fail(Wrong(std::string(key) + " is not a text"));
+  if (found == object.end() || !found->is_string())
+    return Fail(Wrong(std::string(key) + " is not a text"));
   return found->get<std::string>();
 }
 
@@ -55,7 +61,8 @@ Result<kube::ObjectKey> ParseSandboxName(std::string_view text) {
   const std::string_view ns = slash == std::string_view::npos ? "default" : text.substr(0, slash);
   const std::string_view name = slash == std::string_view::npos ? text : text.substr(slash + 1);
   if (!IsName(ns) || !IsName(name)) {
-    return Fail(ErrorCode::kInvalid, "'" + std::string(text.substr(0, 100)) + "' is not NAMESPACE/NAME of a sandbox");
+    return Fail(ErrorCode::kInvalid,
+                "'" + std::string(text.substr(0, 100)) + "' is not NAMESPACE/NAME of a sandbox");
   }
   return kube::ObjectKey{std::string(ns), std::string(name)};
 }
@@ -79,7 +86,8 @@ Result<CtlRequest> ParseCtlRequest(std::string_view line) {
   if (!object.is_object()) return Fail(Wrong("not a JSON object"));
   CtlRequest request;
   DORMOUSE_ASSIGN(const std::string name, Text(object, "verb"));
-  const auto verb = std::find_if(kVerbs.begin(), kVerbs.end(), [&](const VerbName& entry) { return entry.name == name; });
+  const auto verb = std::find_if(kVerbs.begin(), kVerbs.end(),
+                                 [&](const VerbName& entry) { return entry.name == name; });
   if (verb == kVerbs.end()) return Fail(Wrong("verb '" + name.substr(0, 40) + "' is not known"));
   request.verb = verb->verb;
   if (verb->of_a_sandbox) {
@@ -95,7 +103,8 @@ Result<CtlRequest> ParseCtlRequest(std::string_view line) {
   if (request.verb == CtlVerb::kExec) {
     const auto exec = object.find("exec");
     if (exec == object.end()) return Fail(Wrong("exec is missing"));
-    DORMOUSE_ASSIGN(request.exec, guest::ParseExec(exec->dump(-1, ' ', false, json::error_handler_t::replace)));
+    DORMOUSE_ASSIGN(request.exec,
+                    guest::ParseExec(exec->dump(-1, ' ', false, json::error_handler_t::replace)));
   }
   return request;
 }

@@ -31,7 +31,8 @@ TEST(CtlProtocolTest, RequestsArriveAsTheyWereSent) {
   EXPECT_TRUE(got.exec->tty);
   EXPECT_EQ(got.exec->size.columns, 132);
 
-  const CtlRequest logs = RoundTrip({.verb = CtlVerb::kLogs, .sandbox = {"default", "x"}, .lines = 5, .follow = true});
+  const CtlRequest logs =
+      RoundTrip({.verb = CtlVerb::kLogs, .sandbox = {"default", "x"}, .lines = 5, .follow = true});
   EXPECT_EQ(logs.lines, 5U);
   EXPECT_TRUE(logs.follow);
   EXPECT_TRUE(RoundTrip({.verb = CtlVerb::kSweep, .remove = true}).remove);
@@ -40,15 +41,16 @@ TEST(CtlProtocolTest, RequestsArriveAsTheyWereSent) {
 
 TEST(CtlProtocolTest, WhatIsNoRequestIsRefused) {
   for (const std::string bad :
-       {"", "x", "[]", "1", "null", R"({})", R"({"verb":1})", R"({"verb":"rm"})", R"({"verb":"show"})",
-        R"({"verb":"show","sandbox":"../../etc"})", R"({"verb":"show","sandbox":"a/b/c"})",
-        R"({"verb":"show","sandbox":""})", R"({"verb":"sweep","remove":"yes"})",
-        R"({"verb":"logs","sandbox":"a/b","lines":-1})", R"({"verb":"exec","sandbox":"a/b"})",
-        R"({"verb":"exec","sandbox":"a/b","exec":{}})", R"({"verb":"exec","sandbox":"a/b","exec":[1]})",
-        "{\"verb\":\"list\"", "\xff\xfe"}) {
+       {"", "x", "[]", "1", "null", R"({})", R"({"verb":1})", R"({"verb":"rm"})",
+        R"({"verb":"show"})", R"({"verb":"show","sandbox":"../../etc"})",
+        R"({"verb":"show","sandbox":"a/b/c"})", R"({"verb":"show","sandbox":""})",
+        R"({"verb":"sweep","remove":"yes"})", R"({"verb":"logs","sandbox":"a/b","lines":-1})",
+        R"({"verb":"exec","sandbox":"a/b"})", R"({"verb":"exec","sandbox":"a/b","exec":{}})",
+        R"({"verb":"exec","sandbox":"a/b","exec":[1]})", "{\"verb\":\"list\"", "\xff\xfe"}) {
     const auto parsed = ParseCtlRequest(bad);
     ASSERT_FALSE(parsed) << bad;
-    EXPECT_EQ(parsed.error().code(), ErrorCode::kInvalid) << bad << ": " << parsed.error().message();
+    EXPECT_EQ(parsed.error().code(), ErrorCode::kInvalid)
+        << bad << ": " << parsed.error().message();
   }
 }
 
@@ -67,7 +69,8 @@ TEST(CtlProtocolTest, ACommandTooLargeForARequestIsRefusedBeforeItIsSent) {
 TEST(CtlProtocolTest, ANameAloneIsInTheDefaultNamespace) {
   EXPECT_EQ(ParseSandboxName("web").value().ToString(), "default/web");
   EXPECT_EQ(ParseSandboxName("a/b").value().ToString(), "a/b");
-  for (const std::string bad : {"", "/", "a/", "/b", "A/b", "a/b/c", "..", "a/..", "a b", "a/b\n"}) {
+  for (const std::string bad :
+       {"", "/", "a/", "/b", "A/b", "a/b/c", "..", "a/..", "a b", "a/b\n"}) {
     EXPECT_FALSE(ParseSandboxName(bad)) << bad;
   }
 }

@@ -4,8 +4,8 @@
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
 
@@ -68,7 +68,8 @@ class CtlTest : public ServeTest {
     // Blocked in every thread that is made from here on, so that SignalWatch alone takes them.
     sigset_t signals;
     sigemptyset(&signals);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) sigaddset(&signals, number);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
+      sigaddset(&signals, number);
     ::pthread_sigmask(SIG_BLOCK, &signals, &mask_before_);
     (void)::signal(SIGPIPE, SIG_IGN);
     view_.vsock_socket = directory_ + "/vsock.sock";
@@ -82,7 +83,8 @@ class CtlTest : public ServeTest {
   }
 
   void StartGuest() {
-    auto guest = guest::Server::Create(guest::ListenUnix(view_.vsock_socket).value(), guest_machine_, {.hybrid = true});
+    auto guest = guest::Server::Create(guest::ListenUnix(view_.vsock_socket).value(),
+                                       guest_machine_, {.hybrid = true});
     ASSERT_TRUE(guest) << guest.error().message();
     guest_ = std::move(*guest);
     guest_thread_ = std::thread([this] { guest_->Run(); });
@@ -139,7 +141,8 @@ TEST_F(CtlTest, ListIsATableForPeopleAndJsonForPrograms) {
 TEST_F(CtlTest, ShowSpeaksOfOneSandbox) {
   StartServer();
   EXPECT_EQ(Ctl({"show", "default/web"}).out, "record:\n  name: web\nplan: -> Running\n");
-  EXPECT_EQ(Ctl({"show", "web", "-o", "json"}).out, "{\"record\":{\"name\":\"web\"},\"plan\":\"-> Running\"}\n");
+  EXPECT_EQ(Ctl({"show", "web", "-o", "json"}).out,
+            "{\"record\":{\"name\":\"web\"},\"plan\":\"-> Running\"}\n");
 }
 
 TEST_F(CtlTest, AnUnknownSandboxIsAnsweredWithThoseThatAreHere) {
@@ -147,7 +150,8 @@ TEST_F(CtlTest, AnUnknownSandboxIsAnsweredWithThoseThatAreHere) {
   for (const char* verb : {"show", "logs"}) {
     const Outcome outcome = Ctl({verb, "default/wbe"});
     EXPECT_EQ(outcome.code, 255);
-    EXPECT_EQ(outcome.err, "error: no sandbox default/wbe on this node; it has default/web, team-a/idle\n");
+    EXPECT_EQ(outcome.err,
+              "error: no sandbox default/wbe on this node; it has default/web, team-a/idle\n");
   }
   EXPECT_EQ(Ctl({"exec", "default/wbe", "--", "true"}).code, 255);
   EXPECT_EQ(Ctl({"logs", "--console", "default/wbe"}).code, 255);
@@ -167,14 +171,16 @@ TEST_F(CtlTest, SweepTellsByItsExitCodeWhetherSomethingIsLeft) {
 TEST_F(CtlTest, MistakesAreExplained) {
   const Outcome no_agent = Ctl({"list"});
   EXPECT_EQ(no_agent.code, 255);
-  EXPECT_NE(no_agent.err.find("is dormouse-agent running on this node?"), std::string::npos) << no_agent.err;
+  EXPECT_NE(no_agent.err.find("is dormouse-agent running on this node?"), std::string::npos)
+      << no_agent.err;
   StartServer();
   EXPECT_EQ(Ctl({}).code, 255);
   EXPECT_EQ(Ctl({"frobnicate"}).code, 255);
   EXPECT_EQ(Ctl({"list", "-o", "xml"}).code, 255);
   EXPECT_NE(Ctl({"show", "../etc"}).err.find("is not NAMESPACE/NAME"), std::string::npos);
   EXPECT_NE(Ctl({"exec", "default/web"}).err.find("no command"), std::string::npos);
-  EXPECT_NE(Ctl({"exec", "-e", "X", "default/web", "--", "true"}).err.find("not NAME=VALUE"), std::string::npos);
+  EXPECT_NE(Ctl({"exec", "-e", "X", "default/web", "--", "true"}).err.find("not NAME=VALUE"),
+            std::string::npos);
   const Outcome help = Ctl({"--help"});
   EXPECT_EQ(help.code, 0);
   EXPECT_NE(help.out.find("sweep"), std::string::npos);
@@ -185,7 +191,8 @@ TEST_F(CtlTest, MistakesAreExplained) {
 
 TEST_F(CtlTest, ExecGivesTheCommandsStreamsAndExitCode) {
   StartAll();
-  const Outcome outcome = Ctl({"exec", "default/web", "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  const Outcome outcome =
+      Ctl({"exec", "default/web", "--", "sh", "-c", "echo out; echo err >&2; exit 7"});
   EXPECT_EQ(outcome.code, 7) << outcome.err;
   EXPECT_EQ(outcome.out, "out\n");
   EXPECT_EQ(outcome.err, "err\n");
@@ -203,8 +210,9 @@ TEST_F(CtlTest, ACommandThatCannotBeRunEndsAsInAShell) {
 
 TEST_F(CtlTest, ArgumentsAndEnvironmentArriveUntouched) {
   StartAll();
-  const Outcome outcome = Ctl({"exec", "-e", "GREETING=a b", "-w", "/tmp", "default/web", "--", "sh", "-c",
-                               "printf '%s|' \"$GREETING\" \"$PWD\" \"$@\"", "sh", "--", "-it", "list", "$x", ""});
+  const Outcome outcome =
+      Ctl({"exec", "-e", "GREETING=a b", "-w", "/tmp", "default/web", "--", "sh", "-c",
+           "printf '%s|' \"$GREETING\" \"$PWD\" \"$@\"", "sh", "--", "-it", "list", "$x", ""});
   EXPECT_EQ(outcome.out, "a b|/tmp|--|-it|list|$x||") << outcome.err;
 }
 
@@ -212,19 +220,24 @@ TEST_F(CtlTest, StdinReachesTheCommandWithItsEnd) {
   StartAll();
   EXPECT_EQ(Ctl({"exec", "-i", "default/web", "--", "cat"}, "hello\n").out, "hello\n");
   EXPECT_EQ(Ctl({"exec", "-i", "default/web", "--", "cat"}, "").code, 0);
-  EXPECT_EQ(Ctl({"exec", "default/web", "--", "cat"}, "not asked for").out, "") << "without -i there is none";
+  EXPECT_EQ(Ctl({"exec", "default/web", "--", "cat"}, "not asked for").out, "")
+      << "without -i there is none";
   const std::string much(3'000'000, 'x');
   EXPECT_EQ(Ctl({"exec", "-i", "default/web", "--", "wc", "-c"}, much).out, "3000000\n");
 }
 
 TEST_F(CtlTest, ACommandThatDoesNotReadItsInputStillEnds) {
   StartAll();
-  EXPECT_EQ(Ctl({"exec", "-i", "default/web", "--", "sh", "-c", "exit 3"}, std::string(1'000'000, 'x')).code, 3);
+  EXPECT_EQ(
+      Ctl({"exec", "-i", "default/web", "--", "sh", "-c", "exit 3"}, std::string(1'000'000, 'x'))
+          .code,
+      3);
 }
 
 TEST_F(CtlTest, MuchOutputComesWhole) {
   StartAll();
-  const Outcome outcome = Ctl({"exec", "default/web", "--", "sh", "-c", "yes 0123456789 | head -c 8000000; echo x >&2"});
+  const Outcome outcome = Ctl(
+      {"exec", "default/web", "--", "sh", "-c", "yes 0123456789 | head -c 8000000; echo x >&2"});
   EXPECT_EQ(outcome.code, 0);
   EXPECT_EQ(outcome.out.size(), 8'000'000U);
   EXPECT_EQ(outcome.err, "x\n");
@@ -254,9 +267,10 @@ TEST_F(CtlTest, ATerminalIsRawMeanwhileResizedAndRestored) {
   const UniqueFd terminal(slave);
   termios before{};
   ::tcgetattr(slave, &before);
-  auto code = Start({"exec", "-it", "default/web", "--", "sh", "-c",
-                     "test -t 0 && test -t 1 && stty size && echo ready && read x && stty size && exit 5"},
-                    {slave, slave, slave});
+  auto code =
+      Start({"exec", "-it", "default/web", "--", "sh", "-c",
+             "test -t 0 && test -t 1 && stty size && echo ready && read x && stty size && exit 5"},
+            {slave, slave, slave});
   const std::string first = ReadUntil(master, "ready");
   EXPECT_NE(first.find("24 80"), std::string::npos) << first;
   termios during{};
@@ -307,7 +321,10 @@ TEST_F(CtlTest, GarbageInsteadOfInputEndsThatSessionOnly) {
   StartAll();
   auto client = StreamSocket::Connect(socket());
   ASSERT_TRUE(client);
-  client->Queue(std::string(R"({"verb":"exec","sandbox":"default/web","exec":{"argv":["cat"],"stdin":true}})") + "\n");
+  client->Queue(
+      std::string(
+          R"({"verb":"exec","sandbox":"default/web","exec":{"argv":["cat"],"stdin":true}})") +
+      "\n");
   client->Queue("this is no frame, and it never was one");
   ASSERT_TRUE(client->Flush());
   char buffer[4096];
@@ -333,7 +350,8 @@ TEST_F(CtlTest, LogsAreTheWorkloadsAndCanBeCutShort) {
   ASSERT_TRUE(client.StartWorkload(workload, std::chrono::seconds(10)));
   ASSERT_TRUE(client.WorkloadStatus(std::chrono::seconds(10), std::chrono::seconds(10)));
   EXPECT_EQ(Ctl({"logs", "default/web"}).out, "one\ntwo\nthree\n");
-  EXPECT_EQ(Ctl({"logs", "-f", "default/web"}).out, "one\ntwo\nthree\n") << "it has ended: nothing to wait for";
+  EXPECT_EQ(Ctl({"logs", "-f", "default/web"}).out, "one\ntwo\nthree\n")
+      << "it has ended: nothing to wait for";
   EXPECT_EQ(Ctl({"logs", "--tail", "2", "default/web"}).out, "two\nthree\n");
   EXPECT_EQ(Ctl({"logs", "--tail", "0", "default/web"}).out, "");
   EXPECT_EQ(Ctl({"logs", "--tail", "99", "default/web"}).out, "one\ntwo\nthree\n");
@@ -346,7 +364,8 @@ TEST_F(CtlTest, LogsAreTheWorkloadsAndCanBeCutShort) {
 class HostileGuest {
  public:
   HostileGuest(const std::string& path, std::string words)
-      : listener_(guest::ListenUnix(path).value()), thread_([this, words = std::move(words)] { Serve(words); }) {}
+      : listener_(guest::ListenUnix(path).value()),
+        thread_([this, words = std::move(words)] { Serve(words); }) {}
 
  private:
   void Serve(const std::string& words) {
@@ -370,11 +389,13 @@ TEST_F(CtlTest, AGuestThatBreaksTheProtocolCostsOneSession) {
   using guest::EncodeFrame;
   using guest::FrameType;
   std::string flood;
-  for (int i = 0; i < 4; ++i) flood += EncodeFrame(FrameType::kStdout, std::string(guest::kMaxPayloadBytes, 'x'));
+  for (int i = 0; i < 4; ++i)
+    flood += EncodeFrame(FrameType::kStdout, std::string(guest::kMaxPayloadBytes, 'x'));
   for (const std::string& words :
-       {std::string("\x81\x00\x01\x00\xff\xff\xff\xff", 8), std::string("HTTP/1.1 200 OK\r\n\r\n"), flood,
-        EncodeFrame(FrameType::kStdin, "x"), EncodeFrame(FrameType::kExit, "xx"),
-        guest::EncodeWindow({FrameType::kStdin, 0xffffffff}), guest::EncodeError(Error(ErrorCode::kCorrupt, "\x1b[2J"))}) {
+       {std::string("\x81\x00\x01\x00\xff\xff\xff\xff", 8), std::string("HTTP/1.1 200 OK\r\n\r\n"),
+        flood, EncodeFrame(FrameType::kStdin, "x"), EncodeFrame(FrameType::kExit, "xx"),
+        guest::EncodeWindow({FrameType::kStdin, 0xffffffff}),
+        guest::EncodeError(Error(ErrorCode::kCorrupt, "\x1b[2J"))}) {
     const HostileGuest hostile(view_.vsock_socket, words);
     const Outcome outcome = Ctl({"exec", "default/web", "--", "true"});
     EXPECT_EQ(outcome.code, 255);

@@ -14,7 +14,8 @@ using std::chrono::milliseconds;
 
 /// How long Next may look for frames that it has read already.
 constexpr milliseconds kGlance{1};
-/// The guest is asked anew at least so often: Next may leave frames in its buffer, where poll() cannot see them.
+/// The guest is asked anew at least so often: Next may leave frames in its buffer, where poll()
+/// cannot see them.
 constexpr int kTickMs = 100;
 /// Given to a client to take the last words.
 constexpr milliseconds kParting{5'000};
@@ -68,9 +69,10 @@ class Relayer {
   /// False when the client hung up.
   Result<bool> Wait() {
     const bool waits_for_client = client_.queued() > 0;
-    pollfd polled[3] = {{client_.fd(), static_cast<short>(waits_for_client ? POLLIN | POLLOUT : POLLIN), 0},
-                        {waits_for_client ? -1 : guest_.fd(), POLLIN, 0},
-                        {stop_fd_, POLLIN, 0}};
+    pollfd polled[3] = {
+        {client_.fd(), static_cast<short>(waits_for_client ? POLLIN | POLLOUT : POLLIN), 0},
+        {waits_for_client ? -1 : guest_.fd(), POLLIN, 0},
+        {stop_fd_, POLLIN, 0}};
     if (::poll(polled, 3, kTickMs) < 0 && errno != EINTR) return FailErrno("poll");
     if (polled[2].revents != 0) return Fail(ErrorCode::kCancelled, "the agent is stopping");
     if ((polled[0].revents & (POLLIN | POLLHUP | POLLERR)) == 0) return true;

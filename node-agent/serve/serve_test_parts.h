@@ -1,4 +1,5 @@
-// What the tests of this room share: a view that a test fills, and an agent's socket in a directory of its own.
+// What the tests of this room share: a view that a test fills, and an agent's socket in a directory
+// of its own.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -46,7 +47,8 @@ class FakeView : public AgentView {
   }
   Result<GuestAccess> Guest(const kube::ObjectKey& key) const override {
     if (!Has(key)) return Missing(key);
-    if (key.name != "web") return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " does not run");
+    if (key.name != "web")
+      return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " does not run");
     return GuestAccess{"0b0e6b1c-0000-4000-8000-000000000001", vsock_socket};
   }
   Result<std::string> ConsoleTail(const kube::ObjectKey& key, size_t lines) const override {
@@ -74,7 +76,7 @@ class FakeView : public AgentView {
 class ServeTest : public testing::Test {
  protected:
   ServeTest() {
-    (void)::mkdtemp(directory_.data());
+    if (::mkdtemp(directory_.data()) == nullptr) std::abort();
     options_.paths.state = directory_;
     options_.paths.run = directory_;
     options_.allowed_uid = ::geteuid();

@@ -37,7 +37,8 @@ Result<StreamSocket> StreamSocket::Connect(const std::string& path) {
 
 Result<> StreamSocket::Wait(short events, Time deadline, int stop_fd) const {
   for (;;) {
-    const auto rest = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto rest =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (rest.count() <= 0) return Fail(ErrorCode::kDeadline, "the peer took too long");
     pollfd polled[2] = {{socket_.get(), events, 0}, {stop_fd, POLLIN, 0}};
     const int ready = ::poll(polled, 2, static_cast<int>(std::min<int64_t>(rest.count(), 60'000)));
@@ -82,7 +83,8 @@ Result<bool> StreamSocket::Fill() {
 
 Result<> StreamSocket::Flush() {
   while (queued() > 0) {
-    const ssize_t put = ::send(socket_.get(), outgoing_.data() + sent_, queued(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t put =
+        ::send(socket_.get(), outgoing_.data() + sent_, queued(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) return {};
     if (put < 0) return FailErrno("write");

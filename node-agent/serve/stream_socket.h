@@ -1,5 +1,5 @@
-// One end of a connection on the agent's local socket: bytes in and out without ever blocking longer than
-// was said, every buffer bounded. Server and ctl use the same.
+// One end of a connection on the agent's local socket: bytes in and out without ever blocking
+// longer than was said, every buffer bounded. Server and ctl use the same.
 //
 // Not thread-safe: one owner.
 #pragma once
@@ -28,11 +28,13 @@ class StreamSocket {
   /// kPermission: only root may.
   static Result<StreamSocket> Connect(const std::string& path);
 
-  /// The bytes before the first newline, which is consumed. kInvalid when it is not among the first `max_bytes`,
-  /// kDeadline, kUnavailable when the peer hung up, kCancelled when `stop_fd` (or -1) became readable.
+  /// The bytes before the first newline, which is consumed. kInvalid when it is not among the first
+  /// `max_bytes`, kDeadline, kUnavailable when the peer hung up, kCancelled when `stop_fd` (or -1)
+  /// became readable.
   Result<std::string> ReadLine(size_t max_bytes, Time deadline, int stop_fd = -1);
 
-  /// Reads what there is, once, into the decoder; false at the end of the stream. Next() is then asked.
+  /// Reads what there is, once, into the decoder; false at the end of the stream. Next() is then
+  /// asked.
   Result<bool> Fill();
   /// The next frame of what was read; valid until the next Fill or Next.
   Result<std::optional<guest::Frame>> Next() { return decoder_.Next(); }

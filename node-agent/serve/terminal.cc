@@ -23,7 +23,8 @@ RawTerminal::~RawTerminal() {
 
 std::optional<guest::TerminalSize> SizeOfTerminal(int fd) {
   winsize size{};
-  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0) return std::nullopt;
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0)
+    return std::nullopt;
   return guest::TerminalSize{size.ws_row, size.ws_col};
 }
 
@@ -46,7 +47,8 @@ SignalWatch::~SignalWatch() {
 
 int SignalWatch::Take() {
   signalfd_siginfo info{};
-  return ::read(fd_.get(), &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
+  return ::read(fd_.get(), &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo)
+                                                                : 0;
 }
 
 }  // namespace dormouse

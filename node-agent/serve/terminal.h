@@ -1,7 +1,8 @@
-// The terminal of a person who runs ctl: raw while a command with a terminal runs in a guest, and as it was
-// afterwards. And the signals that reach ctl meanwhile, as something to poll.
+// The terminal of a person who runs ctl: raw while a command with a terminal runs in a guest, and
+// as it was afterwards. And the signals that reach ctl meanwhile, as something to poll.
 //
-// Each restores what it changed when it goes. Not thread-safe: SignalWatch sets the calling thread's mask.
+// Each restores what it changed when it goes. Not thread-safe: SignalWatch sets the calling
+// thread's mask.
 #pragma once
 
 #include <signal.h>
@@ -19,7 +20,8 @@ class RawTerminal {
  public:
   /// Nothing happens when `fd` is no terminal.
   static Result<RawTerminal> Enter(int fd);
-  RawTerminal(RawTerminal&& other) noexcept : fd_(std::exchange(other.fd_, -1)), before_(other.before_) {}
+  RawTerminal(RawTerminal&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), before_(other.before_) {}
   RawTerminal& operator=(RawTerminal&&) = delete;
   ~RawTerminal();
 
@@ -37,7 +39,9 @@ class SignalWatch {
  public:
   static Result<SignalWatch> Start();
   SignalWatch(SignalWatch&& other) noexcept
-      : fd_(std::move(other.fd_)), before_(other.before_), active_(std::exchange(other.active_, false)) {}
+      : fd_(std::move(other.fd_)),
+        before_(other.before_),
+        active_(std::exchange(other.active_, false)) {}
   SignalWatch& operator=(SignalWatch&&) = delete;
   ~SignalWatch();
 
