@@ -1,0 +1,99 @@
+// The workload as the host sees it: started once, watched, stopped, its log read.
+#include "guest-agent/server/server_test_parts.h"
+
+namespace dormouse::guest {
+namespace {
+
+class WorkloadTest : public ServerTest {};
+
+StartWorkloadRequest Workload(const std::string& id, const std::string& script) {
+  StartWorkloadRequest request;
+  request.id = id;
+  request.process.argv = {"/bin/sh", "-c", script};
+  return request;
+}
+
+TEST_F(WorkloadTest, AWorkloadRunsOnceAndItsEndIsReported) {
+  Serve();
+  Peer peer = Dial();
+  const auto started = peer.Ask(Encode(Workload("a", "echo hello; echo oops >&2; exit 7")).value());
+  ASSERT_EQ(started.type, FrameType::kReply);
+  const auto ended = ParseWorkloadStatus(peer.Ask(Encode(WorkloadStatusRequest{10'000})).payload);
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->state, WorkloadState::kExited);
+  EXPECT_EQ(ended->exit.code, 7U);
+  EXPECT_GE(ended->finished_at_ms, ended->started_at_ms);
+  // A retry of the same start is answered, not obeyed.
+  const auto again = ParseWorkloadStatus(peer.Ask(Encode(Workload("a", "exit 8")).value()).payload);
+  EXPECT_EQ(again->state, WorkloadState::kExited);
+  EXPECT_EQ(again->exit.code, 7U);
+  EXPECT_EQ(peer.Ask(Encode(LogsRequest{})).type, FrameType::kReply);
+  const auto logs = peer.Finish();
+  EXPECT_NE(logs.out.find("hello\n"), std::string::npos);
+  EXPECT_NE(logs.out.find("oops\n"), std::string::npos);
+}
+
+TEST_F(WorkloadTest, AnotherWorkloadWaitsForTheEndOfTheFirst) {
+  Serve();
+  Peer peer = Dial();
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "tail -f /dev/null")).value()).type, FrameType::kReply);
+  const auto refused = peer.Ask(Encode(Workload("b", "true")).value());
+  ASSERT_EQ(refused.type, FrameType::kError);
+  EXPECT_EQ(ParseError(refused.payload).code(), ErrorCode::kBusy);
+  const auto stopped = ParseWorkloadStatus(peer.Ask(Encode(StopWorkloadRequest{5'000})).payload);
+  ASSERT_TRUE(stopped);
+  EXPECT_EQ(stopped->exit.signal, uint32_t{SIGTERM});
+  const auto second =
+      ParseWorkloadStatus(peer.Ask(Encode(Workload("b", "tail -f /dev/null")).value()).payload);
+  EXPECT_EQ(second->id, "b");
+  EXPECT_EQ(second->state, WorkloadState::kRunning);
+}
+
+TEST_F(WorkloadTest, StopKillsWhatDoesNotListen) {
+  Serve();
+  Peer peer = Dial();
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "trap '' TERM; tail -f /dev/null")).value()).type,
+            FrameType::kReply);
+  const auto stopped = ParseWorkloadStatus(peer.Ask(Encode(StopWorkloadRequest{50})).payload);
+  EXPECT_EQ(stopped->state, WorkloadState::kExited);
+}
+
+TEST_F(WorkloadTest, LogsFollowUntilTheEnd) {
+  Serve();
+  const std::string gate = directory_ + "/gate";
+  ASSERT_EQ(::mkfifo(gate.c_str(), 0600), 0);
+  const auto start = Encode(Workload("a", "echo first; read x < " + gate + "; echo last >&2"));
+  Peer control = Dial();
+  Peer logs = Dial();
+  ASSERT_EQ(control.Ask(start.value()).type, FrameType::kReply);
+  EXPECT_EQ(logs.Ask(Encode(LogsRequest{UINT64_MAX, true})).type, FrameType::kReply);
+  EXPECT_EQ(logs.Next()->payload, "first\n");
+  const UniqueFd opener(::open(gate.c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_EQ(::write(opener.get(), "\n", 1), 1);
+  EXPECT_EQ(logs.Finish().out, "last\n");
+}
+
+TEST_F(WorkloadTest, AFloodOfLogsKeepsTheLastBytes) {
+  Serve({.log_bytes = 1000});
+  Peer peer = Dial();
+  ASSERT_EQ(
+      peer.Ask(Encode(Workload("a", "head -c 300000 /dev/zero; echo; echo the end")).value()).type,
+      FrameType::kReply);
+  (void)peer.Ask(Encode(WorkloadStatusRequest{10'000}));
+  EXPECT_EQ(peer.Ask(Encode(LogsRequest{8, false})).type, FrameType::kReply);
+  EXPECT_EQ(peer.Finish().out, "the end\n");
+}
+
+TEST_F(WorkloadTest, PowerOffStopsTheWorkloadFirst) {
+  Serve();
+  Peer peer = Dial();
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "tail -f /dev/null")).value()).type, FrameType::kReply);
+  EXPECT_EQ(peer.Ask(Encode(PowerOffRequest{true, 5'000})).type, FrameType::kReply);
+  const auto ended = ParseWorkloadStatus(peer.Ask(Encode(WorkloadStatusRequest{10'000})).payload);
+  EXPECT_EQ(ended->state, WorkloadState::kExited);
+  // The observer that turns the machine off was told before the answer went out.
+  EXPECT_EQ(machine_.powered_off.load(), 2);
+}
+
+}  // namespace
+}  // namespace dormouse::guest
