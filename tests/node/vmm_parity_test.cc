@@ -360,7 +360,8 @@ class VmmGuestParityTest : public VmmParityTest {
     const std::string before = BootId(root_ + "/vsock.sock");
     ASSERT_FALSE(before.empty());
     const std::string generation = MakeDirectory();
-    ASSERT_TRUE(vmm_->api().Pause());
+    const auto paused = vmm_->api().Pause();
+    ASSERT_TRUE(paused) << paused.error().message();
     const auto snapshot = vmm_->api().Snapshot(generation);
     ASSERT_TRUE(snapshot) << snapshot.error().message();
     EXPECT_EQ(fs::file_size(generation + "/memory-ranges"), uint64_t{256} << 20);
