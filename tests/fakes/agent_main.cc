@@ -1,5 +1,9 @@
 // The agent with device-mapper and loop devices stood in for, and cgroups without limits: for benchmarks of
 // the agent's own work on a machine whose kernel has no device-mapper. All else is the product's.
+//
+// $DORMOUSE_FAKE_DISK ("major:minor") is a block device that VMMs may open in place of their disk.
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "node-agent/run.h"
@@ -30,7 +34,12 @@ class Mapper : public host::DeviceMapper {
   Result<> Remove(const host::DmName& name, host::RemoveMode mode) override { return to_.Remove(name, mode); }
   Result<> Suspend(const host::DmName& name) override { return to_.Suspend(name); }
   Result<> Resume(const host::DmName& name) override { return to_.Resume(name); }
-  Result<host::DmDevice> Find(const host::DmName& name) override { return to_.Find(name); }
+  Result<host::DmDevice> Find(const host::DmName& name) override {
+    DORMOUSE_ASSIGN(host::DmDevice device, to_.Find(name));
+    const char* disk = std::getenv("DORMOUSE_FAKE_DISK");
+    if (disk != nullptr) std::sscanf(disk, "%u:%u", &device.number.major, &device.number.minor);
+    return device;
+  }
   Result<host::SnapshotStatus> Status(const host::DmName& name) override { return to_.Status(name); }
   Result<std::vector<host::DmDevice>> List(std::string_view prefix) override { return to_.List(prefix); }
   Result<> MakeNode(const host::DmName& name, const std::string& path, uid_t owner) override {
