@@ -26,21 +26,25 @@ Result<api::Sandbox> DecodeSandbox(const json& object) {
   sandbox.spec.workload = {};
   sandbox.spec.network = {};
   sandbox.meta.labels.clear();
-  std::erase_if(sandbox.meta.annotations,
-                [](const auto& annotation) { return annotation.first != api::kNodeIsGoneAnnotation; });
+  std::erase_if(sandbox.meta.annotations, [](const auto& annotation) {
+    return annotation.first != api::kNodeIsGoneAnnotation;
+  });
   sandbox.status.network = {};
   sandbox.status.vm = {};
   sandbox.status.conditions.shrink_to_fit();
   return sandbox;
 }
 
-Result<kube::LeaseRecord> DecodeLease(const json& object) { return kube::ParseLease(object.dump()); }
+Result<kube::LeaseRecord> DecodeLease(const json& object) {
+  return kube::ParseLease(object.dump());
+}
 
 template <typename T>
 struct Cache {
   using Decode = typename kube::Reflector<T>::Decode;
   Cache(kube::HttpTransport& transport, kube::ResourceType type, std::string ns, Decode decode)
-      : name(type.plural), reflector(transport, Spec(std::move(type), std::move(ns)), std::move(decode), store) {}
+      : name(type.plural),
+        reflector(transport, Spec(std::move(type), std::move(ns)), std::move(decode), store) {}
   static kube::WatchSpec Spec(kube::ResourceType type, std::string ns) {
     kube::WatchSpec spec;
     spec.type = std::move(type);
@@ -74,7 +78,8 @@ kube::ControllerLoopOptions LoopOptions(const char* name, int workers) {
 }  // namespace
 
 struct Controller::Parts {
-  Parts(std::shared_ptr<kube::HttpTransport> given, const Options& options, kube::EventRecorder& events)
+  Parts(std::shared_ptr<kube::HttpTransport> given, const Options& options,
+        kube::EventRecorder& events)
       : transport(std::move(given)),
         client(transport, ClientOptionsOf()),
         sandboxes(*transport, kSandboxes, "", DecodeSandbox),
@@ -85,15 +90,20 @@ struct Controller::Parts {
         sandbox_queue(QueueOptions("sandbox")),
         node_queue(QueueOptions("node")),
         scheduler([this](const kube::ObjectKey& key) { return sandboxes.store.Get(key); },
-                  [this](const std::string& ns, const std::string& name) { return templates.store.Get({ns, name}); },
+                  [this](const std::string& ns, const std::string& name) {
+                    return templates.store.Get({ns, name});
+                  },
                   Clock::System(), {options.refusal_memory}),
         health(Clock::System(), options.node_lease_duration),
         api(MakeSandboxApi(client, events)),
-        sandbox_controller(sandboxes.store, scheduler, health, *api, sandbox_queue, Clock::System(), {}),
-        node_controller({nodes.store, kubernetes_nodes.store, leases.store, sandboxes.store, scheduler, health,
-                         node_queue, sandbox_queue},
+        sandbox_controller(sandboxes.store, scheduler, health, *api, sandbox_queue, Clock::System(),
+                           {}),
+        node_controller({nodes.store, kubernetes_nodes.store, leases.store, sandboxes.store,
+                         scheduler, health, node_queue, sandbox_queue},
                         options.node_lease_namespace,
-                        [this](const auto& node, const auto& kubernetes) { return Identify(node, kubernetes); }),
+                        [this](const auto& node, const auto& kubernetes) {
+                          return Identify(node, kubernetes);
+                        }),
         sandbox_loop(LoopOptions("sandbox", options.workers), sandbox_queue,
                      [this](const std::string& key) { return sandbox_controller.Reconcile(key); }),
         node_loop(LoopOptions("node", 1), node_queue,
@@ -106,7 +116,8 @@ struct Controller::Parts {
   }
 
   Result<> Identify(const api::SandboxNode& node, const KubernetesNode& kubernetes) {
-    auto applied = client.Apply(kSandboxNodes, node.meta.key(), IdentityApplyBody(node, kubernetes));
+    auto applied =
+        client.Apply(kSandboxNodes, node.meta.key(), IdentityApplyBody(node, kubernetes));
     if (!applied) return Fail(applied.error());
     return {};
   }

@@ -1,7 +1,7 @@
 // The controller put together: caches that are always warm, and workers that run while it leads.
 //
-// Construct, StartCaches, wait for Synced, StartWorking, StopWorking, destroy: all on the owner's thread.
-// Synced may be asked on any.
+// Construct, StartCaches, wait for Synced, StartWorking, StopWorking, destroy: all on the owner's
+// thread. Synced may be asked on any.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@ namespace dormouse::controller {
 class Controller {
  public:
   /// `events` must outlive it.
-  Controller(std::shared_ptr<kube::HttpTransport> transport, const Options& options, kube::EventRecorder& events);
+  Controller(std::shared_ptr<kube::HttpTransport> transport, const Options& options,
+             kube::EventRecorder& events);
   ~Controller();
   Controller(const Controller&) = delete;
   Controller& operator=(const Controller&) = delete;

@@ -1,5 +1,5 @@
-// dormouse-controller: assigns sandboxes to nodes and owns their finalizers. One of its replicas leads and
-// works; the others keep their caches warm. It touches no host.
+// dormouse-controller: assigns sandboxes to nodes and owns their finalizers. One of its replicas
+// leads and works; the others keep their caches warm. It touches no host.
 #include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "controller/controller.h"
+#include "controller/footprint.h"
 #include "controller/options.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/log.h"
@@ -18,11 +19,13 @@
 #include "src/common/kube/cluster_config.h"
 #include "src/common/kube/cpprest_transport.h"
 #include "src/common/kube/lease.h"
+#include "src/common/kube/waiter.h"
 
 namespace dormouse::controller {
 namespace {
 
-/// Waits for SIGTERM or SIGINT, which every thread has blocked, or until `until` holds; true for a signal.
+/// Waits for SIGTERM or SIGINT, which every thread has blocked, or until `until` holds; true for a
+/// signal.
 template <typename Predicate>
 bool WaitForSignal(const sigset_t& signals, Predicate until) {
   const timespec period{0, 50'000'000};
@@ -62,8 +65,8 @@ Result<Servers> Serve(const Options& options, const Controller& controller) {
   return servers;
 }
 
-/// Leads while it can. What must not happen is that two lead: so the process ends at once, with nothing
-/// tidied up, when the lease is lost.
+/// Leads while it can. What must not happen is that two lead: so the process ends at once, with
+/// nothing tidied up, when the lease is lost.
 class Leadership {
  public:
   Leadership(std::shared_ptr<kube::HttpTransport> transport, const Options& options)
@@ -100,7 +103,8 @@ class Leadership {
 
 Result<> Run(const Options& options, const sigset_t& signals) {
   DORMOUSE_TRY(failpoint::ArmFromEnvironment());
-  DORMOUSE_ASSIGN(const kube::ClusterConfig cluster, kube::LoadClusterConfig(options.kubeconfig, options.context));
+  DORMOUSE_ASSIGN(const kube::ClusterConfig cluster,
+                  kube::LoadClusterConfig(options.kubeconfig, options.context));
   kube::TransportOptions transport_options;
   transport_options.user_agent = "dormouse-controller/" DORMOUSE_VERSION;
   DORMOUSE_ASSIGN(const auto transport, kube::MakeTransport(cluster, transport_options));
@@ -117,6 +121,13 @@ Result<> Run(const Options& options, const sigset_t& signals) {
   const auto synced = [&controller] { return controller.Synced(); };
   if (WaitForSignal(signals, synced)) return {};
   log::Info("caches synced");
+  // By then the other one-off work, the election and the first connections, is done as well.
+  const std::jthread settle([](const std::stop_token& stop) {
+    if (!kube::Waiter::System().Wait(std::chrono::seconds(10), stop)) return;
+    if (const auto dropped = DropStartupPages(); !dropped) {
+      log::Warning("start-up pages stay", {{"error", dropped.error().message()}});
+    }
+  });
   std::optional<Leadership> leadership;
   if (options.leader_elect) {
     leadership.emplace(transport, options);
@@ -127,7 +138,8 @@ Result<> Run(const Options& options, const sigset_t& signals) {
     log::Info("leading", {{"lease", options.lease_namespace + "/" + options.lease_name}});
   }
   controller.StartWorking();
-  WaitForSignal(signals, [] { return false; });
+  while (sigwaitinfo(&signals, nullptr) < 0) {  // EINTR, after a SIGSTOP
+  }
   log::Info("stopping");
   controller.StopWorking();
   if (leadership) leadership->GiveUp();
@@ -138,7 +150,8 @@ Result<> Run(const Options& options, const sigset_t& signals) {
 }  // namespace dormouse::controller
 
 int main(int argc, char** argv) {
-  // Before any thread exists: what a thread allocates stays in its arena, and we hold a dozen idle ones.
+  // Before any thread exists: what a thread allocates stays in its arena, and we hold a dozen idle
+  // ones.
   mallopt(M_ARENA_MAX, 2);
   dormouse::kube::InitialiseProcess(4);
   sigset_t signals;

@@ -22,7 +22,8 @@ struct Options {
   std::chrono::milliseconds node_lease_duration{40'000};
   std::chrono::milliseconds refusal_memory{60'000};
   std::string health_address = ":8081";
-  std::string metrics_address = ":8080";  ///< the same as health_address: one server for both; empty: none
+  std::string metrics_address =
+      ":8080";  ///< the same as health_address: one server for both; empty: none
   int workers = 4;
   log::Level log_level = log::Level::kInfo;
   bool log_json = true;

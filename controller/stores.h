@@ -16,7 +16,8 @@ using SnapshotTemplateStore = kube::Store<api::SnapshotTemplate>;
 using KubernetesNodeStore = kube::Store<KubernetesNode>;
 using LeaseStore = kube::Store<kube::LeaseRecord>;
 
-/// A key of the sandbox queue that stands for "decide again for all that wait"; no object has this name.
+/// A key of the sandbox queue that stands for "decide again for all that wait"; no object has this
+/// name.
 inline constexpr char kRetryKey[] = "/retry";
 /// The index of the sandbox store by status.nodeName.
 inline constexpr char kByNode[] = "node";

@@ -1,5 +1,5 @@
-// An API server of Sandboxes in memory, for tests: objects with versions, guarded writes, a cache that lags
-// until it is told to catch up, and calls that fail on demand. Not thread-safe.
+// An API server of Sandboxes in memory, for tests: objects with versions, guarded writes, a cache
+// that lags until it is told to catch up, and calls that fail on demand. Not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,9 @@ namespace dormouse::controller {
 
 class FakeSandboxApi : public SandboxApi {
  public:
-  explicit FakeSandboxApi(SandboxStore& cache) : cache_(cache) { cache_.EndReplace(kube::ResourceVersion("1")); }
+  explicit FakeSandboxApi(SandboxStore& cache) : cache_(cache) {
+    cache_.EndReplace(kube::ResourceVersion("1"));
+  }
 
   /// As a user or an agent changes it; the cache does not know yet.
   api::Sandbox& Edit(const std::string& name) {
@@ -50,16 +52,19 @@ class FakeSandboxApi : public SandboxApi {
     for (const auto& cached : cache_.List()) {
       const auto found = objects_.find(cached->meta.name);
       if (found == objects_.end() || found->second.meta.uid != cached->meta.uid) {
-        cache_.Remove({cached->meta.key(), cached->meta.uid, kube::ResourceVersion(std::to_string(version_))});
+        cache_.Remove({cached->meta.key(), cached->meta.uid,
+                       kube::ResourceVersion(std::to_string(version_))});
       }
     }
     std::vector<const api::Sandbox*> changed;
     for (const auto& [name, sandbox] : objects_) {
       const auto known = cache_.RefOf(sandbox.meta.key());
-      if (!known || known->resource_version != sandbox.meta.resource_version) changed.push_back(&sandbox);
+      if (!known || known->resource_version != sandbox.meta.resource_version)
+        changed.push_back(&sandbox);
     }
     std::sort(changed.begin(), changed.end(), [](const auto* left, const auto* right) {
-      return std::stoi(left->meta.resource_version.text()) < std::stoi(right->meta.resource_version.text());
+      return std::stoi(left->meta.resource_version.text()) <
+             std::stoi(right->meta.resource_version.text());
     });
     for (const api::Sandbox* sandbox : changed) {
       cache_.Upsert({sandbox->meta.key(), sandbox->meta.uid, sandbox->meta.resource_version},
@@ -84,7 +89,8 @@ class FakeSandboxApi : public SandboxApi {
     DORMOUSE_ASSIGN(api::Sandbox* const sandbox, Guard("remove finalizer", checked));
     std::erase(sandbox->meta.finalizers, api::kCleanupFinalizer);
     Bump(sandbox);
-    if (sandbox->meta.deletion_time && sandbox->meta.finalizers.empty()) objects_.erase(checked.name);
+    if (sandbox->meta.deletion_time && sandbox->meta.finalizers.empty())
+      objects_.erase(checked.name);
     return {};
   }
   Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,
@@ -124,7 +130,8 @@ class FakeSandboxApi : public SandboxApi {
     if (fail_next) return Fail(*std::exchange(fail_next, std::nullopt), "asked to fail");
     const auto found = objects_.find(checked.name);
     if (found == objects_.end()) return Fail(ErrorCode::kNotFound, "no " + checked.name);
-    if (found->second.meta.resource_version != checked.resource_version || found->second.meta.uid != checked.uid) {
+    if (found->second.meta.resource_version != checked.resource_version ||
+        found->second.meta.uid != checked.uid) {
       return Fail(ErrorCode::kConflict, checked.name + " changed");
     }
     writes.push_back(verb + " " + checked.name);

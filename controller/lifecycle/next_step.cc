@@ -11,7 +11,8 @@ bool DeclaredGone(const api::Sandbox& sandbox) {
 }
 
 bool SaysLost(const api::Sandbox& sandbox) {
-  const api::Condition* ready = api::FindCondition(sandbox.status.conditions, api::condition::kReady);
+  const api::Condition* ready =
+      api::FindCondition(sandbox.status.conditions, api::condition::kReady);
   return ready != nullptr && ready->status == api::ConditionStatus::kUnknown &&
          ready->reason == api::reasons::kNodeLost;
 }
@@ -19,7 +20,8 @@ bool SaysLost(const api::Sandbox& sandbox) {
 }  // namespace
 
 const api::Condition* ReleasedNow(const api::Sandbox& sandbox) {
-  const api::Condition* released = api::FindCondition(sandbox.status.conditions, api::condition::kReleased);
+  const api::Condition* released =
+      api::FindCondition(sandbox.status.conditions, api::condition::kReleased);
   const bool now = released != nullptr && released->status == api::ConditionStatus::kTrue &&
                    released->observed_generation == sandbox.meta.generation;
   return now ? released : nullptr;

@@ -16,19 +16,24 @@ struct Case {
   Step step;
 };
 
-constexpr NodeState kAlive = NodeState::kAlive, kUnknown = NodeState::kUnknown, kLost = NodeState::kLost;
+constexpr NodeState kAlive = NodeState::kAlive, kUnknown = NodeState::kUnknown,
+                    kLost = NodeState::kLost;
 
 const Case kCases[] = {
-    // name                                placed deleting finalizer released gone says_lost node step
+    // name                                placed deleting finalizer released gone says_lost node
+    // step
     {"new", false, false, false, 0, false, false, kUnknown, kPlace},
     {"the last controller died half way", false, false, true, 0, false, false, kUnknown, kPlace},
-    {"deleted before it was placed", false, true, true, 0, false, false, kUnknown, kRemoveFinalizer},
-    {"deleted, held by another's finalizer", false, true, false, 0, false, false, kUnknown, kNothing},
+    {"deleted before it was placed", false, true, true, 0, false, false, kUnknown,
+     kRemoveFinalizer},
+    {"deleted, held by another's finalizer", false, true, false, 0, false, false, kUnknown,
+     kNothing},
     {"runs", true, false, true, 0, false, false, kAlive, kNothing},
     {"deleted, its agent works on it", true, true, true, 0, false, false, kAlive, kNothing},
     {"deleted, Released is of an older spec", true, true, true, 6, false, false, kAlive, kNothing},
     {"deleted and released", true, true, true, 7, false, false, kAlive, kRemoveFinalizer},
-    {"deleted and released on a node that died since", true, true, true, 7, false, true, kLost, kRemoveFinalizer},
+    {"deleted and released on a node that died since", true, true, true, 7, false, true, kLost,
+     kRemoveFinalizer},
     {"refused by its agent", true, false, true, 7, false, false, kAlive, kPlaceAnew},
     {"refused an older spec", true, false, true, 6, false, false, kAlive, kNothing},
     {"its node stopped", true, false, true, 0, false, false, kLost, kMarkLost},
@@ -37,9 +42,12 @@ const Case kCases[] = {
     {"its node may be lost", true, false, true, 0, false, false, kUnknown, kNothing},
     {"its node is gone", true, false, true, 0, true, true, kLost, kLeaveGoneNode},
     {"deleted, its node is gone", true, true, true, 0, true, true, kLost, kRemoveFinalizer},
-    {"its node is said to be gone, and lives", true, false, true, 0, true, false, kAlive, kGoneNodeLives},
-    {"its node is said to be gone, and may live", true, false, true, 0, true, false, kUnknown, kNothing},
-    {"deleted, its node is said to be gone, and lives", true, true, true, 0, true, false, kAlive, kGoneNodeLives},
+    {"its node is said to be gone, and lives", true, false, true, 0, true, false, kAlive,
+     kGoneNodeLives},
+    {"its node is said to be gone, and may live", true, false, true, 0, true, false, kUnknown,
+     kNothing},
+    {"deleted, its node is said to be gone, and lives", true, true, true, 0, true, false, kAlive,
+     kGoneNodeLives},
 };
 
 TEST(NextStepTest, EachStateHasItsStep) {
@@ -56,7 +64,8 @@ TEST(NextStepTest, EachStateHasItsStep) {
     }
     if (one.declared_gone) sandbox.meta.annotations[api::kNodeIsGoneAnnotation] = "n1";
     if (one.says_lost) {
-      sandbox.status.conditions.push_back({"Ready", api::ConditionStatus::kUnknown, "NodeLost", "", 7, {}});
+      sandbox.status.conditions.push_back(
+          {"Ready", api::ConditionStatus::kUnknown, "NodeLost", "", 7, {}});
     }
     EXPECT_EQ(NextStep(sandbox, one.node), one.step) << one.name;
   }
@@ -73,7 +82,8 @@ TEST(NextStepTest, ReleasedThatIsNotTrueIsNotReleased) {
   api::Sandbox sandbox;
   sandbox.meta.generation = 7;
   sandbox.status.node_name = "n1";
-  sandbox.status.conditions.push_back({"Released", api::ConditionStatus::kFalse, "Released", "", 7, {}});
+  sandbox.status.conditions.push_back(
+      {"Released", api::ConditionStatus::kFalse, "Released", "", 7, {}});
   EXPECT_EQ(NextStep(sandbox, NodeState::kAlive), kNothing);
 }
 

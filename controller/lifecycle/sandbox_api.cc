@@ -17,12 +17,14 @@ namespace {
 Result<json> ParseAnswer(const Result<std::string>& answer) {
   if (!answer) return Fail(answer.error());
   json object = json::parse(*answer, nullptr, false);
-  if (object.is_discarded()) return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
+  if (object.is_discarded())
+    return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
   return object;
 }
 
-/// A JSON patch that fails unless the object is exactly the one that was checked. (A UID in a patch of
-/// /status would be ignored, a `test` is not: docs of Kubernetes 1.36, tests/api/controller_test.py.)
+/// A JSON patch that fails unless the object is exactly the one that was checked. (A UID in a patch
+/// of /status would be ignored, a `test` is not: docs of Kubernetes 1.36,
+/// tests/api/controller_test.py.)
 json GuardedPatch(const kube::ObjectMeta& checked) {
   return json::array({{{"op", "test"}, {"path", "/metadata/uid"}, {"value", checked.uid}},
                       {{"op", "test"},
@@ -46,7 +48,8 @@ class ServerApi : public SandboxApi {
                        {"path", "/metadata/finalizers"},
                        {"value", json::array({api::kCleanupFinalizer})}});
     } else {
-      patch.push_back({{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", api::kCleanupFinalizer}});
+      patch.push_back(
+          {{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", api::kCleanupFinalizer}});
     }
     DORMOUSE_ASSIGN(const json object,
                     ParseAnswer(client_.JsonPatch(kSandboxes, checked.key(), patch.dump())));
@@ -54,9 +57,11 @@ class ServerApi : public SandboxApi {
   }
 
   Result<> RemoveFinalizer(const kube::ObjectMeta& checked) override {
-    const auto slot = std::find(checked.finalizers.begin(), checked.finalizers.end(), api::kCleanupFinalizer);
+    const auto slot =
+        std::find(checked.finalizers.begin(), checked.finalizers.end(), api::kCleanupFinalizer);
     if (slot == checked.finalizers.end()) return {};
-    const std::string path = "/metadata/finalizers/" + std::to_string(slot - checked.finalizers.begin());
+    const std::string path =
+        "/metadata/finalizers/" + std::to_string(slot - checked.finalizers.begin());
     json patch = GuardedPatch(checked);
     patch.push_back({{"op", "test"}, {"path", path}, {"value", api::kCleanupFinalizer}});
     patch.push_back({{"op", "remove"}, {"path", path}});
@@ -68,7 +73,8 @@ class ServerApi : public SandboxApi {
 
   Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,
                                             const api::SandboxStatus& status) override {
-    const std::string body = api::StatusApplyBody("Sandbox", checked, api::ControllerStatusToJson(status));
+    const std::string body =
+        api::StatusApplyBody("Sandbox", checked, api::ControllerStatusToJson(status));
     kube::ApplyOptions options;
     options.subresource = "status";
     options.resource_version = checked.resource_version;
@@ -79,14 +85,17 @@ class ServerApi : public SandboxApi {
   Result<kube::ResourceVersion> ReplaceStatus(const kube::ObjectMeta& checked,
                                               const api::SandboxStatus& status) override {
     json patch = GuardedPatch(checked);
-    patch.push_back({{"op", "replace"}, {"path", "/status"}, {"value", api::ControllerStatusToJson(status)}});
-    return VersionOf(client_.JsonPatch(kSandboxes, checked.key(), patch.dump(),
-                                       {.subresource = "status", .field_manager = api::kControllerManager}));
+    patch.push_back(
+        {{"op", "replace"}, {"path", "/status"}, {"value", api::ControllerStatusToJson(status)}});
+    return VersionOf(
+        client_.JsonPatch(kSandboxes, checked.key(), patch.dump(),
+                          {.subresource = "status", .field_manager = api::kControllerManager}));
   }
 
-  void Record(const api::Sandbox& about, kube::EventType type, std::string_view reason, std::string_view action,
-              const std::string& note) override {
-    const kube::EventSubject subject{api::kApiVersion, "Sandbox", about.meta.ns, about.meta.name, about.meta.uid};
+  void Record(const api::Sandbox& about, kube::EventType type, std::string_view reason,
+              std::string_view action, const std::string& note) override {
+    const kube::EventSubject subject{api::kApiVersion, "Sandbox", about.meta.ns, about.meta.name,
+                                     about.meta.uid};
     events_.Record(subject, type, std::string(reason), std::string(action), note);
   }
 

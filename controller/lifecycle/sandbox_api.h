@@ -1,8 +1,9 @@
-// The writes that the controller makes to a Sandbox, and the one live read: the seam between deciding and
-// doing. The real one speaks to the API server; tests have one in memory.
+// The writes that the controller makes to a Sandbox, and the one live read: the seam between
+// deciding and doing. The real one speaks to the API server; tests have one in memory.
 //
-// Thread-safe; calls block. Every write carries the resourceVersion of `checked`, so that it reaches no
-// successor of the same name and undoes nobody's later write: kConflict then, and nothing has changed.
+// Thread-safe; calls block. Every write carries the resourceVersion of `checked`, so that it
+// reaches no successor of the same name and undoes nobody's later write: kConflict then, and
+// nothing has changed.
 #pragma once
 
 #include <memory>
@@ -40,6 +41,7 @@ extern const kube::ResourceType kSandboxNodes;
 extern const kube::ResourceType kSnapshotTemplates;
 
 /// `client` and `events` must outlive it.
-[[nodiscard]] std::unique_ptr<SandboxApi> MakeSandboxApi(kube::Client& client, kube::EventRecorder& events);
+[[nodiscard]] std::unique_ptr<SandboxApi> MakeSandboxApi(kube::Client& client,
+                                                         kube::EventRecorder& events);
 
 }  // namespace dormouse::controller

@@ -14,18 +14,19 @@ using api::Condition;
 using api::ConditionStatus;
 using kube::ReconcileResult;
 
-Condition MakeCondition(const char* type, ConditionStatus status, std::string_view reason, std::string message,
-                        int64_t generation) {
+Condition MakeCondition(const char* type, ConditionStatus status, std::string_view reason,
+                        std::string message, int64_t generation) {
   return Condition{type, status, std::string(reason), std::move(message), generation, {}};
 }
 
-/// The controller's own part of `status`: what it must send again, as an apply that leaves a field out
-/// gives it up.
+/// The controller's own part of `status`: what it must send again, as an apply that leaves a field
+/// out gives it up.
 api::SandboxStatus OwnPart(const api::SandboxStatus& status) {
   api::SandboxStatus own;
   own.node_name = status.node_name;
   // Later phases are the agent's.
-  if (status.phase == api::phase::kPending || status.phase == api::phase::kScheduled) own.phase = status.phase;
+  if (status.phase == api::phase::kPending || status.phase == api::phase::kScheduled)
+    own.phase = status.phase;
   for (const char* type : {api::condition::kScheduled, api::condition::kReady}) {
     if (const Condition* condition = api::FindCondition(status.conditions, type)) {
       own.conditions.push_back(*condition);
@@ -35,14 +36,16 @@ api::SandboxStatus OwnPart(const api::SandboxStatus& status) {
 }
 
 /// Scheduled and Ready are both False for `reason`.
-api::SandboxStatus WaitingStatus(const api::Sandbox& sandbox, std::string_view reason, const std::string& message,
-                                 WallTime now) {
+api::SandboxStatus WaitingStatus(const api::Sandbox& sandbox, std::string_view reason,
+                                 const std::string& message, WallTime now) {
   api::SandboxStatus next = OwnPart(sandbox.status);
   next.node_name.clear();
   next.phase = api::phase::kPending;
   for (const char* type : {api::condition::kScheduled, api::condition::kReady}) {
-    api::SetCondition(&next.conditions,
-                      MakeCondition(type, ConditionStatus::kFalse, reason, message, sandbox.meta.generation), now);
+    api::SetCondition(
+        &next.conditions,
+        MakeCondition(type, ConditionStatus::kFalse, reason, message, sandbox.meta.generation),
+        now);
   }
   return next;
 }
@@ -56,8 +59,9 @@ bool SameButForMessages(api::SandboxStatus left, api::SandboxStatus right) {
 
 }  // namespace
 
-SandboxController::SandboxController(SandboxStore& store, Scheduler& scheduler, NodeHealth& health, SandboxApi& api,
-                                     kube::WorkQueue& queue, const Clock& clock, Options options)
+SandboxController::SandboxController(SandboxStore& store, Scheduler& scheduler, NodeHealth& health,
+                                     SandboxApi& api, kube::WorkQueue& queue, const Clock& clock,
+                                     Options options)
     : store_(store),
       scheduler_(scheduler),
       health_(health),
@@ -71,7 +75,8 @@ SandboxController::SandboxController(SandboxStore& store, Scheduler& scheduler, 
   });
   store_.AddIndex(kByTemplate, [](const api::Sandbox& sandbox) {
     const std::string& name = sandbox.spec.snapshot_template;
-    return name.empty() ? std::vector<std::string>{} : std::vector<std::string>{sandbox.meta.ns + "/" + name};
+    return name.empty() ? std::vector<std::string>{}
+                        : std::vector<std::string>{sandbox.meta.ns + "/" + name};
   });
   store_.Subscribe([this](const SandboxStore::Change& change) { OnChange(change); });
 }
@@ -106,7 +111,8 @@ bool SandboxController::CacheIsCurrent(const std::string& key) {
 }
 
 NodeState SandboxController::StateOf(const api::Sandbox& sandbox) const {
-  return sandbox.status.node_name.empty() ? NodeState::kUnknown : health_.Of(sandbox.status.node_name).state;
+  return sandbox.status.node_name.empty() ? NodeState::kUnknown
+                                          : health_.Of(sandbox.status.node_name).state;
 }
 
 Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
@@ -117,17 +123,22 @@ Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
   if (sandbox->meta.deletion_time) scheduler_.Withdraw(sandbox->meta.uid);
   const Step step = NextStep(*sandbox, StateOf(*sandbox));
   switch (step) {
-    case Step::kNothing: return ReconcileResult::Done();
-    case Step::kPlace: return PlaceIt(sandbox);
-    case Step::kMarkLost: return MarkLost(*sandbox);
+    case Step::kNothing:
+      return ReconcileResult::Done();
+    case Step::kPlace:
+      return PlaceIt(sandbox);
+    case Step::kMarkLost:
+      return MarkLost(*sandbox);
     case Step::kPlaceAnew:
     case Step::kLeaveGoneNode:
-    case Step::kRemoveFinalizer: return Undo(*sandbox, step);
-    case Step::kGoneNodeLives: break;
+    case Step::kRemoveFinalizer:
+      return Undo(*sandbox, step);
+    case Step::kGoneNodeLives:
+      break;
   }
   api_.Record(*sandbox, kube::EventType::kWarning, reasons::kNodeNotLost, "Place",
-              "the annotation " + std::string(api::kNodeIsGoneAnnotation) + " has no effect: the agent of " +
-                  sandbox->status.node_name + " is alive");
+              "the annotation " + std::string(api::kNodeIsGoneAnnotation) +
+                  " has no effect: the agent of " + sandbox->status.node_name + " is alive");
   return ReconcileResult::Done();
 }
 
@@ -139,10 +150,12 @@ Result<ReconcileResult> SandboxController::RetryWaiting() {
 Result<ReconcileResult> SandboxController::PlaceIt(const Ptr& sandbox) {
   const std::optional<Placement> placement = scheduler_.Decide(*sandbox);
   if (!placement) return ReconcileResult::Done();  // the cache has moved on, and so has the queue
-  return placement->node.empty() ? ReportWaiting(*sandbox, *placement) : AssignTo(*sandbox, placement->node);
+  return placement->node.empty() ? ReportWaiting(*sandbox, *placement)
+                                 : AssignTo(*sandbox, placement->node);
 }
 
-Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox, const std::string& node) {
+Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
+                                                    const std::string& node) {
   const std::string name = sandbox.meta.key().ToString();
   DORMOUSE_TRY(failpoint::Hit("controller.place.before-finalizer", name));
   kube::ObjectMeta meta = sandbox.meta;
@@ -155,14 +168,16 @@ Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
   api::SandboxStatus next = OwnPart(sandbox.status);
   next.node_name = node;
   next.phase = api::phase::kScheduled;
-  api::SetCondition(&next.conditions,
-                    MakeCondition(api::condition::kScheduled, ConditionStatus::kTrue, reasons::kScheduled,
-                                  "placed on " + node, sandbox.meta.generation),
-                    now);
-  api::SetCondition(&next.conditions,
-                    MakeCondition(api::condition::kReady, ConditionStatus::kFalse, reasons::kStarting,
-                                  "waiting for the agent of " + node, sandbox.meta.generation),
-                    now);
+  api::SetCondition(
+      &next.conditions,
+      MakeCondition(api::condition::kScheduled, ConditionStatus::kTrue, reasons::kScheduled,
+                    "placed on " + node, sandbox.meta.generation),
+      now);
+  api::SetCondition(
+      &next.conditions,
+      MakeCondition(api::condition::kReady, ConditionStatus::kFalse, reasons::kStarting,
+                    "waiting for the agent of " + node, sandbox.meta.generation),
+      now);
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(meta, next));
   Wrote(name, version);
   DORMOUSE_TRY(failpoint::Hit("controller.place.after-node-name", name));
@@ -171,7 +186,8 @@ Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
   return ReconcileResult::Done();
 }
 
-Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& sandbox, const Placement& placement) {
+Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& sandbox,
+                                                         const Placement& placement) {
   const std::string name = sandbox.meta.key().ToString();
   const WallTime now = clock_.WallNow();
   const api::SandboxStatus shown = OwnPart(sandbox.status);
@@ -198,18 +214,20 @@ Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& san
   const Condition* scheduled = api::FindCondition(shown.conditions, api::condition::kScheduled);
   if (scheduled == nullptr || scheduled->reason != placement.reason) {
     api_.Record(sandbox, kube::EventType::kWarning, placement.reason, "Place", placement.message);
-    log::Info("waits", {{"sandbox", name}, {"reason", placement.reason}, {"message", placement.message}});
+    log::Info("waits",
+              {{"sandbox", name}, {"reason", placement.reason}, {"message", placement.message}});
   }
   return settled();
 }
 
 Result<ReconcileResult> SandboxController::MarkLost(const api::Sandbox& sandbox) {
   const std::string& node = sandbox.status.node_name;
-  const std::string message = "the agent of " + node + " does not answer; the sandbox may still run there";
+  const std::string message =
+      "the agent of " + node + " does not answer; the sandbox may still run there";
   api::SandboxStatus next = OwnPart(sandbox.status);
   api::SetCondition(&next.conditions,
-                    MakeCondition(api::condition::kReady, ConditionStatus::kUnknown, reasons::kNodeLost, message,
-                                  sandbox.meta.generation),
+                    MakeCondition(api::condition::kReady, ConditionStatus::kUnknown,
+                                  reasons::kNodeLost, message, sandbox.meta.generation),
                     clock_.WallNow());
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(sandbox.meta, next));
   Wrote(sandbox.meta.key().ToString(), version);
@@ -223,7 +241,8 @@ Result<ReconcileResult> SandboxController::Undo(const api::Sandbox& cached, Step
   if (!live) return Fail(live.error());
   // Another object, or another state: the cache will show it, and then we look again.
   if (live->meta.uid != cached.meta.uid) return ReconcileResult::Done();
-  if (NextStep(*live, StateOf(*live)) != step) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  if (NextStep(*live, StateOf(*live)) != step)
+    return ReconcileResult::RequeueAfter(options_.cache_patience);
   if (step != Step::kRemoveFinalizer) return TakeNodeAway(*live, step);
   DORMOUSE_TRY(api_.RemoveFinalizer(live->meta));
   log::Info("released", {{"sandbox", live->meta.key().ToString()}, {"uid", live->meta.uid}});
@@ -236,7 +255,8 @@ Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live
   std::string message = node + " was declared gone; the sandbox starts anew from its source";
   if (step == Step::kPlaceAnew) {
     const Condition* released = ReleasedNow(live);
-    reason = released->reason == reasons::kReleased ? std::string(reasons::kNoCapacity) : released->reason;
+    reason = released->reason == reasons::kReleased ? std::string(reasons::kNoCapacity)
+                                                    : released->reason;
     message = node + " refused it" + (released->message.empty() ? "" : ": " + released->message);
     scheduler_.Refused(live.meta.uid, node);
   }
@@ -244,7 +264,8 @@ Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ReplaceStatus(live.meta, next));
   Wrote(live.meta.key().ToString(), version);
   api_.Record(live, kube::EventType::kWarning, reason, "Place", message);
-  log::Info("placed anew", {{"sandbox", live.meta.key().ToString()}, {"reason", reason}, {"message", message}});
+  log::Info("placed anew",
+            {{"sandbox", live.meta.key().ToString()}, {"reason", reason}, {"message", message}});
   return ReconcileResult::Done();
 }
 

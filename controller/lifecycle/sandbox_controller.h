@@ -1,12 +1,13 @@
 // Reconciles sandboxes: places those that have no node, and ends those that are being deleted.
 //
-// Reconcile runs on any number of workers, each key on one at a time (the queue sees to it). It acts on
-// the cache only where a stale one does no harm (every write names the version that was checked), reads
-// live before it undoes anything, and waits for the cache to show its own last write.
+// Reconcile runs on any number of workers, each key on one at a time (the queue sees to it). It
+// acts on the cache only where a stale one does no harm (every write names the version that was
+// checked), reads live before it undoes anything, and waits for the cache to show its own last
+// write.
 //
-// The order for a new sandbox: finalizer, then node name, Scheduled and phase in one write. A controller
-// that dies in between leaves a finalizer on a sandbox without a node, which the next one simply places,
-// or releases when it is deleted.
+// The order for a new sandbox: finalizer, then node name, Scheduled and phase in one write. A
+// controller that dies in between leaves a finalizer on a sandbox without a node, which the next
+// one simply places, or releases when it is deleted.
 #pragma once
 
 #include <chrono>
@@ -69,8 +70,9 @@ class SandboxController {
   const Options options_;
 
   std::mutex mutex_;
-  std::unordered_map<std::string, kube::ResourceVersion> written_;    ///< not seen in the cache yet
-  std::unordered_map<std::string, MonotonicTime> reported_;  ///< when a waiting one was last written
+  std::unordered_map<std::string, kube::ResourceVersion> written_;  ///< not seen in the cache yet
+  std::unordered_map<std::string, MonotonicTime>
+      reported_;  ///< when a waiting one was last written
 };
 
 }  // namespace dormouse::controller

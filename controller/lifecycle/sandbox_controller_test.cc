@@ -22,7 +22,8 @@ class SandboxControllerTest : public Test {
   void SetNode(const std::string& name, int vcpus) {
     api::SandboxNode node;
     node.meta.name = name;
-    api::SetCondition(&node.status.conditions, {"Ready", ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
+    api::SetCondition(&node.status.conditions,
+                      {"Ready", ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
     node.status.capacity = {vcpus, 64 * kGi, 0, 0, 0};
     node.status.images = {{"debian-12", "", 0}};
     Renew(name);
@@ -56,10 +57,11 @@ class SandboxControllerTest : public Test {
     const char* const words[] = {"True", "False", "Unknown"};
     return words[static_cast<int>(condition->status)] + std::string(" ") + condition->reason;
   }
-  void Report(const std::string& name, const char* type, ConditionStatus status, const std::string& reason,
-              const std::string& message = "") {
+  void Report(const std::string& name, const char* type, ConditionStatus status,
+              const std::string& reason, const std::string& message = "") {
     api::Sandbox& sandbox = api_.Edit(name);
-    api::SetCondition(&sandbox.status.conditions, {type, status, reason, message, sandbox.meta.generation, {}}, {});
+    api::SetCondition(&sandbox.status.conditions,
+                      {type, status, reason, message, sandbox.meta.generation, {}}, {});
   }
 
   FakeClock clock_;
@@ -73,7 +75,9 @@ class SandboxControllerTest : public Test {
     return options;
   }()};
   Scheduler scheduler_{[this](const kube::ObjectKey& key) { return cache_.Get(key); },
-                       [](const std::string&, const std::string&) { return nullptr; }, clock_, {60s}};
+                       [](const std::string&, const std::string&) { return nullptr; },
+                       clock_,
+                       {60s}};
   NodeHealth health_{clock_, 40s};
   SandboxController controller_{cache_, scheduler_, health_, api_, queue_, clock_, {}};
   int lease_version_ = 0;
@@ -132,7 +136,8 @@ TEST_F(SandboxControllerTest, CapacityIsExactHoweverFarTheCacheLags) {
   for (int index = 0; index < 5; ++index) ASSERT_TRUE(Once("s" + std::to_string(index)));
   EXPECT_EQ(Seen("s0").status.node_name + Seen("s1").status.node_name, "aa");
   for (const char* name : {"s2", "s3", "s4"}) EXPECT_EQ(Shown(name), "False NoCapacity") << name;
-  EXPECT_EQ(api_.Find("s2")->meta.finalizers, Lines{}) << "a sandbox that waits can be deleted at once";
+  EXPECT_EQ(api_.Find("s2")->meta.finalizers, Lines{})
+      << "a sandbox that waits can be deleted at once";
 }
 
 TEST_F(SandboxControllerTest, OneThatWaitsSaysWhyOnce) {

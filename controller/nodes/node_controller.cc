@@ -9,18 +9,25 @@ using kube::ReconcileResult;
 
 const char* StateName(NodeState state) {
   switch (state) {
-    case NodeState::kAlive: return "alive";
-    case NodeState::kUnknown: return "unknown";
-    case NodeState::kLost: break;
+    case NodeState::kAlive:
+      return "alive";
+    case NodeState::kUnknown:
+      return "unknown";
+    case NodeState::kLost:
+      break;
   }
   return "lost";
 }
 
 }  // namespace
 
-NodeController::NodeController(Rooms rooms, std::string lease_namespace, ApplyIdentity apply_identity)
-    : rooms_(rooms), lease_namespace_(std::move(lease_namespace)), apply_identity_(std::move(apply_identity)) {
-  rooms_.nodes.Subscribe([this](const auto& change) { rooms_.node_queue.Add(change.ref.key.name); });
+NodeController::NodeController(Rooms rooms, std::string lease_namespace,
+                               ApplyIdentity apply_identity)
+    : rooms_(rooms),
+      lease_namespace_(std::move(lease_namespace)),
+      apply_identity_(std::move(apply_identity)) {
+  rooms_.nodes.Subscribe(
+      [this](const auto& change) { rooms_.node_queue.Add(change.ref.key.name); });
   rooms_.kubernetes_nodes.Subscribe([this](const auto& change) {
     // A Node's status changes all the time, and is nothing to us.
     if (change.before && change.after && *change.before == *change.after) return;
@@ -88,7 +95,8 @@ Result<> NodeController::TendIdentity(const api::SandboxNode& node) {
   const Applied wanted{node.meta.uid, *kubernetes};
   const auto last = applied_.find(node.meta.name);
   // Applied once per life of this process even where nothing is missing: a label may be left over.
-  if (last != applied_.end() && last->second == wanted && HasIdentityOf(node, *kubernetes)) return {};
+  if (last != applied_.end() && last->second == wanted && HasIdentityOf(node, *kubernetes))
+    return {};
   DORMOUSE_TRY(apply_identity_(node, *kubernetes));
   applied_[node.meta.name] = wanted;
   return {};

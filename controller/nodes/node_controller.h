@@ -1,5 +1,5 @@
-// Reconciles nodes: tells placement what they offer and whether they live, tells the sandboxes of a lost
-// one, and gives each SandboxNode the labels and the owner of its Kubernetes Node.
+// Reconciles nodes: tells placement what they offer and whether they live, tells the sandboxes of a
+// lost one, and gives each SandboxNode the labels and the owner of its Kubernetes Node.
 //
 // Keys are node names; also those of nodes that have no SandboxNode but hold sandboxes.
 #pragma once
@@ -18,7 +18,8 @@
 namespace dormouse::controller {
 
 /// Writes IdentityApplyBody.
-using ApplyIdentity = std::function<Result<>(const api::SandboxNode& node, const KubernetesNode& kubernetes)>;
+using ApplyIdentity =
+    std::function<Result<>(const api::SandboxNode& node, const KubernetesNode& kubernetes)>;
 
 class NodeController {
  public:
@@ -33,14 +34,14 @@ class NodeController {
     kube::WorkQueue& sandbox_queue;
   };
 
-  /// All rooms must outlive it. Subscribes to the stores: before their reflectors start. One worker only.
-  /// `lease_namespace` is where the agents keep their Leases.
+  /// All rooms must outlive it. Subscribes to the stores: before their reflectors start. One worker
+  /// only. `lease_namespace` is where the agents keep their Leases.
   NodeController(Rooms rooms, std::string lease_namespace, ApplyIdentity apply_identity);
 
   Result<kube::ReconcileResult> Reconcile(const std::string& name);
 
-  /// Tells placement of every node, writing nothing: once before sandboxes are reconciled, so that none
-  /// is told that there is no node only because nodes come second.
+  /// Tells placement of every node, writing nothing: once before sandboxes are reconciled, so that
+  /// none is told that there is no node only because nodes come second.
   void Prime();
 
  private:

@@ -13,17 +13,20 @@ using nlohmann::json;
 class NodeControllerTest : public testing::Test {
  protected:
   template <typename T>
-  void Put(kube::Store<T>& store, const kube::ObjectKey& key, T object, const std::string& uid = "u") {
+  void Put(kube::Store<T>& store, const kube::ObjectKey& key, T object,
+           const std::string& uid = "u") {
     store.Upsert({key, uid, kube::ResourceVersion(std::to_string(++version_))},
                  std::make_shared<const T>(std::move(object)), false);
   }
-  void PutNode(std::map<std::string, std::string> labels = {}, std::vector<kube::OwnerReference> owners = {}) {
+  void PutNode(std::map<std::string, std::string> labels = {},
+               std::vector<kube::OwnerReference> owners = {}) {
     api::SandboxNode node;
     node.meta.name = "n";
     node.meta.uid = "sandbox-node";
     node.meta.labels = std::move(labels);
     node.meta.owners = std::move(owners);
-    api::SetCondition(&node.status.conditions, {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
+    api::SetCondition(&node.status.conditions,
+                      {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
     Put(nodes_, {"", "n"}, node);
   }
   void Renew() {
@@ -64,16 +67,19 @@ class NodeControllerTest : public testing::Test {
   SandboxStore sandboxes_;
   kube::WorkQueue node_queue_{QueueOptions("node")}, sandbox_queue_{QueueOptions("sandbox")};
   Scheduler scheduler_{[this](const kube::ObjectKey& key) { return sandboxes_.Get(key); },
-                       [](const std::string&, const std::string&) { return nullptr; }, clock_, {60s}};
+                       [](const std::string&, const std::string&) { return nullptr; },
+                       clock_,
+                       {60s}};
   NodeHealth health_{clock_, 40s};
   int version_ = 0;
   int applied_ = 0;
   std::optional<ErrorCode> fail_next_;
-  NodeController controller_{{nodes_, kubernetes_nodes_, leases_, sandboxes_, scheduler_, health_, node_queue_,
-                              sandbox_queue_},
+  NodeController controller_{{nodes_, kubernetes_nodes_, leases_, sandboxes_, scheduler_, health_,
+                              node_queue_, sandbox_queue_},
                              "system",
                              [this](const auto&, const auto&) -> Result<> {
-                               if (fail_next_) return Fail(*std::exchange(fail_next_, std::nullopt), "asked to");
+                               if (fail_next_)
+                                 return Fail(*std::exchange(fail_next_, std::nullopt), "asked to");
                                ++applied_;
                                return {};
                              }};
@@ -107,7 +113,8 @@ TEST_F(NodeControllerTest, ANodeThatComesBackIsTriedAtOnce) {
   Renew();
   EXPECT_EQ(Queued(node_queue_), (std::vector<std::string>{"n"}));
   Renew();
-  EXPECT_EQ(Queued(node_queue_), std::vector<std::string>{}) << "a renewal of a node that lives is no work";
+  EXPECT_EQ(Queued(node_queue_), std::vector<std::string>{})
+      << "a renewal of a node that lives is no work";
 }
 
 TEST_F(NodeControllerTest, ASandboxOnANodeThatNobodyKnowsIsFollowedToo) {

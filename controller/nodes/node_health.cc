@@ -9,7 +9,9 @@ constexpr std::string_view kLeasePrefix = "dormouse-node-";
 
 }  // namespace
 
-std::string NodeLeaseName(const std::string& node) { return std::string(kLeasePrefix) + node; }
+std::string NodeLeaseName(const std::string& node) {
+  return std::string(kLeasePrefix) + node;
+}
 
 std::string NodeOfLease(const std::string& lease) {
   return lease.starts_with(kLeasePrefix) ? lease.substr(kLeasePrefix.size()) : std::string();
@@ -41,7 +43,8 @@ NodeHealth::Verdict NodeHealth::Of(const std::string& node) {
     seen.duration = default_duration_;
   }
   const std::chrono::nanoseconds left = seen.changed_at + seen.duration - clock_.Now();
-  if (left <= std::chrono::nanoseconds::zero()) return {NodeState::kLost, std::chrono::nanoseconds::zero()};
+  if (left <= std::chrono::nanoseconds::zero())
+    return {NodeState::kLost, std::chrono::nanoseconds::zero()};
   return {seen.trusted ? NodeState::kAlive : NodeState::kUnknown, left};
 }
 

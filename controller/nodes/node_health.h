@@ -1,8 +1,9 @@
 // Whether nodes live, by their Leases, which their agents renew each 10 s.
 //
-// Judged by when *we* saw a Lease change, never by another machine's clock, but for one thing: a Lease that
-// looks stale when we first see it is not trusted before it has been renewed before our eyes. So a
-// controller that has just started neither places on a node that died long ago, nor calls one lost.
+// Judged by when *we* saw a Lease change, never by another machine's clock, but for one thing: a
+// Lease that looks stale when we first see it is not trusted before it has been renewed before our
+// eyes. So a controller that has just started neither places on a node that died long ago, nor
+// calls one lost.
 //
 // Thread-safe; no I/O.
 #pragma once
@@ -41,7 +42,8 @@ class NodeHealth {
     /// When it changes if nothing comes; nothing for a lost node.
     std::chrono::nanoseconds ends_in{0};
   };
-  /// A node without a Lease counts as one whose Lease was last seen to change when this was first asked.
+  /// A node without a Lease counts as one whose Lease was last seen to change when this was first
+  /// asked.
   [[nodiscard]] Verdict Of(const std::string& node);
   /// Drops what is known of a node that nothing refers to any more.
   void Forget(const std::string& node);

@@ -16,17 +16,20 @@ Result<KubernetesNode> ParseKubernetesNode(const json& object) {
 
 bool HasIdentityOf(const api::SandboxNode& node, const KubernetesNode& kubernetes) {
   const auto& labels = node.meta.labels;
-  const bool labelled = std::all_of(kubernetes.labels.begin(), kubernetes.labels.end(), [&labels](const auto& label) {
-    const auto found = labels.find(label.first);
-    return found != labels.end() && found->second == label.second;
-  });
+  const bool labelled =
+      std::all_of(kubernetes.labels.begin(), kubernetes.labels.end(), [&labels](const auto& label) {
+        const auto found = labels.find(label.first);
+        return found != labels.end() && found->second == label.second;
+      });
   const auto& owners = node.meta.owners;
-  return labelled && std::any_of(owners.begin(), owners.end(),
-                                 [&kubernetes](const auto& owner) { return owner.uid == kubernetes.uid; });
+  return labelled && std::any_of(owners.begin(), owners.end(), [&kubernetes](const auto& owner) {
+           return owner.uid == kubernetes.uid;
+         });
 }
 
 std::string IdentityApplyBody(const api::SandboxNode& node, const KubernetesNode& kubernetes) {
-  const json owner = {{"apiVersion", "v1"}, {"kind", "Node"}, {"name", kubernetes.name}, {"uid", kubernetes.uid}};
+  const json owner = {
+      {"apiVersion", "v1"}, {"kind", "Node"}, {"name", kubernetes.name}, {"uid", kubernetes.uid}};
   const json body = {{"apiVersion", api::kApiVersion},
                      {"kind", "SandboxNode"},
                      {"metadata",

@@ -1,5 +1,5 @@
-// What a SandboxNode has of its Kubernetes Node: the labels, by which sandboxes select, and the owner, by
-// which it goes when the Node goes. Pure.
+// What a SandboxNode has of its Kubernetes Node: the labels, by which sandboxes select, and the
+// owner, by which it goes when the Node goes. Pure.
 #pragma once
 
 #include <map>
@@ -21,8 +21,10 @@ Result<KubernetesNode> ParseKubernetesNode(const nlohmann::json& object);
 /// True when `node` has each label of `kubernetes` and is owned by it.
 [[nodiscard]] bool HasIdentityOf(const api::SandboxNode& node, const KubernetesNode& kubernetes);
 
-/// The server-side apply that gives `node` the labels and the owner. Labels that were applied before and
-/// are not named any more go; those of others stay. Holds the UID, so that it reaches no successor.
-[[nodiscard]] std::string IdentityApplyBody(const api::SandboxNode& node, const KubernetesNode& kubernetes);
+/// The server-side apply that gives `node` the labels and the owner. Labels that were applied
+/// before and are not named any more go; those of others stay. Holds the UID, so that it reaches no
+/// successor.
+[[nodiscard]] std::string IdentityApplyBody(const api::SandboxNode& node,
+                                            const KubernetesNode& kubernetes);
 
 }  // namespace dormouse::controller

@@ -10,9 +10,13 @@ namespace {
 
 namespace reasons = api::reasons;
 
-Waits Wait(std::string_view reason, std::string message) { return {std::string(reason), std::move(message)}; }
+Waits Wait(std::string_view reason, std::string message) {
+  return {std::string(reason), std::move(message)};
+}
 
-Amount AmountOf(const api::Resources& resources) { return {resources.vcpus, resources.memory_bytes, 1}; }
+Amount AmountOf(const api::Resources& resources) {
+  return {resources.vcpus, resources.memory_bytes, 1};
+}
 
 std::string Text(const api::Resources& resources) {
   return std::to_string(resources.vcpus) + " vCPU and " + api::FormatBytes(resources.memory_bytes);
@@ -31,11 +35,13 @@ bool HasNoMachine(const api::Sandbox& sandbox) {
          IsTrueNow(sandbox, api::condition::kSuspended);
 }
 
-std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox, const TemplateLookup& templates) {
+std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox,
+                                          const TemplateLookup& templates) {
   const std::string& name = sandbox.spec.snapshot_template;
   const auto source = templates(sandbox.meta.ns, name);
   if (source == nullptr) {
-    return Wait(reasons::kSourceNotReady, "there is no SnapshotTemplate " + name + " in this namespace yet");
+    return Wait(reasons::kSourceNotReady,
+                "there is no SnapshotTemplate " + name + " in this namespace yet");
   }
   if (!source->status.ready_to_use || source->meta.deletion_time) {
     return Wait(reasons::kSourceNotReady,
@@ -46,8 +52,9 @@ std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox, const Tem
   const api::AskedResources& asked = sandbox.spec.asked;
   if (asked.vcpus.value_or(baked.vcpus) != baked.vcpus ||
       asked.memory_bytes.value_or(baked.memory_bytes) != baked.memory_bytes) {
-    return Wait(reasons::kInvalidSpec, "spec.resources: the SnapshotTemplate " + name + " was frozen with " +
-                                           Text(baked) + " memory: leave resources out, or write that");
+    return Wait(reasons::kInvalidSpec, "spec.resources: the SnapshotTemplate " + name +
+                                           " was frozen with " + Text(baked) +
+                                           " memory: leave resources out, or write that");
   }
   Demand demand;
   demand.amount = AmountOf(baked);

@@ -13,21 +13,25 @@
 
 namespace dormouse::controller {
 
-/// The template of that namespace and name, or null. Thread-safe, and takes no lock of the caller's.
-using TemplateLookup =
-    std::function<std::shared_ptr<const api::SnapshotTemplate>(const std::string& ns, const std::string& name)>;
+/// The template of that namespace and name, or null. Thread-safe, and takes no lock of the
+/// caller's.
+using TemplateLookup = std::function<std::shared_ptr<const api::SnapshotTemplate>(
+    const std::string& ns, const std::string& name)>;
 
-/// Why a sandbox waits whatever the nodes are like: its template is not ready, or it contradicts it.
+/// Why a sandbox waits whatever the nodes are like: its template is not ready, or it contradicts
+/// it.
 struct Waits {
   std::string reason, message;
 };
 
 /// `refused` and `gone_node` of the demand are the caller's to fill.
-[[nodiscard]] std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox, const TemplateLookup& templates);
+[[nodiscard]] std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox,
+                                                   const TemplateLookup& templates);
 
-/// What a placed sandbox holds: nothing while it sleeps or is finished, as then no machine exists; else
-/// what its status says, or what it will have once its agent has written that.
-/// Nothing for a sandbox that is not placed.
-[[nodiscard]] std::optional<Holding> HoldingOf(const api::Sandbox& sandbox, const TemplateLookup& templates);
+/// What a placed sandbox holds: nothing while it sleeps or is finished, as then no machine exists;
+/// else what its status says, or what it will have once its agent has written that. Nothing for a
+/// sandbox that is not placed.
+[[nodiscard]] std::optional<Holding> HoldingOf(const api::Sandbox& sandbox,
+                                               const TemplateLookup& templates);
 
 }  // namespace dormouse::controller

@@ -41,10 +41,12 @@ TEST(DemandTest, ATemplateIsWaitedFor) {
             "SourceNotReady: there is no SnapshotTemplate warm in this namespace yet");
   auto source = Warm();
   source->status.ready_to_use = false;
-  EXPECT_EQ(WaitsWith(Clone(), Knows(source)), "SourceNotReady: the SnapshotTemplate warm is not ready yet");
+  EXPECT_EQ(WaitsWith(Clone(), Knows(source)),
+            "SourceNotReady: the SnapshotTemplate warm is not ready yet");
   source = Warm();
   source->meta.deletion_time = WallTime{};
-  EXPECT_EQ(WaitsWith(Clone(), Knows(source)), "SourceNotReady: the SnapshotTemplate warm is being deleted");
+  EXPECT_EQ(WaitsWith(Clone(), Knows(source)),
+            "SourceNotReady: the SnapshotTemplate warm is being deleted");
 }
 
 TEST(DemandTest, ACloneNeedsWhatWasFrozen) {
@@ -61,7 +63,8 @@ TEST(DemandTest, ACloneOfAnotherSizeIsRefusedByName) {
   api::Sandbox larger = Clone();
   larger.spec.asked.memory_bytes = 2 * kGi;
   EXPECT_EQ(WaitsWith(larger, Knows(Warm())),
-            "InvalidSpec: spec.resources: the SnapshotTemplate warm was frozen with 2 vCPU and 1Gi memory: leave "
+            "InvalidSpec: spec.resources: the SnapshotTemplate warm was frozen with 2 vCPU and 1Gi "
+            "memory: leave "
             "resources out, or write that");
 }
 
@@ -69,18 +72,23 @@ TEST(DemandTest, OnlyAMachineHoldsRoom) {
   api::Sandbox sandbox = Clone();
   EXPECT_EQ(HoldingOf(sandbox, Knows(Warm())), std::nullopt);
   sandbox.status.node_name = "n1";
-  EXPECT_EQ(HoldingOf(sandbox, Knows(Warm()))->amount, (Amount{2, kGi, 1})) << "before the agent has reported";
+  EXPECT_EQ(HoldingOf(sandbox, Knows(Warm()))->amount, (Amount{2, kGi, 1}))
+      << "before the agent has reported";
   sandbox.status.resources = api::Resources{4, kGi};
-  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, (Amount{4, kGi, 1})) << "what is reported counts most";
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, (Amount{4, kGi, 1}))
+      << "what is reported counts most";
 
   api::Condition suspended{"Suspended", api::ConditionStatus::kTrue, "Suspended", "", 2, {}};
   api::SetCondition(&sandbox.status.conditions, suspended, {});
-  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.sandboxes, 1) << "it is to wake: its room is kept";
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.sandboxes, 1)
+      << "it is to wake: its room is kept";
   sandbox.spec.operating_mode = api::OperatingMode::kSuspended;
   EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, Amount{}) << "it sleeps";
   sandbox.meta.generation = 3;
-  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.sandboxes, 1) << "the condition speaks of an older spec";
-  api::SetCondition(&sandbox.status.conditions, {"Finished", api::ConditionStatus::kTrue, "Completed", "", 3, {}}, {});
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.sandboxes, 1)
+      << "the condition speaks of an older spec";
+  api::SetCondition(&sandbox.status.conditions,
+                    {"Finished", api::ConditionStatus::kTrue, "Completed", "", 3, {}}, {});
   EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, Amount{}) << "it has ended";
 }
 

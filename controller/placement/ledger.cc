@@ -32,14 +32,18 @@ bool Ledger::Observe(const std::string& uid, const Holding& holding) {
   return freed;
 }
 
-bool Ledger::ObserveUnplaced(const std::string& uid) { return Erase(&observed_, uid); }
+bool Ledger::ObserveUnplaced(const std::string& uid) {
+  return Erase(&observed_, uid);
+}
 
 bool Ledger::Forget(const std::string& uid) {
   const bool observed = Erase(&observed_, uid);
   return Erase(&promised_, uid) || observed;
 }
 
-void Ledger::Promise(const std::string& uid, const Holding& holding) { Insert(&promised_, uid, holding); }
+void Ledger::Promise(const std::string& uid, const Holding& holding) {
+  Insert(&promised_, uid, holding);
+}
 
 std::optional<Holding> Ledger::Promised(const std::string& uid) const {
   const auto found = promised_.find(uid);
@@ -47,7 +51,9 @@ std::optional<Holding> Ledger::Promised(const std::string& uid) const {
   return found->second;
 }
 
-bool Ledger::Withdraw(const std::string& uid) { return Erase(&promised_, uid); }
+bool Ledger::Withdraw(const std::string& uid) {
+  return Erase(&promised_, uid);
+}
 
 Amount Ledger::Reserved(const std::string& node) const {
   const auto found = reserved_.find(node);

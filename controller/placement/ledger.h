@@ -1,8 +1,9 @@
-// Who holds how much of which node: what the cache shows, and what was promised and may not show yet.
+// Who holds how much of which node: what the cache shows, and what was promised and may not show
+// yet.
 //
-// A promise stands until the cache shows the sandbox on a node, or it is withdrawn; so a second placement
-// never takes what a first one was given, however far the watch lags behind. Amounts per node are kept as
-// sums: every call is O(log n).
+// A promise stands until the cache shows the sandbox on a node, or it is withdrawn; so a second
+// placement never takes what a first one was given, however far the watch lags behind. Amounts per
+// node are kept as sums: every call is O(log n).
 //
 // Not thread-safe: the Scheduler's lock guards it.
 #pragma once
@@ -24,7 +25,8 @@ struct Holding {
 
 class Ledger {
  public:
-  /// The cache shows `uid` on a node: that settles any promise. True when some node has more room than before.
+  /// The cache shows `uid` on a node: that settles any promise. True when some node has more room
+  /// than before.
   bool Observe(const std::string& uid, const Holding& holding);
   /// The cache shows `uid` without a node. A promise stands. True when a node has more room.
   bool ObserveUnplaced(const std::string& uid);

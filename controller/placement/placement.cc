@@ -17,8 +17,9 @@ constexpr char kExists[] = "Exists";
 constexpr char kPreferNoSchedule[] = "PreferNoSchedule";
 
 bool Tolerated(const std::vector<api::Toleration>& tolerations, const api::Taint& taint) {
-  return std::any_of(tolerations.begin(), tolerations.end(),
-                     [&taint](const api::Toleration& toleration) { return Tolerates(toleration, taint); });
+  return std::any_of(
+      tolerations.begin(), tolerations.end(),
+      [&taint](const api::Toleration& toleration) { return Tolerates(toleration, taint); });
 }
 
 std::string TaintText(const api::Taint& taint) {
@@ -28,14 +29,17 @@ std::string TaintText(const api::Taint& taint) {
 /// "2 vCPUs and 4Gi memory": what of the demand does not fit. Empty when all of it does.
 std::string MissingRoom(const NodeView& node, const Amount& wanted) {
   std::string missing;
-  const auto add = [&missing](const std::string& what) { missing += (missing.empty() ? "" : " and ") + what; };
+  const auto add = [&missing](const std::string& what) {
+    missing += (missing.empty() ? "" : " and ") + what;
+  };
   if (node.reserved.vcpus + wanted.vcpus > node.capacity.vcpus) {
     add(std::to_string(wanted.vcpus) + (wanted.vcpus == 1 ? " vCPU" : " vCPUs"));
   }
   if (node.reserved.memory_bytes + wanted.memory_bytes > node.capacity.memory_bytes) {
     add(api::FormatBytes(wanted.memory_bytes) + " memory");
   }
-  if (node.capacity.sandboxes > 0 && node.reserved.sandboxes + wanted.sandboxes > node.capacity.sandboxes) {
+  if (node.capacity.sandboxes > 0 &&
+      node.reserved.sandboxes + wanted.sandboxes > node.capacity.sandboxes) {
     add("one more sandbox");
   }
   return missing;
@@ -61,7 +65,8 @@ int64_t UnwelcomeTaints(const NodeView& node, const Demand& demand) {
 /// promising of the others out.
 std::string ReasonFor(const std::set<PlacementCause>& causes) {
   const auto has = [&causes](PlacementCause cause) { return causes.contains(cause); };
-  if (has(PlacementCause::kNoRoom) || has(PlacementCause::kDiskPressure) || has(PlacementCause::kRefused)) {
+  if (has(PlacementCause::kNoRoom) || has(PlacementCause::kDiskPressure) ||
+      has(PlacementCause::kRefused)) {
     return std::string(reasons::kNoCapacity);
   }
   if (has(PlacementCause::kImage)) return std::string(reasons::kImageNotFound);
@@ -123,7 +128,8 @@ std::string Demand::Shape() const {
   add(template_name);
   for (const std::string& name : holders) add("h " + name);
   for (const auto& [key, value] : node_selector) add("s " + key + "=" + value);
-  for (const api::Toleration& one : tolerations) add("t " + one.key + " " + one.op + " " + one.value + " " + one.effect);
+  for (const api::Toleration& one : tolerations)
+    add("t " + one.key + " " + one.op + " " + one.value + " " + one.effect);
   add(gone_node);
   for (const std::string& name : refused) add("r " + name);
   return shape;
@@ -138,7 +144,8 @@ bool Tolerates(const api::Toleration& toleration, const api::Taint& taint) {
 
 std::optional<Obstacle> ObstacleOn(const NodeView& node, const Demand& demand) {
   using enum PlacementCause;
-  if (!demand.gone_node.empty() && node.name == demand.gone_node) return Obstacle{kDeclaredGone, "declared gone"};
+  if (!demand.gone_node.empty() && node.name == demand.gone_node)
+    return Obstacle{kDeclaredGone, "declared gone"};
   if (!node.ready) return Obstacle{kNotReady, "not Ready"};
   if (node.unschedulable) return Obstacle{kUnschedulable, "unschedulable"};
   for (const auto& [key, value] : demand.node_selector) {
@@ -171,7 +178,8 @@ Placement Place(const Demand& demand, const std::vector<NodeView>& nodes) {
   const NodeView* best = nullptr;
   std::vector<Obstacle> obstacles;
   const auto rank = [&demand](const NodeView& node) {
-    return std::make_tuple(UnwelcomeTaints(node, demand), -FreeAfter(node, demand.amount), node.name);
+    return std::make_tuple(UnwelcomeTaints(node, demand), -FreeAfter(node, demand.amount),
+                           node.name);
   };
   for (const NodeView& node : nodes) {
     if (auto obstacle = ObstacleOn(node, demand)) {
@@ -191,8 +199,10 @@ NodeView ViewOf(const api::SandboxNode& node, bool lease_fresh) {
   view.unschedulable = node.unschedulable || node.meta.deletion_time.has_value();
   view.taints = node.taints;
   view.ready = lease_fresh && api::IsTrue(node.status.conditions, api::condition::kReady);
-  const auto* hypervisor = api::FindCondition(node.status.conditions, api::condition::kHypervisorReady);
-  view.hypervisor_ready = hypervisor == nullptr || hypervisor->status != api::ConditionStatus::kFalse;
+  const auto* hypervisor =
+      api::FindCondition(node.status.conditions, api::condition::kHypervisorReady);
+  view.hypervisor_ready =
+      hypervisor == nullptr || hypervisor->status != api::ConditionStatus::kFalse;
   view.disk_pressure = api::IsTrue(node.status.conditions, api::condition::kDiskPressure);
   for (const api::NodeImage& image : node.status.images) view.images.insert(image.name);
   view.templates.insert(node.status.templates.begin(), node.status.templates.end());

@@ -1,9 +1,9 @@
 // Where a sandbox goes: a pure function of what it needs and what the nodes have left.
 //
-// A node is out for the first cause that applies to it, in the order of PlacementCause; of those that
-// remain, the one with the largest share of vCPUs and memory left wins (as kube-scheduler's
-// LeastAllocated), nodes with a PreferNoSchedule taint that is not tolerated come last, and names break
-// ties. When none remains, the message counts the nodes by cause, as kube-scheduler does:
+// A node is out for the first cause that applies to it, in the order of PlacementCause; of those
+// that remain, the one with the largest share of vCPUs and memory left wins (as kube-scheduler's
+// LeastAllocated), nodes with a PreferNoSchedule taint that is not tolerated come last, and names
+// break ties. When none remains, the message counts the nodes by cause, as kube-scheduler does:
 // "0/3 nodes: 2 without room for 4Gi memory, 1 not Ready".
 //
 // Plain values; thread-safe.
@@ -44,8 +44,8 @@ struct Demand {
   [[nodiscard]] std::string Shape() const;
 };
 
-/// One node as placement sees it. What is reserved counts everything that was placed on it, whether or
-/// not its agent has heard of it yet.
+/// One node as placement sees it. What is reserved counts everything that was placed on it, whether
+/// or not its agent has heard of it yet.
 struct NodeView {
   std::string name;
   std::map<std::string, std::string> labels;
@@ -92,7 +92,8 @@ struct Placement {
 
 [[nodiscard]] Placement Place(const Demand& demand, const std::vector<NodeView>& nodes);
 
-/// What of a SandboxNode placement reads; `lease_fresh` is what its Lease says. Nothing is reserved yet.
+/// What of a SandboxNode placement reads; `lease_fresh` is what its Lease says. Nothing is reserved
+/// yet.
 [[nodiscard]] NodeView ViewOf(const api::SandboxNode& node, bool lease_fresh);
 
 /// True when `toleration` covers `taint` (as in a Pod: an empty key with Exists covers all).

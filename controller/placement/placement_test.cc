@@ -35,37 +35,119 @@ struct Case {
 
 const Case kCases[] = {
     {"not ready", [](NodeView* n) { n->ready = false; }, {}, "NoNode", "0/1 nodes: 1 not Ready"},
-    {"unschedulable", [](NodeView* n) { n->unschedulable = true; }, {}, "NoNode", "0/1 nodes: 1 unschedulable"},
-    {"selector", {}, [](Demand* d) { d->node_selector = {{"disk", "fast"}}; }, "NoNode",
+    {"unschedulable",
+     [](NodeView* n) { n->unschedulable = true; },
+     {},
+     "NoNode",
+     "0/1 nodes: 1 unschedulable"},
+    {"selector",
+     {},
+     [](Demand* d) {
+       d->node_selector = {{"disk", "fast"}};
+     },
+     "NoNode",
      "0/1 nodes: 1 without label disk=fast"},
-    {"taint", [](NodeView* n) { n->taints = {{"team", "a", "NoSchedule"}}; }, {}, "NoNode",
+    {"taint",
+     [](NodeView* n) {
+       n->taints = {{"team", "a", "NoSchedule"}};
+     },
+     {},
+     "NoNode",
      "0/1 nodes: 1 with taint team=a:NoSchedule that is not tolerated"},
-    {"taint that evicts", [](NodeView* n) { n->taints = {{"gone", "", "NoExecute"}}; }, {}, "NoNode",
+    {"taint that evicts",
+     [](NodeView* n) {
+       n->taints = {{"gone", "", "NoExecute"}};
+     },
+     {},
+     "NoNode",
      "0/1 nodes: 1 with taint gone:NoExecute that is not tolerated"},
-    {"hypervisor", [](NodeView* n) { n->hypervisor_ready = false; }, {}, "NoNode",
+    {"hypervisor",
+     [](NodeView* n) { n->hypervisor_ready = false; },
+     {},
+     "NoNode",
      "0/1 nodes: 1 without a usable hypervisor"},
-    {"template", {}, [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"other"}; }, "NoNode",
+    {"template",
+     {},
+     [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"other"}; },
+     "NoNode",
      "0/1 nodes: 1 without template warm"},
-    {"image", {}, [](Demand* d) { d->image = "alpine"; }, "ImageNotFound", "0/1 nodes: 1 without image alpine"},
-    {"refused", {}, [](Demand* d) { d->refused = {"n"}; }, "NoCapacity", "0/1 nodes: 1 that refused it lately"},
-    {"declared gone", {}, [](Demand* d) { d->gone_node = "n"; }, "NoNode", "0/1 nodes: 1 declared gone"},
-    {"disk", [](NodeView* n) { n->disk_pressure = true; }, {}, "NoCapacity", "0/1 nodes: 1 short of disk"},
-    {"memory", [](NodeView* n) { n->reserved = {1, 16 * kGi - 1, 1}; }, {}, "NoCapacity",
+    {"image",
+     {},
+     [](Demand* d) { d->image = "alpine"; },
+     "ImageNotFound",
+     "0/1 nodes: 1 without image alpine"},
+    {"refused",
+     {},
+     [](Demand* d) { d->refused = {"n"}; },
+     "NoCapacity",
+     "0/1 nodes: 1 that refused it lately"},
+    {"declared gone",
+     {},
+     [](Demand* d) { d->gone_node = "n"; },
+     "NoNode",
+     "0/1 nodes: 1 declared gone"},
+    {"disk",
+     [](NodeView* n) { n->disk_pressure = true; },
+     {},
+     "NoCapacity",
+     "0/1 nodes: 1 short of disk"},
+    {"memory",
+     [](NodeView* n) {
+       n->reserved = {1, 16 * kGi - 1, 1};
+     },
+     {},
+     "NoCapacity",
      "0/1 nodes: 1 without room for 1Gi memory"},
-    {"vcpus", [](NodeView* n) { n->reserved = {7, 0, 1}; }, [](Demand* d) { d->amount.vcpus = 2; }, "NoCapacity",
-     "0/1 nodes: 1 without room for 2 vCPUs"},
-    {"both", [](NodeView* n) { n->reserved = n->capacity; }, {}, "NoCapacity",
+    {"vcpus",
+     [](NodeView* n) {
+       n->reserved = {7, 0, 1};
+     },
+     [](Demand* d) { d->amount.vcpus = 2; }, "NoCapacity", "0/1 nodes: 1 without room for 2 vCPUs"},
+    {"both",
+     [](NodeView* n) { n->reserved = n->capacity; },
+     {},
+     "NoCapacity",
      "0/1 nodes: 1 without room for 1 vCPU and 1Gi memory"},
-    {"count", [](NodeView* n) { n->capacity.sandboxes = n->reserved.sandboxes = 3; }, {}, "NoCapacity",
+    {"count",
+     [](NodeView* n) { n->capacity.sandboxes = n->reserved.sandboxes = 3; },
+     {},
+     "NoCapacity",
      "0/1 nodes: 1 without room for one more sandbox"},
-    {"exactly full is not too full", [](NodeView* n) { n->reserved = {7, 15 * kGi, 7}; }, {}, "", ""},
-    {"label", [](NodeView* n) { n->labels = {{"disk", "fast"}}; },
-     [](Demand* d) { d->node_selector = {{"disk", "fast"}}; }, "", ""},
-    {"tolerated", [](NodeView* n) { n->taints = {{"team", "a", "NoSchedule"}}; },
-     [](Demand* d) { d->tolerations = {{"team", "Equal", "a", ""}}; }, "", ""},
-    {"a preference is none", [](NodeView* n) { n->taints = {{"x", "", "PreferNoSchedule"}}; }, {}, "", ""},
-    {"holds the template", {},
-     [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"n"}; }, "", ""},
+    {"exactly full is not too full",
+     [](NodeView* n) {
+       n->reserved = {7, 15 * kGi, 7};
+     },
+     {},
+     "",
+     ""},
+    {"label",
+     [](NodeView* n) {
+       n->labels = {{"disk", "fast"}};
+     },
+     [](Demand* d) {
+       d->node_selector = {{"disk", "fast"}};
+     },
+     "", ""},
+    {"tolerated",
+     [](NodeView* n) {
+       n->taints = {{"team", "a", "NoSchedule"}};
+     },
+     [](Demand* d) {
+       d->tolerations = {{"team", "Equal", "a", ""}};
+     },
+     "", ""},
+    {"a preference is none",
+     [](NodeView* n) {
+       n->taints = {{"x", "", "PreferNoSchedule"}};
+     },
+     {},
+     "",
+     ""},
+    {"holds the template",
+     {},
+     [](Demand* d) { d->image.clear(), d->template_name = "warm", d->holders = {"n"}; },
+     "",
+     ""},
 };
 
 TEST(PlacementTest, EachCauseKeepsASandboxAwayAndIsTold) {
@@ -143,7 +225,9 @@ TEST(PlacementTest, ATaintThatIsAPreferenceComesLast) {
   EXPECT_EQ(Place(tolerant, nodes).node, "a");
 }
 
-TEST(PlacementTest, NamesBreakTies) { EXPECT_EQ(Place(Wants(), {Node("b"), Node("a")}).node, "a"); }
+TEST(PlacementTest, NamesBreakTies) {
+  EXPECT_EQ(Place(Wants(), {Node("b"), Node("a")}).node, "a");
+}
 
 TEST(PlacementTest, TolerationsAreThoseOfAPod) {
   const api::Taint taint{"k", "v", "NoSchedule"};
@@ -160,14 +244,16 @@ TEST(PlacementTest, TolerationsAreThoseOfAPod) {
 TEST(PlacementTest, ANodeIsSeenAsItsStatusAndItsLeaseSay) {
   api::SandboxNode node;
   node.meta.name = "n";
-  api::SetCondition(&node.status.conditions, {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
+  api::SetCondition(&node.status.conditions,
+                    {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
   node.status.capacity = {4, 8 * kGi, 0, 10, 100};
   node.status.images = {{"debian-12", "", 0}};
   EXPECT_TRUE(ViewOf(node, true).ready);
   EXPECT_FALSE(ViewOf(node, false).ready);
   EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGi, 10}));
   EXPECT_TRUE(ViewOf(node, true).hypervisor_ready);
-  api::SetCondition(&node.status.conditions, {"HypervisorReady", api::ConditionStatus::kFalse, "x", "", 1, {}}, {});
+  api::SetCondition(&node.status.conditions,
+                    {"HypervisorReady", api::ConditionStatus::kFalse, "x", "", 1, {}}, {});
   EXPECT_FALSE(ViewOf(node, true).hypervisor_ready);
   node.meta.deletion_time = WallTime{};
   EXPECT_TRUE(ViewOf(node, true).unschedulable);

@@ -7,14 +7,19 @@ namespace dormouse::controller {
 namespace {
 
 std::vector<NodeView>::iterator FindNode(std::vector<NodeView>* nodes, const std::string& name) {
-  return std::lower_bound(nodes->begin(), nodes->end(), name,
-                          [](const NodeView& node, const std::string& wanted) { return node.name < wanted; });
+  return std::lower_bound(
+      nodes->begin(), nodes->end(), name,
+      [](const NodeView& node, const std::string& wanted) { return node.name < wanted; });
 }
 
 }  // namespace
 
-Scheduler::Scheduler(SandboxLookup sandboxes, TemplateLookup templates, const Clock& clock, Options options)
-    : sandboxes_(std::move(sandboxes)), templates_(std::move(templates)), clock_(clock), options_(options) {}
+Scheduler::Scheduler(SandboxLookup sandboxes, TemplateLookup templates, const Clock& clock,
+                     Options options)
+    : sandboxes_(std::move(sandboxes)),
+      templates_(std::move(templates)),
+      clock_(clock),
+      options_(options) {}
 
 void Scheduler::BumpLocked() {
   ++epoch_;
@@ -50,8 +55,8 @@ bool Scheduler::Observe(const kube::ObjectKey& key) {
   const SandboxPtr sandbox = sandboxes_(key);
   if (sandbox == nullptr) return false;
   const std::optional<Holding> holding = HoldingOf(*sandbox, templates_);
-  const bool freed =
-      holding ? ledger_.Observe(sandbox->meta.uid, *holding) : ledger_.ObserveUnplaced(sandbox->meta.uid);
+  const bool freed = holding ? ledger_.Observe(sandbox->meta.uid, *holding)
+                             : ledger_.ObserveUnplaced(sandbox->meta.uid);
   if (holding) waiting_.erase({sandbox->meta.creation_time, sandbox->meta.uid});
   if (freed) BumpLocked();
   return freed;
@@ -73,7 +78,8 @@ void Scheduler::TouchTemplates() {
 
 bool Scheduler::PromiseStandsLocked(const Demand& demand, const Holding& promise) {
   const auto node = FindNode(&nodes_, promise.node);
-  if (node == nodes_.end() || node->name != promise.node || promise.amount != demand.amount) return false;
+  if (node == nodes_.end() || node->name != promise.node || promise.amount != demand.amount)
+    return false;
   node->reserved = ledger_.Reserved(node->name);
   node->reserved -= promise.amount;
   return !ObstacleOn(*node, demand);
@@ -92,7 +98,8 @@ Placement Scheduler::EvaluateLocked(const api::Sandbox& sandbox) {
     demand.gone_node = gone->second;
   }
   if (const auto refusals = refusals_.find(uid); refusals != refusals_.end()) {
-    std::erase_if(refusals->second, [now = clock_.Now()](const auto& one) { return one.second <= now; });
+    std::erase_if(refusals->second,
+                  [now = clock_.Now()](const auto& one) { return one.second <= now; });
     for (const auto& [node, until] : refusals->second) demand.refused.insert(node);
     if (refusals->second.empty()) refusals_.erase(refusals);
   }
@@ -112,10 +119,11 @@ Placement Scheduler::EvaluateLocked(const api::Sandbox& sandbox) {
   return placement;
 }
 
-Scheduler::SandboxPtr Scheduler::UnplacedLocked(const kube::ObjectKey& key, const std::string& uid) const {
+Scheduler::SandboxPtr Scheduler::UnplacedLocked(const kube::ObjectKey& key,
+                                                const std::string& uid) const {
   SandboxPtr sandbox = sandboxes_(key);
-  const bool unplaced = sandbox != nullptr && sandbox->meta.uid == uid && !sandbox->meta.deletion_time &&
-                        sandbox->status.node_name.empty();
+  const bool unplaced = sandbox != nullptr && sandbox->meta.uid == uid &&
+                        !sandbox->meta.deletion_time && sandbox->status.node_name.empty();
   return unplaced ? sandbox : nullptr;
 }
 
@@ -123,7 +131,8 @@ void Scheduler::RefreshLocked(const std::string& uid, Pending* pending) {
   if (pending->epoch == epoch_) return;
   pending->epoch = epoch_;
   // One that is placed or gone is taken off the list by the event that is on its way.
-  if (const SandboxPtr sandbox = UnplacedLocked(pending->key, uid)) pending->latest = EvaluateLocked(*sandbox);
+  if (const SandboxPtr sandbox = UnplacedLocked(pending->key, uid))
+    pending->latest = EvaluateLocked(*sandbox);
 }
 
 std::optional<Placement> Scheduler::Decide(const api::Sandbox& sandbox) {

@@ -1,8 +1,8 @@
 // Keeps what placement needs between decisions: the nodes, what is reserved on them, and who waits.
 //
-// Older sandboxes come first: room that was freed is offered to those that wait, by age, before a newer
-// one is decided upon; one that does not fit does not hold up those behind it. What is decided is promised
-// (Ledger), so that decisions may be written by many workers at once.
+// Older sandboxes come first: room that was freed is offered to those that wait, by age, before a
+// newer one is decided upon; one that does not fit does not hold up those behind it. What is
+// decided is promised (Ledger), so that decisions may be written by many workers at once.
 //
 // Thread-safe; nothing here blocks or does I/O.
 #pragma once
@@ -31,10 +31,12 @@ class Scheduler {
   using SandboxPtr = std::shared_ptr<const api::Sandbox>;
 
   struct Options {
-    std::chrono::nanoseconds refusal_memory = std::chrono::seconds(60);  ///< a node that refused is avoided so long
+    std::chrono::nanoseconds refusal_memory =
+        std::chrono::seconds(60);  ///< a node that refused is avoided so long
   };
 
-  /// The cache's newest, or null. Asked under the scheduler's lock, so that what is learnt last is the newest.
+  /// The cache's newest, or null. Asked under the scheduler's lock, so that what is learnt last is
+  /// the newest.
   using SandboxLookup = std::function<SandboxPtr(const kube::ObjectKey&)>;
 
   Scheduler(SandboxLookup sandboxes, TemplateLookup templates, const Clock& clock, Options options);
@@ -51,7 +53,8 @@ class Scheduler {
   void TouchTemplates();
 
   /// Where `sandbox` goes: promised to it from now on; or why it waits. The same answer again while
-  /// nothing that matters has changed. Nothing when the cache shows by now that it is placed, or goes.
+  /// nothing that matters has changed. Nothing when the cache shows by now that it is placed, or
+  /// goes.
   [[nodiscard]] std::optional<Placement> Decide(const api::Sandbox& sandbox);
   /// It is not to be placed any more (being deleted).
   void Withdraw(const std::string& uid);
@@ -60,7 +63,8 @@ class Scheduler {
   /// When the oldest refusal of `uid` is forgotten; nothing without one.
   [[nodiscard]] std::optional<std::chrono::nanoseconds> RefusalEnds(const std::string& uid) const;
 
-  /// Decides for all that wait, oldest first; the keys of those whose last answer is no longer right.
+  /// Decides for all that wait, oldest first; the keys of those whose last answer is no longer
+  /// right.
   [[nodiscard]] std::vector<kube::ObjectKey> Retry();
 
   [[nodiscard]] std::size_t Waiting() const;
@@ -89,7 +93,8 @@ class Scheduler {
   std::vector<NodeView> nodes_;  ///< by name
   Ledger ledger_;
   std::map<Age, Pending> waiting_;
-  std::unordered_map<std::string, std::map<std::string, MonotonicTime>> refusals_;  ///< uid -> node -> until
+  std::unordered_map<std::string, std::map<std::string, MonotonicTime>>
+      refusals_;                                         ///< uid -> node -> until
   std::unordered_map<std::string, Placement> hopeless_;  ///< answers of this epoch by Demand::Shape
   uint64_t epoch_ = 1;  ///< goes up whenever somebody who waits may fit
 };

@@ -17,7 +17,8 @@ class SchedulerTest : public testing::Test {
   bool SetNode(const std::string& name, int vcpus, bool fresh = true) {
     api::SandboxNode node;
     node.meta.name = name;
-    api::SetCondition(&node.status.conditions, {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
+    api::SetCondition(&node.status.conditions,
+                      {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
     node.status.capacity = {vcpus, 1024 * kGi, 0, 0, 0};
     node.status.images = {{"debian-12", "", 0}};
     return scheduler_.SetNode(node, fresh);
@@ -65,7 +66,9 @@ class SchedulerTest : public testing::Test {
                          const auto found = cache_.find(key.name);
                          return found == cache_.end() ? nullptr : found->second;
                        },
-                       [](const std::string&, const std::string&) { return nullptr; }, clock_, {60s}};
+                       [](const std::string&, const std::string&) { return nullptr; },
+                       clock_,
+                       {60s}};
 };
 
 TEST_F(SchedulerTest, APromiseIsKeptUntilTheCacheShowsIt) {
@@ -111,7 +114,8 @@ TEST_F(SchedulerTest, ANodeThatComesIsTriedByAllThatWaitInOrderOfAge) {
   EXPECT_EQ(Decide("one"), "[NoNode]");
   EXPECT_EQ(Decide("three"), "[NoNode]");
   EXPECT_TRUE(SetNode("a", 2));
-  EXPECT_EQ(Retry(), (std::vector<std::string>{"one", "two", "three"})) << "the third has another reason now";
+  EXPECT_EQ(Retry(), (std::vector<std::string>{"one", "two", "three"}))
+      << "the third has another reason now";
   EXPECT_EQ(Decide("three"), "[NoCapacity]");
   EXPECT_EQ(Decide("two"), "a");
   EXPECT_EQ(Decide("one"), "a");
@@ -163,7 +167,8 @@ TEST_F(SchedulerTest, SleepFreesRoomAndSaysSo) {
   ASSERT_EQ(Decide("two"), "[NoCapacity]");
   auto asleep = std::make_shared<api::Sandbox>(*cache_.at("one"));
   asleep->spec.operating_mode = api::OperatingMode::kSuspended;
-  api::SetCondition(&asleep->status.conditions, {"Suspended", api::ConditionStatus::kTrue, "Suspended", "", 0, {}}, {});
+  api::SetCondition(&asleep->status.conditions,
+                    {"Suspended", api::ConditionStatus::kTrue, "Suspended", "", 0, {}}, {});
   cache_["one"] = asleep;
   EXPECT_TRUE(scheduler_.Observe({"team", "one"}));
   EXPECT_EQ(Decide("two"), "a");

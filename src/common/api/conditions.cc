@@ -20,9 +20,12 @@ ConditionStatus ParseStatus(std::string_view text) {
 
 const char* StatusText(ConditionStatus status) {
   switch (status) {
-    case ConditionStatus::kTrue: return "True";
-    case ConditionStatus::kFalse: return "False";
-    case ConditionStatus::kUnknown: break;
+    case ConditionStatus::kTrue:
+      return "True";
+    case ConditionStatus::kFalse:
+      return "False";
+    case ConditionStatus::kUnknown:
+      break;
   }
   return "Unknown";
 }
@@ -43,8 +46,9 @@ std::string Shortened(const std::string& message) {
 }  // namespace
 
 const Condition* FindCondition(const Conditions& conditions, std::string_view type) {
-  const auto found = std::find_if(conditions.begin(), conditions.end(),
-                                  [type](const Condition& condition) { return condition.type == type; });
+  const auto found =
+      std::find_if(conditions.begin(), conditions.end(),
+                   [type](const Condition& condition) { return condition.type == type; });
   return found == conditions.end() ? nullptr : &*found;
 }
 
@@ -79,7 +83,8 @@ Conditions ParseConditions(const json& list) {
         generation != entry.end() && generation->is_number_integer()) {
       condition.observed_generation = generation->get<int64_t>();
     }
-    if (const auto time = ParseTime(Text(entry, "lastTransitionTime"))) condition.last_transition = *time;
+    if (const auto time = ParseTime(Text(entry, "lastTransitionTime")))
+      condition.last_transition = *time;
     conditions.push_back(std::move(condition));
   }
   return conditions;
@@ -93,7 +98,8 @@ json ConditionsToJson(const Conditions& conditions) {
                   {"reason", condition.reason},
                   {"message", Shortened(condition.message)},
                   {"lastTransitionTime", FormatTime(condition.last_transition)}};
-    if (condition.observed_generation > 0) entry["observedGeneration"] = condition.observed_generation;
+    if (condition.observed_generation > 0)
+      entry["observedGeneration"] = condition.observed_generation;
     list.push_back(std::move(entry));
   }
   return list;

@@ -51,7 +51,8 @@ std::optional<int64_t> FieldReader::Integer(const char* key, int64_t least, int6
     const auto number = value->get<int64_t>();
     if (number >= least && number <= most) return number;
   }
-  Refuse(key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
+  Refuse(key,
+         "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
   return std::nullopt;
 }
 
@@ -118,7 +119,8 @@ FieldReader FieldReader::Object(const char* key) const {
   return {value, PathOf(key), first_error_};
 }
 
-void FieldReader::ForEach(const char* key, const std::function<void(const FieldReader&)>& each) const {
+void FieldReader::ForEach(const char* key,
+                          const std::function<void(const FieldReader&)>& each) const {
   size_t index = 0;
   for (const json& entry : List(key)) {
     const std::string name = std::string(key) + "[" + std::to_string(index++) + "]";

@@ -1,8 +1,10 @@
-// Reads the fields of a JSON object under the names that a user knows them by. A private header of this room.
+// Reads the fields of a JSON object under the names that a user knows them by. A private header of
+// this room.
 //
-// A reader stands on one object ("spec.resources") and remembers, for its whole tree, the first field
-// that was not what it must be; the caller asks error() once, at the end. Absent fields and null give the
-// fallback. Not thread-safe; the JSON and the first reader must outlive all that were made from it.
+// A reader stands on one object ("spec.resources") and remembers, for its whole tree, the first
+// field that was not what it must be; the caller asks error() once, at the end. Absent fields and
+// null give the fallback. Not thread-safe; the JSON and the first reader must outlive all that were
+// made from it.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +43,8 @@ class FieldReader {
 
   /// A word of `words`, each with its meaning; absent = the first one's.
   template <typename E>
-  [[nodiscard]] E OneOf(const char* key, std::initializer_list<std::pair<const char*, E>> words) const {
+  [[nodiscard]] E OneOf(const char* key,
+                        std::initializer_list<std::pair<const char*, E>> words) const {
     const std::string text = Text(key, words.begin()->first);
     std::string allowed;
     for (const auto& [word, meaning] : words) {

@@ -39,7 +39,8 @@ std::optional<Suffix> ParseSuffix(std::string_view text) {
   std::string_view digits = text.substr(1);
   if (!digits.empty() && digits[0] == '+') digits.remove_prefix(1);
   Suffix exponent;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), exponent.decimal);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), exponent.decimal);
   if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
   if (exponent.decimal < -18 || exponent.decimal > 18) return std::nullopt;
   return exponent;

@@ -22,7 +22,8 @@ std::multiset<std::string> Matches(const std::string& path, const std::string& p
 }
 
 TEST(ReasonsTest, EveryReasonIsExplainedOnceAndNoOtherIs) {
-  const auto declared = Matches("src/common/api/reasons.h", "string_view k[A-Za-z]+ = \"([A-Za-z]+)\"");
+  const auto declared =
+      Matches("src/common/api/reasons.h", "string_view k[A-Za-z]+ = \"([A-Za-z]+)\"");
   const auto explained = Matches("docs/reasons.md", "(?:^|\n)\\| `([A-Za-z]+)` \\|");
   EXPECT_GT(declared.size(), 30U);
   EXPECT_EQ(declared, explained);

@@ -59,7 +59,8 @@ std::vector<std::string> ReadCidrs(const FieldReader& network, const char* key) 
 void ReadNetwork(const FieldReader& spec, NetworkSpec* into) {
   const FieldReader network = spec.Object("network");
   into->egress = network.OneOf<Egress>(
-      "egress", {{"Restricted", Egress::kRestricted}, {"Open", Egress::kOpen}, {"None", Egress::kNone}});
+      "egress",
+      {{"Restricted", Egress::kRestricted}, {"Open", Egress::kOpen}, {"None", Egress::kNone}});
   into->allow_cidrs = ReadCidrs(network, "allow");
   into->deny_cidrs = ReadCidrs(network, "deny");
   network.ForEach("ports", [into](const FieldReader& entry) {
@@ -79,16 +80,18 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   result.disk_bytes = spec.Object("disk").Bytes("size");
   ReadWorkload(spec, &result.workload);
   result.operating_mode = spec.OneOf<OperatingMode>(
-      "operatingMode", {{"Running", OperatingMode::kRunning}, {"Suspended", OperatingMode::kSuspended}});
-  result.restart_policy = spec.OneOf<RestartPolicy>("restartPolicy", {{"Never", RestartPolicy::kNever},
-                                                                      {"OnFailure", RestartPolicy::kOnFailure},
-                                                                      {"Always", RestartPolicy::kAlways}});
+      "operatingMode",
+      {{"Running", OperatingMode::kRunning}, {"Suspended", OperatingMode::kSuspended}});
+  result.restart_policy =
+      spec.OneOf<RestartPolicy>("restartPolicy", {{"Never", RestartPolicy::kNever},
+                                                  {"OnFailure", RestartPolicy::kOnFailure},
+                                                  {"Always", RestartPolicy::kAlways}});
   result.boot_snapshot = spec.OneOf<bool>("bootSnapshot", {{"Auto", true}, {"Never", false}});
   ReadNetwork(spec, &result.network);
   result.node_selector = spec.TextMap("nodeSelector");
   spec.ForEach("tolerations", [&result](const FieldReader& entry) {
-    result.tolerations.push_back(
-        {entry.Text("key"), entry.Text("operator", "Equal"), entry.Text("value"), entry.Text("effect")});
+    result.tolerations.push_back({entry.Text("key"), entry.Text("operator", "Equal"),
+                                  entry.Text("value"), entry.Text("effect")});
   });
   return result;
 }
@@ -101,7 +104,8 @@ SandboxStatus ReadStatus(const FieldReader& status) {
   result.conditions = ParseConditions(status.List("conditions"));
   if (const FieldReader resources = status.Object("resources"); resources.present()) {
     Resources effective;
-    effective.vcpus = static_cast<int>(resources.Integer("cpu", 1, 1 << 20).value_or(effective.vcpus));
+    effective.vcpus =
+        static_cast<int>(resources.Integer("cpu", 1, 1 << 20).value_or(effective.vcpus));
     effective.memory_bytes = resources.Bytes("memory").value_or(effective.memory_bytes);
     result.resources = effective;
   }
@@ -121,7 +125,8 @@ SandboxStatus ReadStatus(const FieldReader& status) {
   if (vm.Has("bootToReady")) {
     const auto time = ParseDuration(vm.Text("bootToReady"));
     if (!time) vm.Refuse("bootToReady", "must be a duration such as 480ms");
-    if (time) result.vm.boot_to_ready = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
+    if (time)
+      result.vm.boot_to_ready = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
   }
   if (const FieldReader storage = status.Object("storage"); storage.present()) {
     result.storage = SandboxStatus::Storage{

@@ -74,7 +74,8 @@ Result<SandboxNode> ParseSandboxNode(const json& object) {
 }
 
 json SandboxNodeStatusToJson(const SandboxNodeStatus& status) {
-  json result = {{"capacity", AmountToJson(status.capacity)}, {"allocated", AmountToJson(status.allocated)}};
+  json result = {{"capacity", AmountToJson(status.capacity)},
+                 {"allocated", AmountToJson(status.allocated)}};
   if (!status.hypervisor.empty() || !status.hypervisor_version.empty()) {
     result["hypervisor"] = {{"name", status.hypervisor}, {"version", status.hypervisor_version}};
   }

@@ -39,7 +39,8 @@ TEST(SandboxNodeTest, TheStatusIsReadBackAsItWasWritten) {
 
 TEST(SandboxNodeTest, ReadsWhatPeopleSet) {
   json object = Minimal();
-  object["spec"] = json::parse(R"({"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]})");
+  object["spec"] =
+      json::parse(R"({"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]})");
   const auto node = ParseSandboxNode(object);
   ASSERT_TRUE(node) << node.error().message();
   EXPECT_TRUE(node->unschedulable);

@@ -1,5 +1,5 @@
-// The status of a Sandbox as its two writers send it. Each sends its own fields only: in a server-side
-// apply, whoever names a field owns it.
+// The status of a Sandbox as its two writers send it. Each sends its own fields only: in a
+// server-side apply, whoever names a field owns it.
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/quantity.h"
@@ -59,7 +59,8 @@ json AgentStatusToJson(const SandboxStatus& status) {
   PutText(&vm, "hypervisor", status.vm.hypervisor);
   PutText(&vm, "version", status.vm.version);
   PutText(&vm, "startMode", status.vm.start_mode);
-  if (status.vm.boot_to_ready) vm["bootToReady"] = std::to_string(status.vm.boot_to_ready->count()) + "ms";
+  if (status.vm.boot_to_ready)
+    vm["bootToReady"] = std::to_string(status.vm.boot_to_ready->count()) + "ms";
   PutObject(&result, "vm", std::move(vm));
   if (status.storage) {
     result["storage"] = {{"cowUsedBytes", status.storage->cow_used_bytes},

@@ -59,14 +59,14 @@ TEST(SandboxTest, ReadsAllThatAUserWrote) {
   EXPECT_EQ(spec.asked.memory_bytes, std::nullopt);
   EXPECT_EQ(spec.resources, (Resources{2, 512LL << 20}));
   EXPECT_EQ(spec.disk_bytes, 5LL << 30);
-  EXPECT_EQ(spec.workload, (Workload{{"/bin/app"}, {"-v", ""}, {{"A", "1"}, {"B", ""}}, "/srv", "app"}));
+  EXPECT_EQ(spec.workload,
+            (Workload{{"/bin/app"}, {"-v", ""}, {{"A", "1"}, {"B", ""}}, "/srv", "app"}));
   EXPECT_EQ(spec.operating_mode, OperatingMode::kSuspended);
   EXPECT_EQ(spec.restart_policy, RestartPolicy::kOnFailure);
   EXPECT_FALSE(spec.boot_snapshot);
-  EXPECT_EQ(spec.network, (NetworkSpec{Egress::kNone,
-                                       {"203.0.113.0/24"},
-                                       {"2001:db8::/32"},
-                                       {{"http", 8080, "TCP"}}}));
+  EXPECT_EQ(
+      spec.network,
+      (NetworkSpec{Egress::kNone, {"203.0.113.0/24"}, {"2001:db8::/32"}, {{"http", 8080, "TCP"}}}));
   EXPECT_EQ(spec.node_selector, (std::map<std::string, std::string>{{"disk", "fast"}}));
   EXPECT_EQ(spec.tolerations,
             (std::vector<Toleration>{{"k", "Exists", "", "NoSchedule"}, {"l", "Equal", "v", ""}}));
@@ -76,10 +76,12 @@ TEST(SandboxTest, AnErrorNamesTheField) {
   const std::vector<std::pair<const char*, const char*>> table = {
       {R"({"source": null})", "spec.source: must have exactly one of"},
       {R"({"source": {"image": {"name": 1}}})", "spec.source.image.name: must be a string"},
-      {R"({"source": {"image": {"name": "a"}, "snapshotTemplate": {"name": "b"}}})", "spec.source: must have"},
+      {R"({"source": {"image": {"name": "a"}, "snapshotTemplate": {"name": "b"}}})",
+       "spec.source: must have"},
       {R"({"resources": {"cpu": 0}})", "spec.resources.cpu: must be a whole number from 1 to 64"},
       {R"({"resources": {"cpu": "2"}})", "spec.resources.cpu: must be a whole number"},
-      {R"({"resources": {"cpu": 18446744073709551615}})", "spec.resources.cpu: must be a whole number"},
+      {R"({"resources": {"cpu": 18446744073709551615}})",
+       "spec.resources.cpu: must be a whole number"},
       {R"({"resources": {"memory": "lots"}})", "spec.resources.memory: must be a quantity"},
       {R"({"resources": {"memory": "1Mi"}})", "spec.resources.memory: must be at least 64Mi"},
       {R"({"resources": 3})", "spec.resources: must be an object"},
@@ -87,10 +89,13 @@ TEST(SandboxTest, AnErrorNamesTheField) {
       {R"({"command": "sh"})", "spec.command: must be a list"},
       {R"({"command": ["a", 2]})", "spec.command[1]: must be a string"},
       {R"({"env": [{"name": "A"}, {"value": "x"}]})", "spec.env[1].name: must not be empty"},
-      {R"({"operatingMode": "Sleeping"})", "spec.operatingMode: must be one of Running, Suspended, not \"Sleeping\""},
+      {R"({"operatingMode": "Sleeping"})",
+       "spec.operatingMode: must be one of Running, Suspended, not \"Sleeping\""},
       {R"({"restartPolicy": "Perhaps"})", "spec.restartPolicy: must be one of"},
-      {R"({"network": {"egress": "All"}})", "spec.network.egress: must be one of Restricted, Open, None"},
-      {R"({"network": {"ports": [{"name": "x", "port": 70000}]}})", "spec.network.ports[0].port: must be a whole"},
+      {R"({"network": {"egress": "All"}})",
+       "spec.network.egress: must be one of Restricted, Open, None"},
+      {R"({"network": {"ports": [{"name": "x", "port": 70000}]}})",
+       "spec.network.ports[0].port: must be a whole"},
       {R"({"network": {"allow": [{}]}})", "spec.network.allow[0].cidr: must be an address range"},
       {R"({"nodeSelector": {"a": 1}})", "spec.nodeSelector.a: must be a string"},
       {R"({"tolerations": ["x"]})", "spec.tolerations[0]: must be an object"},
@@ -120,7 +125,8 @@ SandboxStatus FullStatus() {
   SandboxStatus status;
   status.observed_generation = 3;
   status.phase = phase::kRunning;
-  SetCondition(&status.conditions, {"Ready", ConditionStatus::kTrue, "Ready", "", 3, {}}, WallTime{1000s});
+  SetCondition(&status.conditions, {"Ready", ConditionStatus::kTrue, "Ready", "", 3, {}},
+               WallTime{1000s});
   status.resources = Resources{2, 1LL << 30};
   status.exit_code = 137;
   status.started_at = WallTime{1001s};
@@ -144,8 +150,10 @@ TEST(SandboxTest, TheAgentsStatusIsReadBackAsItWasWritten) {
 TEST(SandboxTest, EachWriterSendsOnlyItsOwnFields) {
   SandboxStatus status = FullStatus();
   status.node_name = "node-1";
-  SetCondition(&status.conditions, {"Scheduled", ConditionStatus::kTrue, "Scheduled", "", 3, {}}, WallTime{1s});
-  SetCondition(&status.conditions, {"GuestReady", ConditionStatus::kTrue, "Ready", "", 3, {}}, WallTime{1s});
+  SetCondition(&status.conditions, {"Scheduled", ConditionStatus::kTrue, "Scheduled", "", 3, {}},
+               WallTime{1s});
+  SetCondition(&status.conditions, {"GuestReady", ConditionStatus::kTrue, "Ready", "", 3, {}},
+               WallTime{1s});
   const json agent = AgentStatusToJson(status);
   EXPECT_FALSE(agent.contains("nodeName"));
   EXPECT_FALSE(agent.contains("idleDeadline"));
@@ -161,7 +169,8 @@ TEST(SandboxTest, EachWriterSendsOnlyItsOwnFields) {
 
 TEST(SandboxTest, AStatusWriteNamesTheVersionThatWasChecked) {
   const auto sandbox = ParseSandbox(Minimal());
-  const json body = json::parse(StatusApplyBody("Sandbox", sandbox->meta, json{{"phase", "Pending"}}));
+  const json body =
+      json::parse(StatusApplyBody("Sandbox", sandbox->meta, json{{"phase", "Pending"}}));
   EXPECT_EQ(body, json::parse(R"({"apiVersion": "dormouse.dev/v1alpha1", "kind": "Sandbox",
     "metadata": {"name": "web", "namespace": "team", "resourceVersion": "12"}, "status": {"phase": "Pending"}})"));
 }

@@ -12,7 +12,8 @@ Result<SnapshotTemplate> ParseSnapshotTemplate(const json& object) {
   SnapshotTemplate result;
   DORMOUSE_ASSIGN(result.meta, kube::ParseObjectMeta(object));
   if (const auto kind = object.find("kind"); kind != object.end() && *kind != "SnapshotTemplate") {
-    return Fail(ErrorCode::kCorrupt, result.meta.key().ToString() + ": kind is not SnapshotTemplate");
+    return Fail(ErrorCode::kCorrupt,
+                result.meta.key().ToString() + ": kind is not SnapshotTemplate");
   }
   std::optional<Error> error;
   const FieldReader top(&object, "", &error);

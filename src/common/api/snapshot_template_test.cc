@@ -17,7 +17,8 @@ json Minimal() {
 
 TEST(SnapshotTemplateTest, ReadsWherePlacementLooks) {
   json object = Minimal();
-  object["status"] = json::parse(R"({"nodeName": "n1", "phase": "Ready", "readyToUse": true, "sourceUID": "u1",
+  object["status"] =
+      json::parse(R"({"nodeName": "n1", "phase": "Ready", "readyToUse": true, "sourceUID": "u1",
     "nodes": ["n1", "n2"], "resources": {"cpu": 2, "memory": "1Gi"}})");
   const auto result = ParseSnapshotTemplate(object);
   ASSERT_TRUE(result) << result.error().message();
@@ -33,10 +34,12 @@ TEST(SnapshotTemplateTest, ReadsWherePlacementLooks) {
 TEST(SnapshotTemplateTest, AnErrorNamesTheField) {
   json object = Minimal();
   object["status"] = {{"readyToUse", "yes"}};
-  EXPECT_EQ(ParseSnapshotTemplate(object).error().message(), "status.readyToUse: must be true or false");
+  EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
+            "status.readyToUse: must be true or false");
   object = Minimal();
   object["spec"] = json::object();
-  EXPECT_EQ(ParseSnapshotTemplate(object).error().message(), "spec.source.sandbox.name: must not be empty");
+  EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
+            "spec.source.sandbox.name: must not be empty");
 }
 
 }  // namespace
