@@ -90,15 +90,24 @@ Result<int64_t> MemTotalOf(std::string_view meminfo) {
 
 std::string FileSystemName(uint64_t magic) {
   switch (magic) {
-    case kXfsMagic: return "xfs";
-    case BTRFS_SUPER_MAGIC: return "btrfs";
-    case EXT4_SUPER_MAGIC: return "ext4";  // ext2 and ext3 share the number, and this driver
-    case TMPFS_MAGIC: return "tmpfs";
-    case OVERLAYFS_SUPER_MAGIC: return "overlay";
-    case F2FS_SUPER_MAGIC: return "f2fs";
-    case NFS_SUPER_MAGIC: return "nfs";
-    case kZfsMagic: return "zfs";
-    default: break;
+    case kXfsMagic:
+      return "xfs";
+    case BTRFS_SUPER_MAGIC:
+      return "btrfs";
+    case EXT4_SUPER_MAGIC:
+      return "ext4";  // ext2 and ext3 share the number, and this driver
+    case TMPFS_MAGIC:
+      return "tmpfs";
+    case OVERLAYFS_SUPER_MAGIC:
+      return "overlay";
+    case F2FS_SUPER_MAGIC:
+      return "f2fs";
+    case NFS_SUPER_MAGIC:
+      return "nfs";
+    case kZfsMagic:
+      return "zfs";
+    default:
+      break;
   }
   char hex[17];
   const auto [end, error] = std::to_chars(hex, hex + sizeof(hex), magic, 16);

@@ -1,5 +1,5 @@
-// What this machine is: processors, memory, kernel, the file system of the state directory, KVM. Read
-// once when the agent starts; none of it changes while a kernel runs.
+// What this machine is: processors, memory, kernel, the file system of the state directory, KVM.
+// Read once when the agent starts; none of it changes while a kernel runs.
 //
 // Thread-safe; the parsers are pure.
 #pragma once
@@ -25,7 +25,8 @@ struct NodeFacts {
 /// `state_dir` must be there and writable. kUnavailable names what could not be read.
 Result<NodeFacts> ReadNodeFacts(const std::string& state_dir);
 
-/// The first "model name" of /proc/cpuinfo (x86), else what comes nearest, else "unknown"; printable.
+/// The first "model name" of /proc/cpuinfo (x86), else what comes nearest, else "unknown";
+/// printable.
 [[nodiscard]] std::string CpuModelOf(std::string_view cpuinfo);
 /// MemTotal of /proc/meminfo, in bytes; kInvalid when there is none.
 Result<int64_t> MemTotalOf(std::string_view meminfo);

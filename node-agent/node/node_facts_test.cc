@@ -12,7 +12,8 @@ namespace dormouse {
 namespace {
 
 TEST(NodeFactsTest, TheCpuModelIsTheFirstProcessors) {
-  EXPECT_EQ(CpuModelOf("processor\t: 0\nmodel name\t: QEMU TCG CPU version 2.5+\nprocessor\t: 1\nmodel name\t: other\n"),
+  EXPECT_EQ(CpuModelOf("processor\t: 0\nmodel name\t: QEMU TCG CPU version 2.5+\nprocessor\t: "
+                       "1\nmodel name\t: other\n"),
             "QEMU TCG CPU version 2.5+");
   EXPECT_EQ(CpuModelOf("processor: 0\nCPU part\t: 0xd0c\n"), "0xd0c");
   EXPECT_EQ(CpuModelOf(""), "unknown");
@@ -53,8 +54,10 @@ TEST(NodeFactsTest, AStateDirectoryThatIsNotThereIsNamed) {
 }
 
 TEST(NodeNameTest, OnlyWhatKubernetesWouldNameANode) {
-  EXPECT_EQ(NodeName::Parse("node-1.example.com").value().LeaseName(), "dormouse-node-node-1.example.com");
-  for (const std::string bad : {"", "Node", "a/b", "../a", "a..b", "-a", "a-", "a.-b", ".a", "a b", "a,b=c"}) {
+  EXPECT_EQ(NodeName::Parse("node-1.example.com").value().LeaseName(),
+            "dormouse-node-node-1.example.com");
+  for (const std::string bad :
+       {"", "Node", "a/b", "../a", "a..b", "-a", "a-", "a.-b", ".a", "a b", "a,b=c"}) {
     EXPECT_FALSE(NodeName::Parse(bad)) << bad;
   }
   EXPECT_TRUE(NodeName::Parse(std::string(239, 'a')));

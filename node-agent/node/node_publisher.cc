@@ -24,9 +24,14 @@ json Identity(const NodeName& name) {
 }  // namespace
 
 NodePublisher::NodePublisher(kube::Client& client, NodePublisherOptions options, Observe observe)
-    : client_(client), options_(std::move(options)), observe_(std::move(observe)), key_{"", options_.name.text()} {}
+    : client_(client),
+      options_(std::move(options)),
+      observe_(std::move(observe)),
+      key_{"", options_.name.text()} {}
 
-NodePublisher::~NodePublisher() { Stop(); }
+NodePublisher::~NodePublisher() {
+  Stop();
+}
 
 Result<> NodePublisher::Verify() {
   auto text = client_.Get(kSandboxNodes, key_);
@@ -49,10 +54,11 @@ Result<> NodePublisher::Write(const api::SandboxNodeStatus& status) {
   kube::ApplyOptions apply;
   apply.subresource = "status";
   apply.field_manager = api::kAgentManager;
-  const auto written = client_.Apply(kSandboxNodes, key_, body.dump(-1, ' ', false, json::error_handler_t::replace),
-                                     apply);
+  const auto written = client_.Apply(
+      kSandboxNodes, key_, body.dump(-1, ' ', false, json::error_handler_t::replace), apply);
   if (!written) {
-    if (written.error().code() == ErrorCode::kNotFound) known_.reset();  // somebody deleted it: made anew
+    if (written.error().code() == ErrorCode::kNotFound)
+      known_.reset();  // somebody deleted it: made anew
     return Fail(written.error());
   }
   known_ = status;
@@ -65,7 +71,8 @@ milliseconds NodePublisher::Failed(const Error& error) {
   milliseconds wait = std::min(kLastRetry, kFirstRetry * (1 << doublings));
   if (error.retry_after()) wait = std::max(wait, milliseconds(*error.retry_after()));
   if (failures_ == 1 || wait == kLastRetry) {
-    log::Warning("cannot publish the SandboxNode", {{"node", options_.name.text()}, {"error", error.message()}});
+    log::Warning("cannot publish the SandboxNode",
+                 {{"node", options_.name.text()}, {"error", error.message()}});
   }
   const std::lock_guard lock(mutex_);
   last_error_ = error;
@@ -77,8 +84,8 @@ milliseconds NodePublisher::Tick() {
   if (!known_ || !verified_at_ || now - *verified_at_ >= options_.verify_every) {
     if (const Result<> verified = Verify(); !verified) return Failed(verified.error());
   }
-  const auto status = ComputeNodeStatus(options_.facts, options_.allowance, options_.endpoint, observe_(),
-                                        known_->conditions, options_.clock->WallNow());
+  const auto status = ComputeNodeStatus(options_.facts, options_.allowance, options_.endpoint,
+                                        observe_(), known_->conditions, options_.clock->WallNow());
   if (status != *known_) {
     const milliseconds spacing =
         DifferOnlyInDisk(status, *known_) ? options_.disk_spacing : options_.write_spacing;

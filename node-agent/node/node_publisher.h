@@ -29,16 +29,19 @@ struct NodePublisherOptions {
   NodeFacts facts;
   NodeAllowance allowance;
   std::string endpoint;  ///< host:port at which the controller reaches this agent; may be empty
-  std::chrono::milliseconds look_every{5'000};        ///< how often it is compared
-  std::chrono::milliseconds write_spacing{2'000};     ///< between two writes
-  std::chrono::milliseconds disk_spacing{60'000};     ///< between two writes for the sake of disk amounts alone
-  std::chrono::milliseconds verify_every{5 * 60'000};  ///< whether the object is still there, and as written
+  std::chrono::milliseconds look_every{5'000};     ///< how often it is compared
+  std::chrono::milliseconds write_spacing{2'000};  ///< between two writes
+  std::chrono::milliseconds disk_spacing{
+      60'000};  ///< between two writes for the sake of disk amounts alone
+  std::chrono::milliseconds verify_every{
+      5 * 60'000};  ///< whether the object is still there, and as written
   const Clock* clock = &Clock::System();
 };
 
 class NodePublisher {
  public:
-  /// `observe` gathers what there is now; it is called on the publisher's thread and must not block for long.
+  /// `observe` gathers what there is now; it is called on the publisher's thread and must not block
+  /// for long.
   using Observe = std::function<NodeObservation()>;
 
   /// `client` must outlive the publisher.
@@ -51,7 +54,8 @@ class NodePublisher {
   std::chrono::milliseconds Tick();
   void Start();
   void Stop();
-  /// Something changed that the controller should know soon: a sandbox came or went, an image was added.
+  /// Something changed that the controller should know soon: a sandbox came or went, an image was
+  /// added.
   void Poke();
 
   /// Why the last attempt to read or write failed; nothing when it did not.
@@ -68,7 +72,8 @@ class NodePublisher {
   const NodePublisherOptions options_;
   const Observe observe_;
   const kube::ObjectKey key_;
-  std::optional<api::SandboxNodeStatus> known_;  ///< what the API server has; nothing: to be verified
+  std::optional<api::SandboxNodeStatus>
+      known_;  ///< what the API server has; nothing: to be verified
   std::optional<MonotonicTime> verified_at_, written_at_;
   int failures_ = 0;
 

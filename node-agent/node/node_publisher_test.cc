@@ -18,7 +18,8 @@ constexpr char kPath[] = "/apis/dormouse.dev/v1alpha1/sandboxnodes";
 /// An API server that holds one SandboxNode, or none.
 class OneNodeServer : public kube::HttpTransport {
  public:
-  Result<kube::HttpResponse> Request(const kube::HttpRequest& request, const std::stop_token&) override {
+  Result<kube::HttpResponse> Request(const kube::HttpRequest& request,
+                                     const std::stop_token&) override {
     const std::string path = request.target.substr(0, request.target.find('?'));
     requests.push_back(request.method + " " + path);
     if (answer_instead) return *answer_instead;
@@ -27,7 +28,9 @@ class OneNodeServer : public kube::HttpTransport {
       Stamp();
       return Answer(201);
     }
-    if (!object) return kube::HttpResponse{404, {}, R"({"kind":"Status","reason":"NotFound","message":"not found"})"};
+    if (!object)
+      return kube::HttpResponse{
+          404, {}, R"({"kind":"Status","reason":"NotFound","message":"not found"})"};
     if (request.method == "PATCH" && path == std::string(kPath) + "/n1/status") {
       targets.push_back(request.target);
       (*object)["status"] = json::parse(request.body).at("status");
@@ -51,7 +54,9 @@ class OneNodeServer : public kube::HttpTransport {
     (*object)["metadata"]["uid"] = "0b0e6b1c-0000-4000-8000-000000000001";
     (*object)["metadata"]["resourceVersion"] = std::to_string(++version_);
   }
-  Result<kube::HttpResponse> Answer(int status) { return kube::HttpResponse{status, {}, object->dump()}; }
+  Result<kube::HttpResponse> Answer(int status) {
+    return kube::HttpResponse{status, {}, object->dump()};
+  }
   int version_ = 0;
 };
 
@@ -65,8 +70,13 @@ class NodePublisherTest : public testing::Test {
 
   std::unique_ptr<NodePublisher> Publisher() {
     NodePublisherOptions options{.name = NodeName::Parse("n1").value(),
-                                 .facts = {.cpus = 2, .memory_bytes = 4LL << 30, .cpu_model = "cpu",
-                                           .kernel_version = "6.1", .file_system = "xfs", .reflink = true, .kvm = true},
+                                 .facts = {.cpus = 2,
+                                           .memory_bytes = 4LL << 30,
+                                           .cpu_model = "cpu",
+                                           .kernel_version = "6.1",
+                                           .file_system = "xfs",
+                                           .reflink = true,
+                                           .kvm = true},
                                  .allowance = {},
                                  .endpoint = "10.0.0.1:8443",
                                  .clock = &clock};
@@ -90,7 +100,8 @@ TEST_F(NodePublisherTest, AMissingObjectIsMadeAndItsStatusWritten) {
   EXPECT_EQ(status["hypervisor"]["version"], "53.0");
   EXPECT_TRUE(publisher->published());
   ASSERT_EQ(server->targets.size(), 1U);
-  EXPECT_NE(server->targets[0].find("fieldManager=dormouse-agent"), std::string::npos) << server->targets[0];
+  EXPECT_NE(server->targets[0].find("fieldManager=dormouse-agent"), std::string::npos)
+      << server->targets[0];
 }
 
 TEST_F(NodePublisherTest, NothingIsWrittenWhileNothingChanges) {

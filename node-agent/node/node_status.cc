@@ -12,7 +12,9 @@ namespace reasons = api::reasons;
 
 constexpr int64_t kFinestDiskStep = 64LL << 20;
 
-int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+int64_t RoundUp(int64_t value, int64_t step) {
+  return (value + step - 1) / step * step;
+}
 
 api::Condition Make(const char* type, bool holds, std::string_view reason, std::string message) {
   api::Condition condition;
@@ -38,27 +40,30 @@ api::Condition HypervisorReady(const NodeFacts& facts, const Result<vmm::VmmVers
 
 api::Condition DiskPressure(NodeDisk disk) {
   switch (disk) {
-    case NodeDisk::kFine: break;
+    case NodeDisk::kFine:
+      break;
     case NodeDisk::kRefuseNew:
       return Make(api::condition::kDiskPressure, true, reasons::kNoCapacity,
                   "the state directory's file system is below its reserve: nothing new starts");
     case NodeDisk::kPauseGuests:
-      return Make(api::condition::kDiskPressure, true, reasons::kNodeDiskFull,
-                  "the state directory's file system is full: guests are paused until there is room");
+      return Make(
+          api::condition::kDiskPressure, true, reasons::kNodeDiskFull,
+          "the state directory's file system is full: guests are paused until there is room");
   }
   return Make(api::condition::kDiskPressure, false, reasons::kHealthy, "");
 }
 
 api::Condition Ready(const std::optional<Error>& not_ready, const api::Condition& hypervisor) {
-  if (not_ready) return Make(api::condition::kReady, false, reasons::kStarting, not_ready->message());
+  if (not_ready)
+    return Make(api::condition::kReady, false, reasons::kStarting, not_ready->message());
   if (hypervisor.status != api::ConditionStatus::kTrue) {
     return Make(api::condition::kReady, false, hypervisor.reason, hypervisor.message);
   }
   return Make(api::condition::kReady, true, reasons::kReady, "");
 }
 
-/// What the sandboxes have, and what all could have: capacity.disk - allocated.disk is what is free above
-/// the reserve, though others use the file system too.
+/// What the sandboxes have, and what all could have: capacity.disk - allocated.disk is what is free
+/// above the reserve, though others use the file system too.
 void SetAmounts(const NodeFacts& facts, const NodeAllowance& allowance, const NodeObservation& seen,
                 api::SandboxNodeStatus* status) {
   api::NodeAmount& allocated = status->allocated;
@@ -113,7 +118,8 @@ api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts, const NodeAllow
   const api::Condition hypervisor = HypervisorReady(facts, seen.hypervisor);
   // The API keeps whole seconds: what is read back must compare equal.
   const WallTime stamp = std::chrono::floor<std::chrono::seconds>(now);
-  for (api::Condition condition : {Ready(seen.not_ready, hypervisor), DiskPressure(seen.disk), hypervisor}) {
+  for (api::Condition condition :
+       {Ready(seen.not_ready, hypervisor), DiskPressure(seen.disk), hypervisor}) {
     if (const api::Condition* known = api::FindCondition(before, condition.type)) {
       status.conditions.push_back(*known);
     }

@@ -1,5 +1,5 @@
-// What the API is told of this node. A pure function: facts, sandboxes and space in, status out. The
-// publisher compares it with what was last written and stays silent when nothing changed.
+// What the API is told of this node. A pure function: facts, sandboxes and space in, status out.
+// The publisher compares it with what was last written and stays silent when nothing changed.
 #pragma once
 
 #include <cstdint>
@@ -43,13 +43,17 @@ struct NodeObservation {
   std::optional<Error> not_ready;  ///< why sandboxes are not looked after just now
 };
 
-/// `before` gives the transition times of the conditions that stay as they are. Disk amounts are rounded
-/// (1 % of the file system, 64 MiB at least), so that a guest that writes does not make us write.
-[[nodiscard]] api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts, const NodeAllowance& allowance,
-                                                       const std::string& endpoint, const NodeObservation& seen,
+/// `before` gives the transition times of the conditions that stay as they are. Disk amounts are
+/// rounded (1 % of the file system, 64 MiB at least), so that a guest that writes does not make us
+/// write.
+[[nodiscard]] api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts,
+                                                       const NodeAllowance& allowance,
+                                                       const std::string& endpoint,
+                                                       const NodeObservation& seen,
                                                        const api::Conditions& before, WallTime now);
 
 /// True when only amounts of disk differ: worth a write, but not at once.
-[[nodiscard]] bool DifferOnlyInDisk(const api::SandboxNodeStatus& a, const api::SandboxNodeStatus& b);
+[[nodiscard]] bool DifferOnlyInDisk(const api::SandboxNodeStatus& a,
+                                    const api::SandboxNodeStatus& b);
 
 }  // namespace dormouse

@@ -97,7 +97,8 @@ TEST(NodeStatusTest, AFewMegabytesMoreChangeNothing) {
 
 TEST(NodeStatusTest, WithoutAHypervisorTheNodeIsNotReadyAndSaysWhy) {
   NodeObservation seen = Seen();
-  seen.hypervisor = Fail(ErrorCode::kUnsupported, "cloud-hypervisor v48.0 is not supported, v53.0 is");
+  seen.hypervisor =
+      Fail(ErrorCode::kUnsupported, "cloud-hypervisor v48.0 is not supported, v53.0 is");
   const auto status = Compute(seen);
   EXPECT_FALSE(api::IsTrue(status.conditions, "HypervisorReady"));
   const api::Condition* ready = api::FindCondition(status.conditions, "Ready");
@@ -111,9 +112,11 @@ TEST(NodeStatusTest, WithoutKvmOnlyAFakeHypervisorWillDo) {
   NodeFacts facts = Facts();
   facts.kvm = false;
   NodeObservation seen = Seen();
-  EXPECT_FALSE(api::IsTrue(ComputeNodeStatus(facts, {}, "", seen, {}, {}).conditions, "HypervisorReady"));
+  EXPECT_FALSE(
+      api::IsTrue(ComputeNodeStatus(facts, {}, "", seen, {}, {}).conditions, "HypervisorReady"));
   seen.hypervisor->fake = true;
-  EXPECT_TRUE(api::IsTrue(ComputeNodeStatus(facts, {}, "", seen, {}, {}).conditions, "HypervisorReady"));
+  EXPECT_TRUE(
+      api::IsTrue(ComputeNodeStatus(facts, {}, "", seen, {}, {}).conditions, "HypervisorReady"));
 }
 
 TEST(NodeStatusTest, ShortDiskIsPressureAndNotUnreadiness) {
@@ -129,7 +132,8 @@ TEST(NodeStatusTest, ConditionsKeepTheirTimeWhileTheyHold) {
   const WallTime first{std::chrono::milliseconds(1'000'500)};
   const WallTime later = first + std::chrono::hours(1);
   const auto before = Compute(Seen(), {}, first);
-  EXPECT_EQ(before.conditions[0].last_transition, WallTime{std::chrono::seconds(1000)}) << "the API has no fractions";
+  EXPECT_EQ(before.conditions[0].last_transition, WallTime{std::chrono::seconds(1000)})
+      << "the API has no fractions";
   NodeObservation seen = Seen();
   EXPECT_EQ(Compute(seen, before.conditions, later), before);
   seen.not_ready = Error(ErrorCode::kUnavailable, "the list of sandboxes has not come yet");
