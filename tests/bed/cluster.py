@@ -74,7 +74,9 @@ class Cluster:
         self.controller = Controller(self.api, folder)
         self._outlives_us = outlives_us
         parts = {
-            **node_parts(self.vmm, folder), "bed": ON_NODE, **(extra_parts or {}),
+            **node_parts(self.vmm, folder),
+            "bed": ON_NODE,
+            **(extra_parts or {}),
         }
         self.node: Node | HostNode
         if on_host:
@@ -82,7 +84,9 @@ class Cluster:
             self.layout = self.node.layout
         else:
             forwards = (HEALTH_PORT, METRICS_PORT)
-            self.node = Node(folder / "node", parts=parts, name=NODE_NAME, forwards=forwards, **node_options)
+            self.node = Node(
+                folder / "node", parts=parts, name=NODE_NAME, forwards=forwards, **node_options
+            )
             self.layout = QEMU
 
     # --- life -------------------------------------------------------------------------------------
@@ -114,10 +118,15 @@ class Cluster:
         """What an administrator puts on a node: images, and who the agent is."""
         at = self.layout
         config = self.api.agent_kubeconfig(
-            NODE_NAME, self.folder / "agent.kubeconfig", server=f"https://{at.api_host}:{self.api.port}"
+            NODE_NAME,
+            self.folder / "agent.kubeconfig",
+            server=f"https://{at.api_host}:{self.api.port}",
         )
         self.node.write(at.kubeconfig, config.read_text(), mode=0o600)
-        self.node.run(f"mkdir -p {at.images}; cp -n --sparse=always {at.parts}/images/*.img {at.images}/", seconds=180)
+        self.node.run(
+            f"mkdir -p {at.images}; cp -n --sparse=always {at.parts}/images/*.img {at.images}/",
+            seconds=180,
+        )
 
     def stop(self) -> None:
         self.node.stop()
@@ -198,7 +207,9 @@ class Cluster:
 
     def arm(self, failpoints: str) -> None:
         """In the running agent, which reads the file again when it changes."""
-        self.node.run(f"printf %s {shlex.quote(failpoints)} >{FAILPOINTS}.new && mv {FAILPOINTS}.new {FAILPOINTS}")
+        self.node.run(
+            f"printf %s {shlex.quote(failpoints)} >{FAILPOINTS}.new && mv {FAILPOINTS}.new {FAILPOINTS}"
+        )
 
     def failpoints_hit(self) -> list[str]:
         """Every hit since the agent's start: "name namespace/sandbox"."""
@@ -221,12 +232,16 @@ class Cluster:
         wanted = {"debian-12", "busybox"}
 
         def ready() -> dict | None:
-            node = self.api.admin.get(object_path("sandboxnodes", NODE_NAME)).body
+            answer = self.api.admin.get(object_path("sandboxnodes", NODE_NAME))
+            assert answer.ok, answer.message
+            node = answer.body
             status = node.get("status", {})
             offered = {image.get("name") for image in status.get("images", [])}
             return node if condition(node, "Ready") == "True" and wanted <= offered else None
 
-        return eventually(ready, f"SandboxNode {NODE_NAME} is Ready, with its images", seconds, self.agent_log)
+        return eventually(
+            ready, f"SandboxNode {NODE_NAME} is Ready, with its images", seconds, self.agent_log
+        )
 
     # --- a user's and an operator's hands ---------------------------------------------------------
 
@@ -247,7 +262,9 @@ class Cluster:
         return answer.body if answer.ok else None
 
     def list(self) -> list[dict]:
-        return self.api.expect(self.api.admin.get(object_path(SANDBOXES)), "list sandboxes").body["items"]
+        return self.api.expect(self.api.admin.get(object_path(SANDBOXES)), "list sandboxes").body[
+            "items"
+        ]
 
     def delete(self, *names: str) -> None:
         """Asks for it; wait_gone() waits."""
@@ -272,12 +289,19 @@ class Cluster:
             self.wait_for(name, lambda sbx: condition(sbx, "Ready") == "True", "Ready", left)
 
     def wait_phase(self, name: str, phase: str, seconds: float = READY_SECONDS) -> dict:
-        return self.wait_for(name, lambda sbx: sbx.get("status", {}).get("phase") == phase, phase, seconds)
+        return self.wait_for(
+            name, lambda sbx: sbx.get("status", {}).get("phase") == phase, phase, seconds
+        )
 
-    def wait_reason(self, name: str, kind: str, reason: str, seconds: float = READY_SECONDS) -> dict:
+    def wait_reason(
+        self, name: str, kind: str, reason: str, seconds: float = READY_SECONDS
+    ) -> dict:
         """Until condition `kind` carries `reason`."""
         return self.wait_for(
-            name, lambda sbx: condition_of(sbx, kind).get("reason") == reason, f"{kind}: {reason}", seconds
+            name,
+            lambda sbx: condition_of(sbx, kind).get("reason") == reason,
+            f"{kind}: {reason}",
+            seconds,
         )
 
     def wait_gone(self, *names: str, seconds: float = GONE_SECONDS) -> None:
@@ -293,18 +317,35 @@ class Cluster:
         found = self.api.expect(
             self.api.admin.get("/apis/events.k8s.io/v1/namespaces/default/events"), "list events"
         )
-        mine = [event for event in found.body["items"] if event.get("regarding", {}).get("name") == name]
+        mine = [
+            event for event in found.body["items"] if event.get("regarding", {}).get("name") == name
+        ]
         return sorted(mine, key=lambda event: event.get("eventTime") or "")
 
     def ctl(self, *arguments: str, **how) -> subprocess.CompletedProcess:
-        return self.node.run(["dormouse-agent", "ctl", "--socket", self.layout.socket, *arguments], **how)
+        return self.node.run(
+            ["dormouse-agent", "ctl", "--socket", self.layout.socket, *arguments], **how
+        )
 
     def exec(
-        self, name: str, command: Sequence[str], *, stdin: str | bytes | None = None, check: bool = True, seconds: float = 60
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        stdin: str | bytes | None = None,
+        check: bool = True,
+        seconds: float = 60,
     ) -> subprocess.CompletedProcess:
         flags = ["-i"] if stdin is not None else []
         return self.ctl(
-            "exec", *flags, f"default/{name}", "--", *command, stdin=stdin, check=check, seconds=seconds
+            "exec",
+            *flags,
+            f"default/{name}",
+            "--",
+            *command,
+            stdin=stdin,
+            check=check,
+            seconds=seconds,
         )
 
     def vmm_pid(self, name: str) -> int:
@@ -322,7 +363,9 @@ class Cluster:
 
     def leaks(self) -> list[leak_rules.Owned]:
         """What of it belongs to no sandbox of the API server."""
-        owned = self.owned()  # first: what is made meanwhile belongs to a sandbox that is listed after
+        owned = (
+            self.owned()
+        )  # first: what is made meanwhile belongs to a sandbox that is listed after
         return leak_rules.leaks(owned, [each["metadata"]["uid"] for each in self.list()])
 
     def expect_no_leaks(self, seconds: float = 30) -> None:
@@ -340,5 +383,5 @@ def condition_of(thing: dict, kind: str) -> dict:
 
 
 def condition(thing: dict, kind: str) -> str:
-    """"True", "False", "Unknown", or "" when it is not there."""
+    """ "True", "False", "Unknown", or "" when it is not there."""
     return condition_of(thing, kind).get("status", "")

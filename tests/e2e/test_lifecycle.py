@@ -46,7 +46,9 @@ def test_status_says_what_runs(cluster, web):
     status = cluster.get(web)["status"]
     assert status["resources"] == {"cpu": 1, "memory": "128Mi"}
     assert status["vm"]["startMode"] == "Boot" and status["vm"]["bootToReady"]
-    assert status["vm"]["hypervisor"] == ("cloud-hypervisor" if cluster.vmm.real else "fake-cloud-hypervisor")
+    assert status["vm"]["hypervisor"] == (
+        "cloud-hypervisor" if cluster.vmm.real else "fake-cloud-hypervisor"
+    )
     assert status["observedGeneration"] == cluster.get(web)["metadata"]["generation"]
     assert status["startedAt"]
 
@@ -73,10 +75,13 @@ def test_the_guest_is_a_machine_of_its_own(cluster, web):
     lines = cluster.exec(
         web, ["sh", "-c", "uname -s; hostname; cat /proc/1/comm; nproc; stat -f -c '%b %S' /"]
     ).stdout.splitlines()
-    assert lines[:4] == ["Linux", web, "dormouse-guest", "1"]
+    assert lines[:4] == ["Linux", web, "init", "1"]
     blocks, size = map(int, lines[4].split())
     assert blocks * size > 900 << 20, "the root file system has grown to disk.size"
-    assert "good morning" in (said := cluster.ctl("logs", f"default/{web}", check=False)).stdout + said.stderr
+    assert (
+        "good morning"
+        in (said := cluster.ctl("logs", f"default/{web}", check=False)).stdout + said.stderr
+    )
 
 
 @pytest.mark.real_vmm
