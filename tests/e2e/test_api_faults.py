@@ -20,7 +20,10 @@ def agent_cpu_seconds(cluster) -> float:
 
 
 def controller_cpu_seconds(cluster) -> float:
-    with open(f"/proc/{cluster.controller.pid()}/stat", encoding="ascii") as file:
+    pid = cluster.controller.pid()
+    if pid is None:  # it ended with its lease
+        return 0.0
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
