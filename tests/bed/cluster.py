@@ -7,9 +7,9 @@
         cluster.kill_agent(); cluster.start_agent()
         assert not cluster.leaks()
 
-etcd, kube-apiserver and the controller run on the host, the agent in the node, held as its pod would hold it
-(on_node/agent-pod). Everything is real but, where there is none, the VMM: `cluster.vmm.real` says so.
-Not thread-safe, but for kubectl, get, exec and ctl.
+etcd, kube-apiserver and the controller run on the host, the agent in the node, held as its pod
+would hold it (on_node/agent-pod). Everything is real but, where there is none, the VMM:
+`cluster.vmm.real` says so. Not thread-safe, but for kubectl, get, exec and ctl.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Cluster:
         on_host: bool = False,
         **node_options,
     ) -> None:
-        """Nothing runs yet. vmm: product.choose_vmm. on_host: the host is the node (bed.host_node), for the
-        demo; else node_options are bed.node.Node's.
+        """Nothing runs yet. vmm: product.choose_vmm. on_host: the host is the node (bed.host_node),
+        for the demo; else node_options are bed.node.Node's.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -156,8 +156,8 @@ class Cluster:
         ]  # fmt: skip
 
     def start_agent(self, failpoints: str = "", env: Mapping[str, str] | None = None) -> None:
-        """Returns when it has read the API server's objects. `failpoints`: what is armed from its first
-        instruction on; arm() changes it later.
+        """Returns when it has read the API server's objects. `failpoints`: what is armed from its
+        first instruction on; arm() changes it later.
         """
         self.launch_agent(failpoints, env)
         self.wait_agent()

@@ -23,7 +23,9 @@ class Controller:
         self.health_port = 0
 
     def start(self, *, die_with_parent: bool | None = None) -> None:
-        """Returns when it is ready. It works once it holds the lease, which a killed one kept for 15 s."""
+        """Returns when it is ready. It works once it holds the lease, which a killed one kept for
+        15 s.
+        """
         if die_with_parent is not None:
             self._die_with_parent = die_with_parent
         self._api.controller_kubeconfig(self._kubeconfig)

@@ -10,7 +10,10 @@ PAUSE_SECONDS = 0.1  # between looks; a look costs more than that in emulation
 
 
 def eventually(
-    look: Callable[[], Value], what: str, seconds: float = 60, context: Callable[[], str] = lambda: ""
+    look: Callable[[], Value],
+    what: str,
+    seconds: float = 60,
+    context: Callable[[], str] = lambda: "",
 ) -> Value:
     """The first true answer of `look`; AssertionError with `what`, the last answer (or failure)
     and `context()` when time is up.

@@ -1,7 +1,8 @@
-"""The host itself as the node of the demo, where it has what it takes: no emulation, and full speed.
+"""The host itself as the node of the demo, where it has what it takes: no emulation, and full
+speed.
 
-`lacks()` decides by trying. The agent then runs on the host in directories, a cgroup slice and an address range of
-the demo's own; `stop` takes all of it away again.
+`lacks()` decides by trying. The agent then runs on the host in directories, a cgroup slice and an
+address range of the demo's own; `stop` takes all of it away again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ def lacks() -> str:
     if os.geteuid() != 0:
         return "not root"
     subprocess.run(["modprobe", "-a", "-q", *MODULES], capture_output=True, timeout=30, check=False)
-    for look in (_lacks_targets, _lacks_loops, _lacks_cgroups, _lacks_network, _is_taken, _lacks_kvm):
+    for look in (
+        _lacks_targets,
+        _lacks_loops,
+        _lacks_cgroups,
+        _lacks_network,
+        _is_taken,
+        _lacks_kvm,
+    ):
         try:
             if why := look():
                 return why
@@ -68,7 +76,9 @@ def _lacks_network() -> str:
     with open("/dev/net/tun", "rb"):
         pass
     rules = "add table inet dormouse_probe; delete table inet dormouse_probe"
-    done = subprocess.run(["unshare", "--net", "nft", rules], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        ["unshare", "--net", "nft", rules], capture_output=True, text=True, timeout=20, check=False
+    )
     return f"nftables in a network namespace: {done.stderr.strip()}" if done.returncode else ""
 
 
@@ -77,7 +87,9 @@ def _is_taken() -> str:
     for path in ("/run/dormouse/agent.sock", "/var/lib/dormouse/agent.json", RUN):
         if Path(path).exists():
             return f"{path} is there: Dormouse is at home here already"
-    table = subprocess.run(["nft", "list", "table", "inet", "dormouse"], capture_output=True, timeout=20, check=False)
+    table = subprocess.run(
+        ["nft", "list", "table", "inet", "dormouse"], capture_output=True, timeout=20, check=False
+    )
     return "nftables has a table of Dormouse already" if table.returncode == 0 else ""
 
 
@@ -93,15 +105,24 @@ def _lacks_kvm() -> str:
         ]  # fmt: skip
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GUEST_SECONDS, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=GUEST_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return f"KVM boots no guest within {GUEST_SECONDS} s"
-    return "" if PROOF.encode() in done.stdout else f"KVM boots no guest: {done.stderr.decode(errors='replace')[-200:]}"
+    return (
+        ""
+        if PROOF.encode() in done.stdout
+        else f"KVM boots no guest: {done.stderr.decode(errors='replace')[-200:]}"
+    )
 
 
 class HostNode:
-    """The part of bed.node.Node that a Cluster uses, on the host. Not thread-safe, but for `run`."""
+    """The part of bed.node.Node that a Cluster uses, on the host. Not thread-safe, but for `run`.
+    """
 
     def __init__(self, folder: Path, *, parts: Mapping[str, Path], name: str) -> None:
         self.folder = folder
@@ -112,7 +133,15 @@ class HostNode:
         for place, source in parts.items():
             target = Path(self.layout.parts) / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            copy = ["cp", "--recursive", "--dereference", "--reflink=auto", "--sparse=always", str(source), str(target)]
+            copy = [
+                "cp",
+                "--recursive",
+                "--dereference",
+                "--reflink=auto",
+                "--sparse=always",
+                str(source),
+                str(target),
+            ]
             subprocess.run(copy, check=True)
         self._agent = Daemon("dormouse-agent", folder)
         self._path = f"{self.layout.parts}/bin:{os.environ.get('PATH', os.defpath)}"
@@ -122,11 +151,15 @@ class HostNode:
             Path(path).mkdir(parents=True, exist_ok=True)
         (self.folder / "forwarding").write_text(FORWARDING.read_text())
         script = self.folder / "node-exec"
-        script.write_text(f'#!/bin/sh\n# Runs its arguments on the demo\'s node, which is this host.\nPATH={self._path} exec "$@"\n')
+        script.write_text(
+            f'#!/bin/sh\n# Runs its arguments on the demo\'s node, which is this host.\nPATH={self._path} exec "$@"\n'
+        )
         script.chmod(0o755)
 
     def start_agent(self, command: list[str], environment: Mapping[str, str]) -> None:
-        self._agent.start(command, die_with_parent=False, env={**os.environ, "PATH": self._path, **environment})
+        self._agent.start(
+            command, die_with_parent=False, env={**os.environ, "PATH": self._path, **environment}
+        )
 
     def agent_pids(self) -> list[int]:
         pid = self._agent.pid()
@@ -136,7 +169,13 @@ class HostNode:
         self._agent.stop(grace_seconds=0)
 
     def run(
-        self, command: Command, *, seconds: float = 60, check: bool = True, stdin: str | bytes | None = None, text: bool = True
+        self,
+        command: Command,
+        *,
+        seconds: float = 60,
+        check: bool = True,
+        stdin: str | bytes | None = None,
+        text: bool = True,
     ) -> subprocess.CompletedProcess:
         source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         done = subprocess.run(
@@ -179,15 +218,26 @@ def layout(folder: Path) -> Layout:
 
 
 def down(folder: Path) -> None:
-    """Ends the agent and all that it left; the sandboxes have been deleted before, or are given up now."""
+    """Ends the agent and all that it left; the sandboxes have been deleted before, or are given up
+    now.
+    """
     if not (folder / "forwarding").exists():
         return
     Daemon("dormouse-agent", folder).stop(grace_seconds=10)
     group = CGROUPS / SLICE
     if group.is_dir():
         (group / "cgroup.kill").write_text("1")
-        quiet("sh", "-c", 'until rmdir "$0"/*/ "$0" 2>/dev/null || [ ! -d "$0" ]; do :; done', str(group))
-    names = subprocess.run(["dmsetup", "ls"], capture_output=True, text=True, timeout=20, check=False) if shutil.which("dmsetup") else None
+        quiet(
+            "sh",
+            "-c",
+            'until rmdir "$0"/*/ "$0" 2>/dev/null || [ ! -d "$0" ]; do :; done',
+            str(group),
+        )
+    names = (
+        subprocess.run(["dmsetup", "ls"], capture_output=True, text=True, timeout=20, check=False)
+        if shutil.which("dmsetup")
+        else None
+    )
     for line in names.stdout.splitlines() if names else ():
         if line.startswith("dormouse-"):
             quiet("dmsetup", "remove", "--noudevsync", line.split()[0])

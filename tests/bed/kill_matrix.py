@@ -1,8 +1,8 @@
-"""The agent, killed at many steps at once: each sandbox of a batch is parked at one failpoint, and then all of the
-agent's cgroup gets SIGKILL.
+"""The agent, killed at many steps at once: each sandbox of a batch is parked at one failpoint, and
+then all of the agent's cgroup gets SIGKILL.
 
-Restarted, it must converge: every sandbox Ready (or gone, when it was being deleted), bystanders untouched, nothing
-left that belongs to no sandbox.
+Restarted, it must converge: every sandbox Ready (or gone, when it was being deleted), bystanders
+untouched, nothing left that belongs to no sandbox.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class KillMatrix:
 
     def _arm(self, targets: dict[str, str]) -> None:
         self._cluster.node.run(["truncate", "-s0", "/run/dormouse-failpoints-trace"])
-        self._cluster.arm(";".join(f"{point}@default/{name}=park" for point, name in targets.items()))
+        self._cluster.arm(
+            ";".join(f"{point}@default/{name}=park" for point, name in targets.items())
+        )
 
     def _kill_when_all_are_parked(self, targets: dict[str, str]) -> None:
         wanted = {f"{point} default/{name}" for point, name in targets.items()}
@@ -93,16 +95,27 @@ class KillMatrix:
     def _settled(self) -> None:
         assert self._identity(BYSTANDER) == self._bystander, "a running VM noticed"
         self._cluster.expect_no_leaks()
-        assert self._cluster.ctl("sweep", check=False).returncode == 0, "the agent's own sweep finds something"
+        assert (
+            self._cluster.ctl("sweep", check=False).returncode == 0
+        ), "the agent's own sweep finds something"
 
     def _identity(self, name: str) -> tuple:
         found = self._cluster.get(name)
         status = found["status"]
-        return found["metadata"]["uid"], self._cluster.vmm_pid(name), status.get("startedAt"), status.get("restartCount", 0)
+        return (
+            found["metadata"]["uid"],
+            self._cluster.vmm_pid(name),
+            status.get("startedAt"),
+            status.get("restartCount", 0),
+        )
 
     @staticmethod
     def _manifest(name: str) -> dict:
-        # A disk larger than its image, so that there is an origin to make; a workload, so that there is one to start.
+        # A disk larger than its image, so that there is an origin to make; a workload, so that
+        # there is one to start.
         return sandbox(
-            name, resources={"cpu": 1, "memory": "64Mi"}, disk={"size": "64Mi"}, command=["/bin/sleep", "86400"]
+            name,
+            resources={"cpu": 1, "memory": "64Mi"},
+            disk={"size": "64Mi"},
+            command=["/bin/sleep", "86400"],
         )

@@ -1,7 +1,8 @@
 """What a node holds in Dormouse's names, and which of it belongs to no sandbox.
 
-Independent of the agent and its own sweep: the lists are the kernel's (on_node/list-owned), the sandboxes are the
-API server's, and what joins them is the rule for names: the first 12 hex digits of the SHA-256 of metadata.uid.
+Independent of the agent and its own sweep: the lists are the kernel's (on_node/list-owned), the
+sandboxes are the API server's, and what joins them is the rule for names: the first 12 hex digits
+of the SHA-256 of metadata.uid.
 """
 
 from __future__ import annotations

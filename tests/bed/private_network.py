@@ -30,7 +30,9 @@ def enter_private_network() -> bool:
         if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
             return False
         for name, text in (
-            ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1"),
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
         ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)

@@ -27,7 +27,9 @@ def build_folder() -> Path:
 def program(name: str) -> Path:
     path = build_folder() / "bin" / name
     if not os.access(path, os.X_OK):
-        raise ProductError(f"{path} is not there: cmake --preset release && cmake --build --preset release")
+        raise ProductError(
+            f"{path} is not there: cmake --preset release && cmake --build --preset release"
+        )
     return path
 
 
@@ -81,8 +83,13 @@ def make_guest_initramfs(parts: GuestParts, target: Path) -> Path:
     maker = ROOT / "guest-agent" / "make-initramfs"
     done = subprocess.run(
         [
-            str(maker), "--guest-binary", str(program("dormouse-guest")),
-            "--modules-dir", str(parts.modules), "--out", str(target),
+            str(maker),
+            "--guest-binary",
+            str(program("dormouse-guest")),
+            "--modules-dir",
+            str(parts.modules),
+            "--out",
+            str(target),
         ],
         capture_output=True,
         text=True,

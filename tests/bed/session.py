@@ -1,5 +1,5 @@
-"""What the pytest sessions of the node and e2e tiers have in common: a network of their own, one cluster, a node
-that every test leaves as it found it.
+"""What the pytest sessions of the node and e2e tiers have in common: a network of their own, one
+cluster, a node that every test leaves as it found it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Sandboxes:
 
 
 def running_sandboxes(cluster: Cluster):
-    """The body of a fixture: whatever a test did to the agent and the API server, the next finds both running."""
+    """The body of a fixture: whatever a test did to the agent and the API server, the next finds
+    both running.
+    """
     made = Sandboxes(cluster)
     yield made
     if not cluster.api.running():

@@ -52,8 +52,8 @@ class Stages:
 
 
 class Running:
-    """Child processes, each the leader of its own session, so that none outlives us: `end_all` kills whatever
-    is left. Thread-safe.
+    """Child processes, each the leader of its own session, so that none outlives us: `end_all`
+    kills whatever is left. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,9 @@ class Running:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> int:
-        """The exit code; -SIGKILL when it took longer than `seconds`. Output goes to `log`, or to ours."""
+        """The exit code; -SIGKILL when it took longer than `seconds`. Output goes to `log`, or to
+        ours.
+        """
         with open(log, "ab") if log else open(os.dup(1), "ab") as out:
             with self._lock:
                 if self._ending:
@@ -117,7 +119,9 @@ class Running:
 
 
 def kill_session(process: subprocess.Popen, number: int) -> None:
-    """To the process group that it leads. Processes that made a session of their own die with their owners."""
+    """To the process group that it leads. Processes that made a session of their own die with their
+    owners.
+    """
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:

@@ -1,4 +1,6 @@
-"""Counting tests: what ctest and pytest wrote as JUnit XML, and the summary that `make test` ends with."""
+"""Counting tests: what ctest and pytest wrote as JUnit XML, and the summary that `make test` ends
+with.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,16 @@ def read_junit(path: Path) -> Tally:
     for case in cases:
         group, own_name = case.get("classname", ""), case.get("name", "")
         name = own_name if group in ("", own_name) else f"{group}::{own_name}"
-        if case.find("failure") is not None or case.find("error") is not None or case.get("status") == "fail":
+        if (
+            case.find("failure") is not None
+            or case.find("error") is not None
+            or case.get("status") == "fail"
+        ):
             tally.failed.append(name)
-        elif (skipped := case.find("skipped")) is not None or case.get("status") in ("notrun", "disabled"):
+        elif (skipped := case.find("skipped")) is not None or case.get("status") in (
+            "notrun",
+            "disabled",
+        ):
             tally.skipped.append((name, _reason(case, skipped)))
         else:
             tally.passed += 1

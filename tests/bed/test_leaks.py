@@ -29,7 +29,17 @@ def test_what_a_sandbox_owns_is_no_leak():
 def test_every_kind_is_found_when_its_sandbox_is_gone():
     found = leaks(parse(listing(UID)), [OTHER])
     assert [thing.kind for thing in found] == [
-        "dm", "loop", "netns", "mount", "vmdir", "cgroup", "process", "files", "veth", "nft", "socket",
+        "dm",
+        "loop",
+        "netns",
+        "mount",
+        "vmdir",
+        "cgroup",
+        "process",
+        "files",
+        "veth",
+        "nft",
+        "socket",
     ]
 
 
@@ -39,6 +49,6 @@ def test_without_any_sandbox_no_base_is_open():
 
 
 def test_a_name_that_tells_nothing_is_a_leak():
-    assert [str(thing) for thing in leaks(parse("process\toutside\t77 cloud-hyperviso 0::/"), [UID])] == [
-        "process outside 77 cloud-hyperviso 0::/"
-    ]
+    assert [
+        str(thing) for thing in leaks(parse("process\toutside\t77 cloud-hyperviso 0::/"), [UID])
+    ] == ["process outside 77 cloud-hyperviso 0::/"]

@@ -23,7 +23,8 @@ def test_counts_what_ctest_and_pytest_write(tmp_path):
     assert tally.passed == 1
     assert tally.failed == ["base.B", "tests.e2e.test_x::test_y"]
     assert tally.skipped == [
-        ("host.C", "no device-mapper here"), ("tests.e2e.test_x::test_z", "no real VMM"),
+        ("host.C", "no device-mapper here"),
+        ("tests.e2e.test_x::test_z", "no real VMM"),
     ]
 
 
@@ -37,4 +38,8 @@ def test_the_last_line_has_its_exact_form():
     tallies = {"unit": Tally(passed=3, skipped=[("a", "why")]), "e2e": Tally(passed=2).fail("b")}
     lines = summary(tallies, ["VMM: fake"], ["node-a hung"]).splitlines()
     assert lines[-1] == "5 passed, 1 failed, 1 skipped"
-    assert "SKIPPED unit: 1 (why): a" in lines and "FAILED e2e: b" in lines and "NOTE node-a hung" in lines
+    assert (
+        "SKIPPED unit: 1 (why): a" in lines
+        and "FAILED e2e: b" in lines
+        and "NOTE node-a hung" in lines
+    )

@@ -1,4 +1,6 @@
-"""The e2e tier: kubectl, API server, controller, agent, Cloud Hypervisor, guest. One cluster for all tests."""
+"""The e2e tier: kubectl, API server, controller, agent, Cloud Hypervisor, guest. One cluster for
+all tests.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ AGENT_FLAGS = ("--guest-timeout=240", "--disk-window-mib=64", "--reserve-memory-
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "real_vmm: says nothing on the fake VMM, and is skipped there")
+    config.addinivalue_line(
+        "markers", "real_vmm: says nothing on the fake VMM, and is skipped there"
+    )
     if not config.option.collectonly:
         session.prepare()
 

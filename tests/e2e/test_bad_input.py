@@ -45,7 +45,8 @@ def test_a_disk_smaller_than_its_image_is_refused(cluster, sandboxes):
     sandboxes(sandbox("small", "debian-12", disk={"size": "10Mi"}))
     refused = cluster.wait_for(
         "small",
-        lambda sbx: "InvalidSpec" in {condition_of(sbx, kind).get("reason") for kind in ("Ready", "Scheduled")},
+        lambda sbx: "InvalidSpec"
+        in {condition_of(sbx, kind).get("reason") for kind in ("Ready", "Scheduled")},
         "InvalidSpec",
     )
     assert "smaller" in message(refused, "Ready") + message(refused, "Scheduled")
@@ -62,7 +63,12 @@ def test_what_no_node_has_room_for_waits(cluster, sandboxes):
     [
         (sandbox("../escape"), "metadata.name"),
         (sandbox("a" * 64), "63"),
-        (sandbox("two-sources", source={"image": {"name": "a"}, "snapshotTemplate": {"name": "b"}}), "exactly one"),
+        (
+            sandbox(
+                "two-sources", source={"image": {"name": "a"}, "snapshotTemplate": {"name": "b"}}
+            ),
+            "exactly one",
+        ),
         (sandbox("bad-image", "../../etc/passwd"), "image"),
         (sandbox("no-memory", resources={"cpu": 1, "memory": "1Mi"}), "64Mi"),
     ],
@@ -84,7 +90,9 @@ def test_a_name_may_be_as_long_as_the_api_allows(cluster, sandboxes):
 def test_an_unknown_user_fails_the_workload_and_says_so(cluster, sandboxes):
     sandboxes(sandbox("nobody-knows", command=["/bin/true"], user="nobody-knows"))
     failed = cluster.wait_for(
-        "nobody-knows", lambda sbx: "nobody-knows" in message(sbx, "Ready"), "the message names the user"
+        "nobody-knows",
+        lambda sbx: "nobody-knows" in message(sbx, "Ready"),
+        "the message names the user",
     )
     assert condition_of(failed, "Ready")["status"] == "False"
 
@@ -105,7 +113,8 @@ def test_a_guest_that_never_answers_times_out_with_its_console(cluster, sandboxe
         assert condition_of(ended, "Ready")["reason"] in ("GuestAgentTimeout", "GuestPoweredOff")
         notes = eventually(
             lambda: [
-                event["note"] for event in cluster.events("noise")
+                event["note"]
+                for event in cluster.events("noise")
                 if event["reason"] in ("GuestAgentTimeout", "GuestPoweredOff")
             ],
             "an event tells of it",
@@ -124,7 +133,11 @@ def test_a_guest_that_hangs_before_its_agent_times_out(cluster, sandboxes):
     try:
         cluster.kill_agent()
         # A root disk that never comes and a kernel that never gives up: init waits for ever.
-        cluster.agent_flags = [*flags, "--guest-timeout=20", "--guest-cmdline=rdinit=/nonexistent panic=0"]
+        cluster.agent_flags = [
+            *flags,
+            "--guest-timeout=20",
+            "--guest-cmdline=rdinit=/nonexistent panic=0",
+        ]
         cluster.start_agent()
         sandboxes(sandbox("stuck"))
         ended = cluster.wait_for(
@@ -141,7 +154,9 @@ def test_a_guest_that_hangs_before_its_agent_times_out(cluster, sandboxes):
 @pytest.mark.real_vmm
 def test_a_flood_on_the_serial_line_is_capped(cluster, sandboxes):
     flood = "while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done >/dev/console"
-    sandboxes(sandbox("flood", command=["/bin/sh", "-c"], args=[flood], user="root"), sandbox("calm"))
+    sandboxes(
+        sandbox("flood", command=["/bin/sh", "-c"], args=[flood], user="root"), sandbox("calm")
+    )
     cluster.wait_ready("flood", "calm")
     uid = cluster.get("flood")["metadata"]["uid"]
     folder = f"/var/lib/dormouse/sandboxes/{uid}"
@@ -152,6 +167,10 @@ def test_a_flood_on_the_serial_line_is_capped(cluster, sandboxes):
 
     eventually(lambda: written() > 100 * KIB, "the console is kept", 90)
     before = int(cluster.node.output(["cat", f"/proc/{cluster.agent_pids()[-1]}/statm"]).split()[1])
-    eventually(lambda: cluster.exec("calm", ["true"], check=False).returncode == 0, "others are served", 60)
+    eventually(
+        lambda: cluster.exec("calm", ["true"], check=False).returncode == 0, "others are served", 60
+    )
     after = int(cluster.node.output(["cat", f"/proc/{cluster.agent_pids()[-1]}/statm"]).split()[1])
-    assert written() <= 4096 * KIB and after - before < 2048, "pages of the agent, and bytes on disk, are bounded"
+    assert (
+        written() <= 4096 * KIB and after - before < 2048
+    ), "pages of the agent, and bytes on disk, are bounded"

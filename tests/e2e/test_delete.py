@@ -7,12 +7,22 @@ from bed.manifests import sandbox
 
 SLOW = "delay(4000)"
 # One sandbox stands still at each of these for a while, and is deleted there.
-DURING = ("record.save", "disk.prepare", "net.prepare", "vmm.launch", "vmm.create", "vmm.boot", "guest.configure")
+DURING = (
+    "record.save",
+    "disk.prepare",
+    "net.prepare",
+    "vmm.launch",
+    "vmm.create",
+    "vmm.boot",
+    "guest.configure",
+)
 
 
 def test_delete_during_every_step_of_starting(cluster, sandboxes):
     names = {step: f"at-{step.replace('.', '-')}" for step in DURING}
-    cluster.arm(";".join(f"agent.step.before.{step}@default/{name}={SLOW}" for step, name in names.items()))
+    cluster.arm(
+        ";".join(f"agent.step.before.{step}@default/{name}={SLOW}" for step, name in names.items())
+    )
     sandboxes(*(sandbox(name) for name in names.values()))
     waiting = {f"agent.step.before.{step} default/{name}": name for step, name in names.items()}
 
@@ -21,7 +31,12 @@ def test_delete_during_every_step_of_starting(cluster, sandboxes):
             cluster.kubectl("delete", "sbx", waiting.pop(line), "--wait=false")
         return not waiting
 
-    eventually(delete_what_is_there, "each has come to its step", 180, lambda: f"{waiting}\n{cluster.agent_log()}")
+    eventually(
+        delete_what_is_there,
+        "each has come to its step",
+        180,
+        lambda: f"{waiting}\n{cluster.agent_log()}",
+    )
     cluster.wait_gone(*names.values())
     cluster.expect_no_leaks()
 
@@ -39,7 +54,9 @@ def test_delete_in_every_phase(cluster, sandboxes):
     cluster.wait_phase("ph-finished", "Finished")
     cluster.wait_phase("ph-failed", "Failed")
     cluster.wait_reason("ph-pending", "Scheduled", "ImageNotFound")
-    cluster.wait_for("ph-backoff", lambda sbx: sbx["status"].get("restartCount", 0) >= 2, "backs off")
+    cluster.wait_for(
+        "ph-backoff", lambda sbx: sbx["status"].get("restartCount", 0) >= 2, "backs off"
+    )
     names = ("ph-pending", "ph-running", "ph-finished", "ph-failed", "ph-backoff")
     cluster.kubectl("delete", "sbx", *names, "--timeout=90s")
     cluster.expect_no_leaks()

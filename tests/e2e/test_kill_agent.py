@@ -10,7 +10,12 @@ CREATING = [
     "disk.snapshot.done", "net.veth.done", "agent.step.launched.vmm.launch", "agent.step.after.vmm.create",
     "agent.step.after.vmm.boot", "agent.step.before.guest.start",
 ]  # fmt: skip
-DELETING = ["agent.step.before.vmm.kill", "agent.step.after.vmm.kill", "agent.step.after.disk.release", "agent.step.before.files.remove"]
+DELETING = [
+    "agent.step.before.vmm.kill",
+    "agent.step.after.vmm.kill",
+    "agent.step.after.disk.release",
+    "agent.step.before.files.remove",
+]
 
 
 @pytest.mark.real_vmm
@@ -26,7 +31,15 @@ def test_a_guest_does_not_notice_that_the_agent_died(cluster, sandboxes):
 
     sandboxes(sandbox("unaware", "debian-12"))
     cluster.wait_ready("unaware")
-    cluster.exec("unaware", ["sh", "-c", "cat /proc/sys/kernel/random/boot_id >/run/boot; echo here >/run/mark"])
+    cluster.exec(
+        "unaware",
+        ["sh", "-c", "cat /proc/sys/kernel/random/boot_id >/run/boot; echo here >/run/mark"],
+    )
     cluster.restart_agent()
     cluster.wait_ready("unaware")
-    assert cluster.exec("unaware", ["sh", "-c", "cat /run/mark; diff /run/boot /proc/sys/kernel/random/boot_id"]).stdout == "here\n"
+    assert (
+        cluster.exec(
+            "unaware", ["sh", "-c", "cat /run/mark; diff /run/boot /proc/sys/kernel/random/boot_id"]
+        ).stdout
+        == "here\n"
+    )

@@ -30,7 +30,9 @@ def test_a_killed_vmm_is_told_and_followed_by_its_policy(cluster, sandboxes):
     assert cluster.vmm_pid(names["Never"]) == 0
     for name in names.values():
         eventually(
-            lambda name=name: any(event["reason"] == "VMMCrashed" for event in cluster.events(name)),
+            lambda name=name: any(
+                event["reason"] == "VMMCrashed" for event in cluster.events(name)
+            ),
             f"an event tells of {name}",
         )
 
@@ -40,9 +42,15 @@ def test_a_second_crash_waits_longer(cluster, sandboxes):
     for count in (1, 2):
         cluster.wait_ready("crasher")
         cluster.node.run(["kill", "-9", str(cluster.vmm_pid("crasher"))])
-        waiting = cluster.wait_for("crasher", lambda sbx: restarts(sbx) == count, f"restart {count}")
+        waiting = cluster.wait_for(
+            "crasher", lambda sbx: restarts(sbx) == count, f"restart {count}"
+        )
     ready = condition_of(waiting, "Ready")
-    assert ready["status"] == "False" and ready["reason"] == "VMMCrashed" and "restart 2 at" in ready["message"]
+    assert (
+        ready["status"] == "False"
+        and ready["reason"] == "VMMCrashed"
+        and "restart 2 at" in ready["message"]
+    )
     cluster.wait_ready("crasher")
 
 
@@ -56,7 +64,9 @@ def test_the_workloads_end_counts_by_its_exit_code(cluster, sandboxes):
     good = cluster.wait_phase("job-good", "Finished")
     assert good["status"]["exitCode"] == 0 and restarts(good) == 0 and good["status"]["finishedAt"]
     bad = cluster.wait_phase("job-bad", "Failed")
-    assert bad["status"]["exitCode"] == 3 and condition_of(bad, "Ready")["reason"] == "WorkloadFailed"
+    assert (
+        bad["status"]["exitCode"] == 3 and condition_of(bad, "Ready")["reason"] == "WorkloadFailed"
+    )
     cluster.wait_for("job-again", lambda sbx: restarts(sbx) >= 1, "started again")
     for name in ("job-good", "job-bad"):
         assert cluster.vmm_pid(name) == 0, "what has ended holds no VMM"

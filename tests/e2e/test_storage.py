@@ -12,7 +12,9 @@ from bed.manifests import sandbox
 STATE = "/var/lib/dormouse"
 FILLER = f"{STATE}/filler"
 MIB = 1 << 20
-WRITER = "while :; do dd if=/dev/urandom of=/root/churn bs=64k count=64 conv=fsync 2>/dev/null; done"
+WRITER = (
+    "while :; do dd if=/dev/urandom of=/root/churn bs=64k count=64 conv=fsync 2>/dev/null; done"
+)
 
 
 def free_mib(cluster) -> int:
@@ -33,9 +35,12 @@ def fill_to(cluster, left_mib: int) -> None:
 @pytest.mark.real_vmm
 def test_a_full_disk_pauses_guests_and_loses_none(cluster, sandboxes, filler):
     names = ("disk-a", "disk-b")
-    sandboxes(*(
-        sandbox(name, "debian-12", command=["/bin/sh", "-c"], args=[WRITER], user="root") for name in names
-    ))
+    sandboxes(
+        *(
+            sandbox(name, "debian-12", command=["/bin/sh", "-c"], args=[WRITER], user="root")
+            for name in names
+        )
+    )
     cluster.wait_ready(*names)
     for name in names:
         cluster.exec(name, ["sh", "-c", "head -c 3000000 /dev/urandom >/root/kept; sync"])
@@ -66,13 +71,16 @@ def test_a_full_disk_pauses_guests_and_loses_none(cluster, sandboxes, filler):
         assert cluster.get(name)["status"].get("restartCount", 0) == 0
 
 
-def test_a_node_short_of_disk_refuses_new_sandboxes_and_keeps_running_ones(cluster, sandboxes, filler):
+def test_a_node_short_of_disk_refuses_new_sandboxes_and_keeps_running_ones(
+    cluster, sandboxes, filler
+):
     sandboxes(sandbox("settled"))
     cluster.wait_ready("settled")
     fill_to(cluster, 1200)  # below the reserve of 2 GiB, above the pause mark
     sandboxes(sandbox("refused"))
     eventually(
-        lambda: {"NoCapacity", "NoNode"} & {condition_of(cluster.get("refused"), "Scheduled").get("reason")},
+        lambda: {"NoCapacity", "NoNode"}
+        & {condition_of(cluster.get("refused"), "Scheduled").get("reason")},
         "the newcomer waits",
         90,
     )

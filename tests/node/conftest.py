@@ -1,4 +1,6 @@
-"""The node tier: the agent with real device-mapper, loops, namespaces and nftables, and the fake VMM."""
+"""The node tier: the agent with real device-mapper, loops, namespaces and nftables, and the fake
+VMM.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,11 @@ from bed.product import NODE_PROGRAMS, built_test
 
 # The kill matrix parks one worker for each of its sandboxes; a fake VM needs next to nothing.
 AGENT_FLAGS = (
-    "--workers=64", "--disk-window-mib=8", "--reserve-memory-mib=0", "--cpu-overcommit=64", "--disk-reserve-mib=1024",
+    "--workers=64",
+    "--disk-window-mib=8",
+    "--reserve-memory-mib=0",
+    "--cpu-overcommit=64",
+    "--disk-reserve-mib=1024",
 )
 
 
@@ -22,7 +28,10 @@ def pytest_configure(config):
 def cluster(tmp_path_factory):
     programs = {f"tests/{name}": path for name in NODE_PROGRAMS if (path := built_test(name))}
     yield from session.cluster_of_session(
-        tmp_path_factory.mktemp("cluster"), vmm="fake", agent_flags=AGENT_FLAGS, extra_parts=programs
+        tmp_path_factory.mktemp("cluster"),
+        vmm="fake",
+        agent_flags=AGENT_FLAGS,
+        extra_parts=programs,
     )
 
 

@@ -1,4 +1,6 @@
-"""The agent dies at every step of creation and deletion, with the fake VMM and everything else real."""
+"""The agent dies at every step of creation and deletion, with the fake VMM and everything else
+real.
+"""
 
 from __future__ import annotations
 
