@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from bed import tools
 from bed.accelerator import choose_accelerator
@@ -84,10 +85,54 @@ def cluster_of_session(folder: Path, **options):
     try:
         with cluster:
             print(f"\nbed: the VMM is {cluster.vmm.describe()}", file=sys.stderr)
+            Machine.cluster = cluster
             yield cluster
             keep_logs(cluster)
     finally:
+        Machine.cluster = None
         add_notes(cluster)
+
+
+class Machine:
+    """The session's cluster, and whether its machine has been forgiven its one hang."""
+
+    cluster: Cluster | None = None
+    forgiven = False
+
+
+def run_again_after_a_hang(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """pytest_runtest_protocol: a test under which the emulated machine itself hung (it answers nobody) says nothing of
+    the product. The machine is started anew, once in a session and noted, and the test runs on it. A test that failed
+    on a machine that lives is never run again.
+    """
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if nextitem is not None and any(report.failed for report in reports) and hung():
+        restart_hung_machine(item.nodeid)
+        item._initrequest()  # as a fresh item: pytest forgets the fixtures' values
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def hung() -> bool:
+    cluster = Machine.cluster
+    return cluster is not None and not Machine.forgiven and not cluster.node.answers()
+
+
+def restart_hung_machine(during: str) -> None:
+    Machine.forgiven = True
+    cluster = Machine.cluster
+    cluster.node.restart(during)
+    cluster.prepare_node()
+    cluster.start_agent()
+    left = [each["metadata"]["name"] for each in cluster.list()]
+    cluster.delete(*left)
+    cluster.wait_gone(*left)
+    cluster.expect_no_leaks()
 
 
 def agent_log_in_report(item: pytest.Item, report: pytest.TestReport) -> None:

@@ -42,3 +42,7 @@ def sandboxes(cluster):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     session.agent_log_in_report(item, outcome.get_result())
+
+
+def pytest_runtest_protocol(item, nextitem):
+    return session.run_again_after_a_hang(item, nextitem)
