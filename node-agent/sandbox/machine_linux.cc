@@ -185,7 +185,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kPauseVm:
       return Api(*record).Pause();
     case Step::kConfigureGuest:
-      return ConfigureGuest(*record);
+      return ConfigureGuest(spec, *record);
     case Step::kStartWorkload:
       return StartWorkload(spec, *record);
     case Step::kKillVmm:

@@ -84,7 +84,7 @@ class LinuxMachine : public Machine {
   Result<> PrepareVmm(const Record& record);
   Result<> Launch(Record* record);
   Result<> Create(const Record& record);
-  Result<> ConfigureGuest(const Record& record);
+  Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
   Result<> Kill(const std::string& short_id);
   Result<> ReleaseDisk(const std::string& short_id);

@@ -29,7 +29,7 @@ constexpr auto kReadyLimit = 20s;      // an emulated node takes seconds
 constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer than this.
-constexpr auto kBootProbe = 250ms;
+constexpr auto kBootProbe = 1s;
 constexpr auto kGuestTimeout = 10s;
 constexpr size_t kEntropyBytes = 64;
 
@@ -254,7 +254,7 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   }
 }
 
-Result<> LinuxMachine::ConfigureGuest(const Record& record) {
+Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record& record) {
   guest::ConfigureRequest request;
   request.hostname = record.name.substr(0, guest::kMaxHostname - 1);
   request.wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -264,6 +264,10 @@ Result<> LinuxMachine::ConfigureGuest(const Record& record) {
   if (::getrandom(request.entropy.data(), request.entropy.size(), 0) != static_cast<ssize_t>(kEntropyBytes)) {
     return FailErrno("getrandom");
   }
+  // What the workload runs with, a command that is run beside it has too.
+  for (const api::EnvVar& variable : spec.workload.env) request.env.emplace_back(variable.name, variable.value);
+  request.working_dir = spec.workload.working_dir;
+  request.user = spec.workload.user;
   return GuestClient(VsockSocket(record)).Configure(request, kGuestTimeout);
 }
 
