@@ -61,10 +61,7 @@ TEST(SparseFilesTest, AllocationKeepsContentAndSize) {
   EXPECT_EQ(SizeBytes(scratch / "a").value(), 8 * kMiB);
 }
 
-TEST(MountsTest, ListsTheRoot) {
-  const auto mounts = ListMounts("/");
-  ASSERT_OK(mounts);
-  EXPECT_FALSE(mounts->empty());
+TEST(MountsTest, WhatIsNotMountedIsDetached) {
   EXPECT_OK(DetachMount("/nowhere/at/all"));
 }
 

@@ -7,7 +7,6 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -229,17 +228,6 @@ Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig&
   auto launched = launch();
   if (!launched) return Fail(launched.error().Wrap("launch " + spec.name));
   return launched;
-}
-
-Result<> AddDisk(const std::string& node, const std::string& inner_path, LaunchSpec* spec) {
-  struct stat status {};
-  if (::stat(node.c_str(), &status) != 0) return FailErrno("stat " + node);
-  if (S_ISBLK(status.st_mode)) {
-    spec->devices.push_back({inner_path, DeviceNumber::FromDev(status.st_rdev), true});
-  } else {
-    spec->binds.push_back({node, inner_path, true, false});
-  }
-  return {};
 }
 
 Result<bool> IsDynamicallyLinked(const std::string& program) {

@@ -70,10 +70,6 @@ struct LauncherConfig {
 Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig& config,
                                const LaunchSpec& spec);
 
-/// Adds the disk at `node`: a device where it is a block device, a writable bind where a fake
-/// device-mapper made it a regular file.
-Result<> AddDisk(const std::string& node, const std::string& inner_path, LaunchSpec* spec);
-
 /// Whether an ELF program names an interpreter (PT_INTERP) and so needs the node's libraries.
 Result<bool> IsDynamicallyLinked(const std::string& program);
 

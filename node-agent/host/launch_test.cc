@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -158,6 +160,66 @@ TEST_F(LaunchTest, AFailingStepIsNamedAndLeavesNothing) {
   LaunchSpec root = Spec({"/usr/bin/sleep", "60"});
   root.uid = 0;
   EXPECT_EQ(Start(root).error().code(), ErrorCode::kInvalid);
+}
+
+// A process with a mount namespace of its own, in which a file is that nobody else sees: to the
+// test, which plays an agent in a pod, it is the node.
+class OtherMounts {
+ public:
+  explicit OtherMounts(const std::string& directory) {
+    int ready[2];
+    if (::pipe(ready) != 0) std::abort();
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const std::string file = directory + "/only-there";
+      const bool made = ::unshare(CLONE_NEWNS) == 0 &&
+                        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                        ::mount("tmpfs", directory.c_str(), "tmpfs", 0, nullptr) == 0 &&
+                        ::close(::open(file.c_str(), O_CREAT | O_WRONLY, 0644)) == 0;
+      (void)!::write(ready[1], made ? "y" : "n", 1);
+      for (;;) ::pause();
+    }
+    char answer = 'n';
+    made_ = ::read(ready[0], &answer, 1) == 1 && answer == 'y';
+    ::close(ready[0]);
+    ::close(ready[1]);
+  }
+  ~OtherMounts() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  OtherMounts(const OtherMounts&) = delete;
+  OtherMounts& operator=(const OtherMounts&) = delete;
+  [[nodiscard]] bool made() const { return made_; }
+  [[nodiscard]] std::string namespaces() const { return "/proc/" + std::to_string(pid_) + "/ns"; }
+
+ private:
+  pid_t pid_ = -1;
+  bool made_ = false;
+};
+
+TEST_F(LaunchTest, FromAPodTheNodesMountsCount) {
+  ASSERT_OK(MakeDirectories(scratch_ / "node", 0755));
+  const OtherMounts node(scratch_ / "node");
+  ASSERT_TRUE(node.made());
+  auto pod_view = HostNamespaces::Open(node.namespaces());
+  ASSERT_OK(pod_view);
+  ASSERT_GE(pod_view->mount_namespace(), 0);
+  ASSERT_FALSE(PathExists(scratch_ / "node/only-there"));
+
+  LaunchSpec spec = Spec({"/usr/bin/sleep", "60"});
+  spec.binds.push_back({scratch_ / "node/only-there", "/file", false, false});
+  auto launched =
+      Launch(*pod_view, {DORMOUSE_LAUNCH_PROGRAM, scratch_ / "root", milliseconds(5000)}, spec);
+  ASSERT_OK(launched);
+  EXPECT_TRUE(PathExists("/proc/" + std::to_string(launched->identity.pid) + "/root/file"));
+
+  ASSERT_OK(CreateNetNs(*pod_view, scratch_ / "node/netns"));
+  EXPECT_FALSE(PathExists(scratch_ / "node/netns")) << "mounted on the node, not in the pod";
+  EXPECT_OK(OpenNetNs(*pod_view, scratch_ / "node/netns"));
+  EXPECT_THAT(ListNetNs(*pod_view, scratch_ / "node").value(),
+              ::testing::ElementsAre("netns", "only-there"));
+  EXPECT_OK(DeleteNetNs(*pod_view, scratch_ / "node/netns"));
 }
 
 TEST_F(LaunchTest, APlantedLinkIsNotFollowed) {

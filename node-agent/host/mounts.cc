@@ -6,15 +6,10 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <sstream>
 #include <thread>
-
-#include "src/common/base/files.h"
 
 namespace dormouse::host {
 namespace {
-
-constexpr size_t kLargestMountTable = 64 << 20;
 
 // Invalid when `path` is the namespace that we are in anyway.
 Result<UniqueFd> OpenOther(const std::string& path, const std::string& own_path) {
@@ -26,21 +21,6 @@ Result<UniqueFd> OpenOther(const std::string& path, const std::string& own_path)
   if (::stat(own_path.c_str(), &ours) != 0) return FailErrno("stat " + own_path);
   if (theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino) return UniqueFd();
   return fd;
-}
-
-// mountinfo writes space, tab, newline and backslash as \ooo.
-std::string Unescape(const std::string& text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
-                               (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -64,31 +44,6 @@ Result<> HostNamespaces::RunInMounts(const std::function<Result<>()>& work) cons
     result = work();
   }).join();
   return result;
-}
-
-Result<std::vector<MountEntry>> ListMounts(const std::string& prefix) {
-  DORMOUSE_ASSIGN(const std::string table,
-                  ReadFile("/proc/thread-self/mountinfo", kLargestMountTable));
-  std::vector<MountEntry> mounts;
-  std::istringstream lines(table);
-  for (std::string line; std::getline(lines, line);) {
-    // 36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw
-    std::istringstream fields(line);
-    std::string skip;
-    std::string root;
-    std::string mount_point;
-    fields >> skip >> skip >> skip >> root >> mount_point;
-    while (fields >> skip && skip != "-") {
-    }
-    MountEntry entry;
-    fields >> entry.file_system >> entry.source;
-    entry.root = Unescape(root);
-    entry.mount_point = Unescape(mount_point);
-    const bool below =
-        prefix == "/" || entry.mount_point == prefix || entry.mount_point.starts_with(prefix + "/");
-    if (below) mounts.push_back(std::move(entry));
-  }
-  return mounts;
 }
 
 Result<> DetachMount(const std::string& path) {

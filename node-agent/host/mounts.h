@@ -6,7 +6,6 @@
 
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -30,15 +29,6 @@ class HostNamespaces {
   UniqueFd mount_;
 };
 
-struct MountEntry {
-  std::string mount_point;
-  std::string file_system;  ///< "xfs", "nsfs", "tmpfs"
-  std::string source;
-  std::string root;  ///< within the file system: "net:[4026531840]" for a netns
-};
-
-/// The caller's mounts at or below `prefix` (/proc/thread-self/mountinfo), in order of mounting.
-Result<std::vector<MountEntry>> ListMounts(const std::string& prefix);
 /// Lazy; success when nothing is mounted there.
 Result<> DetachMount(const std::string& path);
 

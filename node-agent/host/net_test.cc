@@ -71,7 +71,6 @@ TEST_F(NetTest, AVethIsBornAcrossNamespacesAndCarriesItsOwner) {
     EXPECT_OK(socket.AddAddress(pair.name, "10.201.0.1/32"));
     DORMOUSE_TRY(socket.SetUp(pair.name));
     DORMOUSE_TRY(socket.ReplaceRoute(pair.name, "10.201.0.9/32", "", "10.201.0.1"));
-    EXPECT_THAT(socket.ListRoutes(pair.name).value(), ElementsAre("10.201.0.9"));
     DORMOUSE_ASSIGN(const auto links, socket.ListLinks("dmv"));
     EXPECT_EQ(links.size(), 1U);
     EXPECT_EQ(links[0].alias, "uid-1");

@@ -236,28 +236,4 @@ Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::stri
   return {};
 }
 
-Result<std::vector<std::string>> RouteSocket::ListRoutes(const std::string& link_name) {
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
-  nl_cache* filled = nullptr;
-  if (const int error = rtnl_route_alloc_cache(impl_->socket.get(), AF_INET, 0, &filled);
-      error < 0) {
-    return FailNl("list routes", error);
-  }
-  const Cache cache(filled);
-  std::vector<std::string> destinations;
-  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
-       object = nl_cache_get_next(object)) {
-    auto* route = reinterpret_cast<rtnl_route*>(object);
-    rtnl_nexthop* hop =
-        rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : nullptr;
-    if (hop == nullptr || rtnl_route_nh_get_ifindex(hop) != rtnl_link_get_ifindex(link.get()))
-      continue;
-    if (rtnl_route_get_table(route) != RT_TABLE_MAIN) continue;
-    const std::string text = TextOf(rtnl_route_get_dst(route));
-    destinations.push_back(text.empty() || text == "none" ? "default" : text);
-  }
-  std::sort(destinations.begin(), destinations.end());
-  return destinations;
-}
-
 }  // namespace dormouse::host

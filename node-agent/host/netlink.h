@@ -65,8 +65,6 @@ class RouteSocket {
   /// the same destination.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,
                         const std::string& gateway, const std::string& source);
-  /// Destinations of the IPv4 routes through `link`, as CIDRs, sorted.
-  Result<std::vector<std::string>> ListRoutes(const std::string& link);
 
  private:
   struct Impl;

@@ -65,14 +65,6 @@ Result<uint32_t> AddressRange::SlotOf(const std::string& address) const {
   return number - network_ - kFirstSlotOffset;
 }
 
-Result<uint32_t> AddressRange::FreeSlot(const std::set<uint32_t>& taken, uint32_t start) const {
-  for (uint32_t step = 0; step < slots(); ++step) {
-    const uint32_t slot = (start % slots() + step) % slots();
-    if (!taken.contains(slot)) return slot;
-  }
-  return Fail(ErrorCode::kNoSpace, "every address of range " + cidr() + " is taken");
-}
-
 std::string AddressRange::gateway() const {
   return Text(network_ + 1);
 }

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <set>
 #include <string>
 
 #include "src/common/base/result.h"
@@ -35,9 +34,6 @@ class AddressRange {
   [[nodiscard]] std::string AddressOf(uint32_t slot) const;
   /// The slot of an address; kInvalid when it is not one of the range's slots.
   Result<uint32_t> SlotOf(const std::string& address) const;
-  /// The lowest slot that is not in `taken`, counted on from `start` (a hash of the UID, so that an
-  /// address is not handed on at once); kNoSpace when none is left.
-  Result<uint32_t> FreeSlot(const std::set<uint32_t>& taken, uint32_t start) const;
   [[nodiscard]] std::string gateway() const;
   [[nodiscard]] std::string cidr() const;
 

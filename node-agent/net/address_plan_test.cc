@@ -30,17 +30,6 @@ TEST(AddressPlanTest, ARangeIsLargeEnoughOrRefused) {
   }
 }
 
-TEST(AddressPlanTest, AFreeSlotIsTheNextOneFromTheStart) {
-  const auto range = AddressRange::Parse("10.201.0.0/20");
-  EXPECT_EQ(range->FreeSlot({}, 7).value(), 7U);
-  EXPECT_EQ(range->FreeSlot({7, 8}, 7).value(), 9U);
-  EXPECT_EQ(range->FreeSlot({range->slots() - 1}, range->slots() - 1).value(), 0U)
-      << "it goes round";
-  std::set<uint32_t> all;
-  for (uint32_t slot = 0; slot < range->slots(); ++slot) all.insert(slot);
-  EXPECT_EQ(range->FreeSlot(all, 0).error().code(), ErrorCode::kNoSpace);
-}
-
 TEST(AddressPlanTest, AnInterfaceNameFits) {
   EXPECT_EQ(VethName("0123456789ab").size(), 15U);
 }
