@@ -17,7 +17,9 @@ using nlohmann::json;
 constexpr const char* kGet = "GET";
 constexpr const char* kPut = "PUT";
 
-std::string FileUrl(const std::string& directory) { return "file://" + directory; }
+std::string FileUrl(const std::string& directory) {
+  return "file://" + directory;
+}
 
 tl::unexpected<Error> NotAsPromised(std::string_view call) {
   return Fail(ErrorCode::kCorrupt, std::string(call) + ": the answer is not what v53.0's API says");
@@ -90,7 +92,8 @@ Result<VmInfo> ParseVmInfo(std::string_view body) {
     }
   }
   if (!known) return NotAsPromised("vm.info");
-  if (memory != nullptr && memory->is_number_unsigned()) info.memory_actual_bytes = memory->get<uint64_t>();
+  if (memory != nullptr && memory->is_number_unsigned())
+    info.memory_actual_bytes = memory->get<uint64_t>();
   info.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
   return info;
 }
@@ -120,19 +123,22 @@ Result<ApiClient::Reply> ApiClient::Exchange(const char* method, const char* end
   if (!client) {
     // A socket that is not there (yet, or any more) is a VMM that does not answer, never "no VM".
     const Error error = client.error().Wrap(endpoint);
-    return Fail(error.code() == ErrorCode::kNotFound ? error.WithCode(ErrorCode::kUnavailable) : error);
+    return Fail(error.code() == ErrorCode::kNotFound ? error.WithCode(ErrorCode::kUnavailable)
+                                                     : error);
   }
   auto response = client->Request(method, std::string("/api/v1/") + endpoint, body, timeout);
   if (!response) {
     // Not HTTP, but perhaps the 503 of the eleventh connection, whose status line lacks a space
     // (micro_http of v53.0: VmmParityTest.TheEleventhConnectionIsTurnedAway): worth another try.
     const Error error = response.error().Wrap(endpoint);
-    return Fail(error.code() == ErrorCode::kCorrupt ? error.WithCode(ErrorCode::kUnavailable) : error);
+    return Fail(error.code() == ErrorCode::kCorrupt ? error.WithCode(ErrorCode::kUnavailable)
+                                                    : error);
   }
   return Reply{response->status, std::move(response->body)};
 }
 
-Result<std::string> ApiClient::Call(const char* method, const char* endpoint, const std::string& body,
+Result<std::string> ApiClient::Call(const char* method, const char* endpoint,
+                                    const std::string& body,
                                     std::chrono::milliseconds timeout) const {
   DORMOUSE_ASSIGN(Reply reply, Exchange(method, endpoint, body, timeout));
   if (reply.status == 200 || reply.status == 204) return std::move(reply.body);
@@ -145,12 +151,14 @@ Result<PingReply> ApiClient::AwaitReady(std::chrono::milliseconds limit, int pid
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) {
-      return Fail(ErrorCode::kDeadline, "vmm.ping: no answer within " + std::to_string(limit.count()) + " ms");
+      return Fail(ErrorCode::kDeadline,
+                  "vmm.ping: no answer within " + std::to_string(limit.count()) + " ms");
     }
     auto reply = Call(kGet, "vmm.ping", "", left);
     if (reply) return ParsePing(*reply);
     if (reply.error().code() != ErrorCode::kUnavailable) return Fail(reply.error());
-    pollfd process{pidfd, POLLIN, 0};  // a negative fd is ignored: then this is the pause between two tries
+    pollfd process{pidfd, POLLIN,
+                   0};  // a negative fd is ignored: then this is the pause between two tries
     if (::poll(&process, 1, 2) > 0) {
       return Fail(ErrorCode::kUnavailable, "vmm.ping: the VMM exited before it answered");
     }
@@ -176,12 +184,14 @@ Result<> ApiClient::Boot() const {
   DORMOUSE_ASSIGN(const VmInfo before, Info());
   if (before.state == VmState::kCreated && !IsWhole(before.config_json)) {
     DORMOUSE_TRY(Delete());
-    return Fail(ErrorCode::kUnavailable, "vm.boot: an earlier boot failed and lost a device of the config");
+    return Fail(ErrorCode::kUnavailable,
+                "vm.boot: an earlier boot failed and lost a device of the config");
   }
   DORMOUSE_ASSIGN(const Reply reply, Exchange(kPut, "vm.boot", "", timeouts_.boot));
   if (reply.status == 204) return {};
-  // DeviceManager takes disks, net and vsock out of the config while it opens them, and what fails is
-  // not put back (device_manager.rs, v53.0: VmmParityTest.ADiskThatIsNotThereIsNamedAndAFailedBootLosesIt).
+  // DeviceManager takes disks, net and vsock out of the config while it opens them, and what fails
+  // is not put back (device_manager.rs, v53.0:
+  // VmmParityTest.ADiskThatIsNotThereIsNamedAndAFailedBootLosesIt).
   if (before.state == VmState::kCreated) (void)Delete();
   return Fail(ErrorFromResponse("vm.boot", reply.status, reply.body));
 }
@@ -234,19 +244,21 @@ Result<> ApiClient::SnapshotStateOnly(const std::string& directory) const {
   if (!fd) return FailErrno("create " + blocker);
 
   const json body = {{"destination_url", FileUrl(directory)}};
-  DORMOUSE_ASSIGN(const Reply reply,
-                  Exchange(kPut, "vm.snapshot", body.dump(-1, ' ', false, json::error_handler_t::replace),
-                           timeouts_.snapshot));
+  DORMOUSE_ASSIGN(
+      const Reply reply,
+      Exchange(kPut, "vm.snapshot", body.dump(-1, ' ', false, json::error_handler_t::replace),
+               timeouts_.snapshot));
   // Vm::send (vmm/src/vm.rs, v53.0) writes config.json, state.json, then asks the memory manager,
   // which makes its file with create_new. ApiParityTest.StateOnlySnapshotStopsAtTheMemoryFile.
   const std::vector<std::string> chain = ParseErrorChain(reply.body);
-  const bool as_expected = reply.status == 500 && chain.size() >= 2 &&
-                           chain.back() == "File exists (os error 17)" &&
-                           chain[chain.size() - 2].starts_with("Error creating memory snapshot file");
+  const bool as_expected =
+      reply.status == 500 && chain.size() >= 2 && chain.back() == "File exists (os error 17)" &&
+      chain[chain.size() - 2].starts_with("Error creating memory snapshot file");
   if (as_expected) return {};
   return Fail(ErrorCode::kUnsupported,
-              reply.status < 300 ? "vm.snapshot: memory was written over a file that was there"
-                                 : ErrorFromResponse("vm.snapshot", reply.status, reply.body).message());
+              reply.status < 300
+                  ? "vm.snapshot: memory was written over a file that was there"
+                  : ErrorFromResponse("vm.snapshot", reply.status, reply.body).message());
 }
 
 Result<> ApiClient::Restore(const RestoreRequest& request) const {

@@ -70,7 +70,8 @@ class ScriptedVmm {
         asked_ = request;
       }
       (void)!::write(peer.get(), answer.data(), answer.size());
-      if (answer.empty()) (void)!::read(peer.get(), block, sizeof(block));  // silent until the client gives up
+      if (answer.empty())
+        (void)!::read(peer.get(), block, sizeof(block));  // silent until the client gives up
     }
   }
 
@@ -84,11 +85,14 @@ class ScriptedVmm {
 
 std::string Answer(int status, const std::string& body) {
   return "HTTP/1.1 " + std::to_string(status) +
-         " \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
-         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+         " \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\nContent-Type: "
+         "application/json\r\n"
+         "Content-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
-constexpr const char* k204 = "HTTP/1.1 204 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n\r\n";
+constexpr const char* k204 =
+    "HTTP/1.1 204 \r\nServer: Cloud Hypervisor API\r\nConnection: keep-alive\r\n\r\n";
 constexpr const char* kPing =
     R"({"build_version":"v53.0","version":"53.0.0","pid":4711,"features":["io_uring","kvm"]})";
 
@@ -129,7 +133,8 @@ TEST(ApiClientTest, CreateSendsTheConfigWithItsLength) {
   config.serial_socket = "/r/s";
   ASSERT_TRUE(ApiClient(vmm.path()).Create(config));
   const std::string body = *ToJson(config);
-  EXPECT_NE(vmm.asked().find("Content-Length: " + std::to_string(body.size()) + "\r\n"), std::string::npos);
+  EXPECT_NE(vmm.asked().find("Content-Length: " + std::to_string(body.size()) + "\r\n"),
+            std::string::npos);
   EXPECT_TRUE(vmm.asked().ends_with("\r\n\r\n" + body));
 }
 
@@ -152,7 +157,8 @@ TEST(ApiClientTest, BootRunsWhatCreateMade) {
 }
 
 TEST(ApiClientTest, ARefusedBootIsDeletedAsItLostADevice) {
-  ScriptedVmm vmm({CreatedWith(kWhole), Answer(500, R"(["Error from API","The VM could not boot","x"])"), k204});
+  ScriptedVmm vmm({CreatedWith(kWhole),
+                   Answer(500, R"(["Error from API","The VM could not boot","x"])"), k204});
   const auto boot = ApiClient(vmm.path()).Boot();
   ASSERT_FALSE(boot);
   EXPECT_EQ(boot.error().message(), "vm.boot: HTTP 500: The VM could not boot: x");
@@ -168,9 +174,10 @@ TEST(ApiClientTest, AConfigThatLostItsDiskIsNeverBooted) {
 }
 
 TEST(ApiClientTest, ARunningVmIsNeverDeletedForASecondBootOrCreate) {
-  ScriptedVmm vmm({Answer(200, R"({"config":{},"state":"Running"})"),
-                   Answer(500, R"(["Error from API","The VM could not boot","VM is already created"])"),
-                   Answer(500, R"(["Error from API","The VM could not be created","VM is already created"])")});
+  ScriptedVmm vmm(
+      {Answer(200, R"({"config":{},"state":"Running"})"),
+       Answer(500, R"(["Error from API","The VM could not boot","VM is already created"])"),
+       Answer(500, R"(["Error from API","The VM could not be created","VM is already created"])")});
   const ApiClient api(vmm.path());
   EXPECT_FALSE(api.Boot());
   EXPECT_TRUE(vmm.asked().starts_with("PUT /api/v1/vm.boot"));
@@ -184,11 +191,13 @@ TEST(ApiClientTest, ARunningVmIsNeverDeletedForASecondBootOrCreate) {
 }
 
 TEST(ApiClientTest, ARefusalCarriesItsCauses) {
-  ScriptedVmm vmm({Answer(404, R"(["Error from API","The VM info is not available","VM is not created"])")});
+  ScriptedVmm vmm(
+      {Answer(404, R"(["Error from API","The VM info is not available","VM is not created"])")});
   const auto info = ApiClient(vmm.path()).Info();
   ASSERT_FALSE(info);
   EXPECT_EQ(info.error().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(info.error().message(), "vm.info: HTTP 404: The VM info is not available: VM is not created");
+  EXPECT_EQ(info.error().message(),
+            "vm.info: HTTP 404: The VM info is not available: VM is not created");
 }
 
 TEST(ApiClientTest, NoVmmIsUnavailableAndNotNoVm) {
@@ -211,7 +220,8 @@ TEST(ApiClientTest, AVmmThatDiedAtItsStartIsToldAtOnce) {
   if (child == 0) ::_exit(1);
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
   ASSERT_TRUE(pidfd);
-  const auto ready = ApiClient("/nonexistent/api.sock").AwaitReady(std::chrono::minutes(5), pidfd.get());
+  const auto ready =
+      ApiClient("/nonexistent/api.sock").AwaitReady(std::chrono::minutes(5), pidfd.get());
   ASSERT_FALSE(ready);
   EXPECT_EQ(ready.error().code(), ErrorCode::kUnavailable);
   EXPECT_NE(ready.error().message().find("exited"), std::string::npos);
@@ -229,8 +239,8 @@ TEST(ApiClientTest, StateOnlySnapshotSucceedsByExactlyOneFailure) {
       R"(["Error from API","The VM could not be snapshotted","Error sending VM snapshot",)"
       R"("Failed to send migratable component snapshot","Error creating memory snapshot file \"/x\"",)"
       R"_("File exists (os error 17)"])_";
-  ScriptedVmm vmm({Answer(500, expected), Answer(500, R"_(["Error from API","File exists (os error 17)"])_"),
-                   k204});
+  ScriptedVmm vmm({Answer(500, expected),
+                   Answer(500, R"_(["Error from API","File exists (os error 17)"])_"), k204});
   const ApiClient api(vmm.path());
   const std::string memory = vmm.directory() + "/memory-ranges";
 
@@ -260,7 +270,8 @@ TEST(ApiClientTest, AnswersThatBreakThePromiseAreCorrupt) {
     ASSERT_FALSE(info) << body;
     EXPECT_EQ(info.error().code(), ErrorCode::kCorrupt);
   }
-  for (const char* body : {"", "{}", R"({"version":53})", R"({"build_version":"v53.0","version":"x"})"}) {
+  for (const char* body :
+       {"", "{}", R"({"version":53})", R"({"build_version":"v53.0","version":"x"})"}) {
     EXPECT_FALSE(ParsePing(body)) << body;
   }
   for (const char* body : {"", "[]", R"({"_disk0":1})", R"({"_disk0":{"read_bytes":"1"}})",
@@ -270,12 +281,14 @@ TEST(ApiClientTest, AnswersThatBreakThePromiseAreCorrupt) {
 }
 
 TEST(ApiClientTest, InfoAndCountersAreRead) {
-  const auto info = ParseVmInfo(R"({"config":{"a":1},"state":"Paused","memory_actual_size":536870912,"new":1})");
+  const auto info =
+      ParseVmInfo(R"({"config":{"a":1},"state":"Paused","memory_actual_size":536870912,"new":1})");
   ASSERT_TRUE(info);
   EXPECT_EQ(info->state, VmState::kPaused);
   EXPECT_EQ(info->memory_actual_bytes, 512 * kMiB);
   EXPECT_EQ(info->config_json, R"({"a":1})");
-  const auto counters = ParseCounters(R"({"disk0":{"read_bytes":7},"net0":{"tx_frames":18446744073709551615}})");
+  const auto counters =
+      ParseCounters(R"({"disk0":{"read_bytes":7},"net0":{"tx_frames":18446744073709551615}})");
   ASSERT_TRUE(counters);
   EXPECT_EQ(counters->at("disk0").at("read_bytes"), 7u);
   EXPECT_EQ(counters->at("net0").at("tx_frames"), ~uint64_t{0});

@@ -15,9 +15,10 @@ constexpr const char* kOversize =
 
 TEST(ApiErrorTest, AChainIsToldFromOutermostToInnermost) {
   const Error error = ErrorFromResponse("vm.boot", 500, kNoDisk);
-  EXPECT_EQ(error.message(),
-            "vm.boot: HTTP 500: The VM could not boot: Error from device manager: Cannot open disk path: "
-            "I/O error (path=/x op=open): No such file or directory (os error 2)");
+  EXPECT_EQ(
+      error.message(),
+      "vm.boot: HTTP 500: The VM could not boot: Error from device manager: Cannot open disk path: "
+      "I/O error (path=/x op=open): No such file or directory (os error 2)");
   EXPECT_EQ(error.code(), ErrorCode::kInternal);
 }
 
@@ -37,16 +38,20 @@ TEST(ApiErrorTest, StatusAndInnermostCauseDecideTheCode) {
   } cases[] = {
       {400, R"(["Bad Request"])", ErrorCode::kInvalid},
       {400, "", ErrorCode::kInvalid},
-      {404, R"(["Error from API","The VM info is not available","VM is not created"])", ErrorCode::kNotFound},
+      {404, R"(["Error from API","The VM info is not available","VM is not created"])",
+       ErrorCode::kNotFound},
       {429, R"(["Too Many Requests"])", ErrorCode::kBusy},
       {503, R"({ "error": "Too many open connections" })", ErrorCode::kUnavailable},
       {500, R"(["Error from API","x","Error locking disk images","The file is already locked"])",
        ErrorCode::kBusy},
       {500, R"_(["Error from API","x","Address already in use (os error 98)"])_", ErrorCode::kBusy},
       {500, R"_(["Error from API","x","File exists (os error 17)"])_", ErrorCode::kAlreadyExists},
-      {500, R"_(["Error from API","x","No space left on device (os error 28)"])_", ErrorCode::kNoSpace},
-      {500, R"_(["Error from API","x","Permission denied (os error 13)"])_", ErrorCode::kPermission},
-      {500, R"(["Error from API","The VM could not be paused","VM is not running"])", ErrorCode::kInternal},
+      {500, R"_(["Error from API","x","No space left on device (os error 28)"])_",
+       ErrorCode::kNoSpace},
+      {500, R"_(["Error from API","x","Permission denied (os error 13)"])_",
+       ErrorCode::kPermission},
+      {500, R"(["Error from API","The VM could not be paused","VM is not running"])",
+       ErrorCode::kInternal},
       {500, "", ErrorCode::kInternal},
   };
   for (const auto& c : cases) {

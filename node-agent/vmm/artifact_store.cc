@@ -59,7 +59,8 @@ Result<> CopyDurably(const std::string& source, const std::string& temporary) {
   UniqueFd from(::open(source.c_str(), O_RDONLY | O_CLOEXEC));
   if (!from) return FailErrno("open " + source);
   DORMOUSE_TRY(RemoveFile(temporary));  // of a Keep that was killed
-  UniqueFd to(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0500));
+  UniqueFd to(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0500));
   if (!to) return FailErrno("create " + temporary);
   if (auto copied = CopyContent(from.get(), to.get()); !copied) {
     return Fail(copied.error().Wrap("copy " + source));
@@ -107,7 +108,8 @@ Result<Artifact> ArtifactStore::Find(std::string_view sha256, std::string_view n
     return Fail(ErrorCode::kInvalid, "artifact " + std::string(sha256) + "/" + std::string(name));
   }
   Artifact kept{std::string(sha256), root_ + "/" + std::string(sha256) + "/" + std::string(name)};
-  if (!PathExists(kept.path)) return Fail(ErrorCode::kNotFound, "artifact " + kept.path + " is not kept");
+  if (!PathExists(kept.path))
+    return Fail(ErrorCode::kNotFound, "artifact " + kept.path + " is not kept");
   return kept;
 }
 
@@ -134,8 +136,8 @@ Result<std::string> FindVmmBinary(std::string_view override_path, std::string_vi
     }
     at = end + 1;
   }
-  return Fail(ErrorCode::kNotFound,
-              "cloud-hypervisor: neither $CLOUD_HYPERVISOR nor in PATH (" + std::string(search_path) + ")");
+  return Fail(ErrorCode::kNotFound, "cloud-hypervisor: neither $CLOUD_HYPERVISOR nor in PATH (" +
+                                        std::string(search_path) + ")");
 }
 
 Result<std::string> ReadVersionOutput(const std::string& binary) {
@@ -153,7 +155,8 @@ Result<std::string> ReadVersionOutput(const std::string& binary) {
   std::array<char*, 3> argv = {program.data(), option.data(), nullptr};
   std::array<char*, 1> environment = {nullptr};
   pid_t pid = -1;
-  const int failed = ::posix_spawn(&pid, binary.c_str(), &actions, nullptr, argv.data(), environment.data());
+  const int failed =
+      ::posix_spawn(&pid, binary.c_str(), &actions, nullptr, argv.data(), environment.data());
   ::posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) return FailErrno("run " + binary, failed);
   writing.Reset();

@@ -99,9 +99,11 @@ TEST_F(ArtifactStoreTest, TheBinaryIsTheNamedOneElseThatOfThePath) {
 }
 
 TEST_F(ArtifactStoreTest, TheVersionIsWhatTheBinarySays) {
-  EXPECT_EQ(*ReadVersionOutput(Script("#!/bin/echo cloud-hypervisor v53.0\n")).transform([](auto text) {
-    return text.substr(0, 23);
-  }), "cloud-hypervisor v53.0 ");
+  EXPECT_EQ(
+      *ReadVersionOutput(Script("#!/bin/echo cloud-hypervisor v53.0\n")).transform([](auto text) {
+        return text.substr(0, 23);
+      }),
+      "cloud-hypervisor v53.0 ");
   EXPECT_FALSE(ReadVersionOutput(directory_ + "/none"));
 }
 

@@ -5,14 +5,17 @@
 namespace dormouse::vmm {
 namespace {
 
-CommandSpec Whole() { return {"/a/cloud-hypervisor", "/r/api-1.sock", "/r/events", "/r/vmm.log"}; }
+CommandSpec Whole() {
+  return {"/a/cloud-hypervisor", "/r/api-1.sock", "/r/events", "/r/vmm.log"};
+}
 
 TEST(CommandLineTest, SaysNothingOfTheVmAndKeepsSeccompOn) {
   const auto argv = BuildCommandLine(Whole());
   ASSERT_TRUE(argv);
-  EXPECT_EQ(*argv, (std::vector<std::string>{"/a/cloud-hypervisor", "--api-socket", "path=/r/api-1.sock",
-                                             "--event-monitor", "path=/r/events", "--log-file",
-                                             "/r/vmm.log", "--seccomp", "true", "--no-shutdown"}));
+  EXPECT_EQ(*argv,
+            (std::vector<std::string>{"/a/cloud-hypervisor", "--api-socket", "path=/r/api-1.sock",
+                                      "--event-monitor", "path=/r/events", "--log-file",
+                                      "/r/vmm.log", "--seccomp", "true", "--no-shutdown"}));
 }
 
 TEST(CommandLineTest, EachIncarnationHasItsOwnSocket) {
@@ -30,7 +33,8 @@ TEST(CommandLineTest, APathThatTheVmmWouldMisreadIsRefusedByName) {
 
   spec = Whole();
   spec.log_file.clear();
-  EXPECT_NE(BuildCommandLine(spec).error().message().find("log_file is missing"), std::string::npos);
+  EXPECT_NE(BuildCommandLine(spec).error().message().find("log_file is missing"),
+            std::string::npos);
   spec = Whole();
   spec.api_socket = "/" + std::string(107, 'x');
   EXPECT_NE(BuildCommandLine(spec).error().message().find("107"), std::string::npos);

@@ -20,7 +20,8 @@ constexpr size_t kMaxProperties = 8;
 constexpr size_t kReadAtOnce = 16 * 1024;
 constexpr size_t kReadPerCall = 256 * 1024;
 constexpr uint64_t kPunchEvery = 256 * 1024;
-constexpr uint64_t kKeep = 64 * 1024;  // what a restarted agent, and a person, still finds in the file
+constexpr uint64_t kKeep =
+    64 * 1024;  // what a restarted agent, and a person, still finds in the file
 
 struct Known {
   std::string_view source;
@@ -64,7 +65,8 @@ bool ToEvent(const std::string& text, Event* event) {
   if (!object.is_object()) return false;
   const auto source = object.find("source");
   const auto name = object.find("event");
-  if (source == object.end() || name == object.end() || !ShortText(*source) || !ShortText(*name)) return false;
+  if (source == object.end() || name == object.end() || !ShortText(*source) || !ShortText(*name))
+    return false;
   event->source = source->get<std::string>();
   event->name = name->get<std::string>();
   for (const Known& known : kKnown) {
@@ -90,7 +92,8 @@ bool ToEvent(const std::string& text, Event* event) {
 }  // namespace
 
 bool EndsTheVm(EventKind kind) {
-  return kind == EventKind::kShutdown || kind == EventKind::kRebooting || kind == EventKind::kGuestPanic;
+  return kind == EventKind::kShutdown || kind == EventKind::kRebooting ||
+         kind == EventKind::kGuestPanic;
 }
 
 std::string_view EventKindName(EventKind kind) {
@@ -142,7 +145,8 @@ std::vector<Event> EventParser::Feed(std::string_view bytes) {
       oversize_ = true;
     }
     if (in_string_) {
-      // A string of serde_json holds no raw newline: one here means that bytes were lost, so begin anew.
+      // A string of serde_json holds no raw newline: one here means that bytes were lost, so begin
+      // anew.
       if (c == '\n') {
         in_string_ = escaped_ = oversize_ = false;
         depth_ = 0;
@@ -179,7 +183,8 @@ Result<EventTail> EventTail::Open(const std::string& path) {
   if (!fd) return FailErrno("open event file " + path);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return FailErrno("stat event file " + path);
-  if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kInvalid, "event file " + path + " is no regular file");
+  if (!S_ISREG(info.st_mode))
+    return Fail(ErrorCode::kInvalid, "event file " + path + " is no regular file");
   return EventTail(std::move(fd));
 }
 
@@ -197,13 +202,15 @@ Result<std::vector<Event>> EventTail::Read() {
     offset_ += static_cast<uint64_t>(got);
     total += static_cast<size_t>(got);
     auto found = parser_.Feed(std::string_view(block.data(), static_cast<size_t>(got)));
-    events.insert(events.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+    events.insert(events.end(), std::make_move_iterator(found.begin()),
+                  std::make_move_iterator(found.end()));
   }
-  // The VMM writes on at its own offset, so the file must keep its length; only its blocks are given back.
+  // The VMM writes on at its own offset, so the file must keep its length; only its blocks are
+  // given back.
   if (offset_ > kKeep && offset_ - kKeep >= punched_ + kPunchEvery) {
     const uint64_t until = (offset_ - kKeep) & ~uint64_t{4095};
-    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(punched_),
-                      static_cast<off_t>(until - punched_));
+    (void)::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(punched_), static_cast<off_t>(until - punched_));
     punched_ = until;
   }
   return events;

@@ -1,9 +1,9 @@
 // The VMM's event monitor: pretty-printed JSON objects separated by blank lines
 // (event_monitor/src/lib.rs, v53.0), in a file that the VMM writes and we follow.
 //
-// Not thread-safe. A guest can make events (it may reset its devices for ever), so all is bounded: an
-// object of more than 16 KiB is skipped, and what has been read is punched out of the file. Events are
-// told, not trusted: what counts is the process and vm.info.
+// Not thread-safe. A guest can make events (it may reset its devices for ever), so all is bounded:
+// an object of more than 16 KiB is skipped, and what has been read is punched out of the file.
+// Events are told, not trusted: what counts is the process and vm.info.
 #pragma once
 
 #include <chrono>
@@ -33,7 +33,8 @@ enum class EventKind {
   kRestored,
   kShutdown,  ///< the VM is gone: guest poweroff, or vm.shutdown
   kDeleted,
-  kRebooting,  ///< guest reboot, panic with panic=-1, or triple fault: the VMM boots it again in place
+  kRebooting,  ///< guest reboot, panic with panic=-1, or triple fault: the VMM boots it again in
+               ///< place
   kRebooted,
   kGuestPanic,  ///< pvpanic
   kOther,       ///< device resets and the like: source and name tell
@@ -47,15 +48,15 @@ struct Event {
   std::map<std::string, std::string> properties;
 };
 
-/// The guest is over, but its VMM is not (powered off), or would boot it again (reboot, panic): who sees
-/// it ends the VMM.
+/// The guest is over, but its VMM is not (powered off), or would boot it again (reboot, panic): who
+/// sees it ends the VMM.
 [[nodiscard]] bool EndsTheVm(EventKind kind);
 
 /// "booted", for logs. Stable.
 [[nodiscard]] std::string_view EventKindName(EventKind kind);
 
-/// Cuts a byte stream into events. Bytes that are no event are skipped and counted; NUL bytes (holes)
-/// are skipped.
+/// Cuts a byte stream into events. Bytes that are no event are skipped and counted; NUL bytes
+/// (holes) are skipped.
 class EventParser {
  public:
   std::vector<Event> Feed(std::string_view bytes);
@@ -73,7 +74,8 @@ class EventParser {
   uint64_t skipped_ = 0;
 };
 
-/// Follows the file of one VMM from its start, so that a restarted agent sees again what is still there.
+/// Follows the file of one VMM from its start, so that a restarted agent sees again what is still
+/// there.
 class EventTail {
  public:
   /// kNotFound when the VMM has not made it. Never creates it: the VMM runs under another uid.

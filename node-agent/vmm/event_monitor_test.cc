@@ -10,16 +10,20 @@
 namespace dormouse::vmm {
 namespace {
 
-std::string Object(const std::string& source, const std::string& name, const std::string& properties = "null") {
-  return "{\n  \"timestamp\": {\n    \"secs\": 6,\n    \"nanos\": 626069031\n  },\n  \"source\": \"" + source +
-         "\",\n  \"event\": \"" + name + "\",\n  \"properties\": " + properties + "\n}\n\n";
+std::string Object(const std::string& source, const std::string& name,
+                   const std::string& properties = "null") {
+  return "{\n  \"timestamp\": {\n    \"secs\": 6,\n    \"nanos\": 626069031\n  },\n  \"source\": "
+         "\"" +
+         source + "\",\n  \"event\": \"" + name + "\",\n  \"properties\": " + properties +
+         "\n}\n\n";
 }
 
 TEST(EventParserTest, TheStreamOfARealVmmIsRead) {
   EventParser parser;
-  const auto events = parser.Feed(Object("vmm", "starting") + Object("vm", "booting") +
-                                  Object("virtio-device", "activated", "{\n    \"id\": \"disk0\"\n  }") +
-                                  Object("vm", "booted") + Object("vm", "rebooting") + Object("guest", "panic"));
+  const auto events =
+      parser.Feed(Object("vmm", "starting") + Object("vm", "booting") +
+                  Object("virtio-device", "activated", "{\n    \"id\": \"disk0\"\n  }") +
+                  Object("vm", "booted") + Object("vm", "rebooting") + Object("guest", "panic"));
   ASSERT_EQ(events.size(), 6u);
   EXPECT_EQ(events[0].kind, EventKind::kVmmStarting);
   EXPECT_EQ(events[1].kind, EventKind::kBooting);
@@ -33,7 +37,8 @@ TEST(EventParserTest, TheStreamOfARealVmmIsRead) {
 }
 
 TEST(EventParserTest, EventsCutAnywhereAreWhole) {
-  const std::string stream = Object("vm", "booted", "{\n    \"a\": \"}{\\\"\"\n  }") + Object("vm", "shutdown");
+  const std::string stream =
+      Object("vm", "booted", "{\n    \"a\": \"}{\\\"\"\n  }") + Object("vm", "shutdown");
   for (size_t cut = 0; cut <= stream.size(); ++cut) {
     EventParser parser;
     auto events = parser.Feed(stream.substr(0, cut));
@@ -64,7 +69,8 @@ TEST(EventParserTest, AnObjectWithoutEndCostsNoMemoryAndHidesNothing) {
 }
 
 TEST(EventParserTest, WhatEndsTheGuestIsNamed) {
-  for (const EventKind kind : {EventKind::kShutdown, EventKind::kRebooting, EventKind::kGuestPanic}) {
+  for (const EventKind kind :
+       {EventKind::kShutdown, EventKind::kRebooting, EventKind::kGuestPanic}) {
     EXPECT_TRUE(EndsTheVm(kind)) << EventKindName(kind);
   }
   for (const EventKind kind : {EventKind::kBooted, EventKind::kPaused, EventKind::kVmmShutdown}) {
@@ -107,7 +113,8 @@ TEST_F(EventTailTest, AGuestThatMakesEventsForEverTakesNoDisk) {
   auto tail = EventTail::Open(path_);
   ASSERT_TRUE(tail);
   std::string reset;
-  for (int i = 0; i < 100; ++i) reset += Object("virtio-device", "reset", "{\n    \"id\": \"net0\"\n  }");
+  for (int i = 0; i < 100; ++i)
+    reset += Object("virtio-device", "reset", "{\n    \"id\": \"net0\"\n  }");
   size_t written = 0;
   size_t seen = 0;
   while (written < (size_t{4} << 20)) {

@@ -49,8 +49,8 @@ Story Tell(std::span<const Event> events) {
 
 std::string SignalText(int signal) {
   const char* name = ::sigabbrev_np(signal);
-  return std::string("killed by ") + (name != nullptr ? std::string("SIG") + name
-                                                       : "signal " + std::to_string(signal));
+  return std::string("killed by ") +
+         (name != nullptr ? std::string("SIG") + name : "signal " + std::to_string(signal));
 }
 
 }  // namespace
@@ -80,7 +80,8 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
   if (seen.asked) return {ExitKind::kStopped, "stopped", true};
   // We end a VMM for what its guest did, by a signal: so the guest's story comes before the signal.
   if (story.panicked) return {ExitKind::kGuestPanic, "the guest's kernel panicked", false};
-  if (story.rebooting) return {ExitKind::kGuestReboot, "the guest rebooted or its kernel panicked", false};
+  if (story.rebooting)
+    return {ExitKind::kGuestReboot, "the guest rebooted or its kernel panicked", false};
   // A VMM that exited by itself was not waiting for us, even if its last events were lost.
   const bool exited = seen.wait_status && WIFEXITED(*seen.wait_status);
   if (story.vm_shutdown && !story.vmm_shutdown && !exited) {
@@ -89,14 +90,16 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
   if (seen.wait_status && WIFSIGNALED(*seen.wait_status)) {
     const int signal = WTERMSIG(*seen.wait_status);
     if (signal == SIGSYS) {
-      return {ExitKind::kSeccomp, "the VMM made a system call that its seccomp filter forbids", false};
+      return {ExitKind::kSeccomp, "the VMM made a system call that its seccomp filter forbids",
+              false};
     }
     std::string text = "the VMM was " + SignalText(signal);
     if (seen.oom_killed) text += " for running out of the memory of its cgroup";
     return {ExitKind::kSignal, std::move(text), false};
   }
   if (seen.oom_killed) {
-    return {ExitKind::kSignal, "the VMM was killed for running out of the memory of its cgroup", false};
+    return {ExitKind::kSignal, "the VMM was killed for running out of the memory of its cgroup",
+            false};
   }
   if (exited) {
     const int code = WEXITSTATUS(*seen.wait_status);
@@ -106,7 +109,8 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
             false};
   }
   return {ExitKind::kVmmError,
-          story.booted ? "the VMM ended while its guest ran" : "the VMM ended before its guest ran", false};
+          story.booted ? "the VMM ended while its guest ran" : "the VMM ended before its guest ran",
+          false};
 }
 
 }  // namespace dormouse::vmm

@@ -1,8 +1,8 @@
-// Why a VMM ended. Its exit code does not tell: it is 0 for a guest's poweroff, for vmm.shutdown, and
-// for a vCPU that failed (v53.0), so what was seen of its events decides. With --no-shutdown (which
-// BuildCommandLine gives) a guest that powers off makes vm/shutdown and the VMM stays until we end it,
-// while a VMM that ends by itself says vm/deleted and vmm/shutdown too, if these last words are not lost
-// (its event thread is not waited for). Pure; thread-safe.
+// Why a VMM ended. Its exit code does not tell: it is 0 for a guest's poweroff, for vmm.shutdown,
+// and for a vCPU that failed (v53.0), so what was seen of its events decides. With --no-shutdown
+// (which BuildCommandLine gives) a guest that powers off makes vm/shutdown and the VMM stays until
+// we end it, while a VMM that ends by itself says vm/deleted and vmm/shutdown too, if these last
+// words are not lost (its event thread is not waited for). Pure; thread-safe.
 #pragma once
 
 #include <optional>
@@ -25,15 +25,17 @@ enum class ExitKind {
 };
 
 struct ExitObservation {
-  std::optional<int> wait_status;  ///< as waitpid gives; absent when it was not our child (agent restarted)
-  bool asked = false;  ///< we were ending it for a reason of our own (delete, suspend), not for what
-                       ///< its guest did (EndsTheVm)
-  bool oom_killed = false;         ///< the cgroup's memory.events counted an oom_kill
+  std::optional<int>
+      wait_status;     ///< as waitpid gives; absent when it was not our child (agent restarted)
+  bool asked = false;  ///< we were ending it for a reason of our own (delete, suspend), not for
+                       ///< what its guest did (EndsTheVm)
+  bool oom_killed = false;  ///< the cgroup's memory.events counted an oom_kill
 };
 
 struct ExitReason {
   ExitKind kind = ExitKind::kVmmError;
-  std::string message;  ///< for the condition and the event: "guest powered off", "killed by SIGKILL"
+  std::string
+      message;  ///< for the condition and the event: "guest powered off", "killed by SIGKILL"
   bool success = false;  ///< restartPolicy OnFailure does not restart it
 };
 

@@ -8,7 +8,9 @@
 namespace dormouse::vmm {
 namespace {
 
-constexpr int Exited(int code) { return code << 8; }
+constexpr int Exited(int code) {
+  return code << 8;
+}
 
 Event Of(EventKind kind) {
   Event event;
@@ -39,7 +41,11 @@ TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
   } cases[] = {
       {"poweroff, then we ended it", {SIGKILL, false, false}, off, ExitKind::kGuestPoweroff, true},
       {"poweroff, not our child", {{}, false, false}, off, ExitKind::kGuestPoweroff, true},
-      {"ended by itself, its last events lost", {Exited(0), false, false}, off, ExitKind::kVmmError, false},
+      {"ended by itself, its last events lost",
+       {Exited(0), false, false},
+       off,
+       ExitKind::kVmmError,
+       false},
       {"asked", {Exited(0), true, false}, ended, ExitKind::kStopped, true},
       {"asked by kill", {SIGKILL, true, false}, running, ExitKind::kStopped, true},
       {"reboot, then we killed it", {SIGKILL, false, false}, reboot, ExitKind::kGuestReboot, false},
@@ -50,7 +56,11 @@ TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
       {"vCPU error or SIGTERM", {Exited(0), false, false}, ended, ExitKind::kVmmError, false},
       {"startup failure", {Exited(1), false, false}, {}, ExitKind::kVmmError, false},
       {"nothing known", {{}, false, false}, running, ExitKind::kVmmError, false},
-      {"reboot is remembered", {Exited(0), false, false}, rebooted_then_off, ExitKind::kGuestReboot, false},
+      {"reboot is remembered",
+       {Exited(0), false, false},
+       rebooted_then_off,
+       ExitKind::kGuestReboot,
+       false},
   };
   for (const auto& c : cases) {
     const ExitReason reason = ExplainExit(c.seen, c.events);

@@ -43,7 +43,9 @@ void SerialRing::Append(std::string_view bytes) {
   }
 }
 
-std::string SerialRing::Contents() const { return bytes_.substr(start_) + bytes_.substr(0, start_); }
+std::string SerialRing::Contents() const {
+  return bytes_.substr(start_) + bytes_.substr(0, start_);
+}
 
 std::string SerialRing::LastLines(size_t count) const {
   const std::string all = Contents();
@@ -77,7 +79,8 @@ Result<> CappedFile::Append(std::string_view bytes) {
   if (size_ + bytes.size() > cap_) {
     const std::string older = path_ + ".1";
     if (::rename(path_.c_str(), older.c_str()) != 0) return FailErrno("rename " + path_);
-    fd_.Reset(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
+    fd_.Reset(::open(path_.c_str(),
+                     O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd_) return FailErrno("open " + path_);
     size_ = 0;
   }
@@ -146,7 +149,8 @@ SerialReader::State SerialReader::OnReadable() {
       }
     }
   }
-  // A quarter of a second of bytes at once: a guest that writes for ever wakes us four times a second.
+  // A quarter of a second of bytes at once: a guest that writes for ever wakes us four times a
+  // second.
   throttled_until_ = now + std::chrono::milliseconds(250);
   return State::kThrottled;
 }

@@ -1,10 +1,10 @@
-// The guest's serial console: the last bytes of it in memory, some more in a file, and no more than that
-// however much the guest writes.
+// The guest's serial console: the last bytes of it in memory, some more in a file, and no more than
+// that however much the guest writes.
 //
-// The line comes by socket, as a file of the VMM would grow as the guest likes. The VMM buffers 1 MiB
-// while nobody is connected and drops the oldest (serial_buffer, v53.0), so an agent that was restarted
-// connects again and reads what it missed. Text is the guest's: hostile, never interpreted.
-// Not thread-safe; Watch drives it.
+// The line comes by socket, as a file of the VMM would grow as the guest likes. The VMM buffers 1
+// MiB while nobody is connected and drops the oldest (serial_buffer, v53.0), so an agent that was
+// restarted connects again and reads what it missed. Text is the guest's: hostile, never
+// interpreted. Not thread-safe; Watch drives it.
 #pragma once
 
 #include <chrono>
@@ -24,8 +24,8 @@ class SerialRing {
  public:
   explicit SerialRing(size_t capacity = 4096) : capacity_(capacity) {}
   void Append(std::string_view bytes);
-  /// The last `count` lines that hold anything, printable: no control characters but tab, no invalid UTF-8,
-  /// each cut to 200 bytes. A last line without its newline counts.
+  /// The last `count` lines that hold anything, printable: no control characters but tab, no
+  /// invalid UTF-8, each cut to 200 bytes. A last line without its newline counts.
   [[nodiscard]] std::string LastLines(size_t count) const;
   [[nodiscard]] std::string Contents() const;
 
@@ -55,7 +55,8 @@ class CappedFile {
 struct SerialOptions {
   size_t ring_bytes = 4096;
   size_t file_bytes = 128 * 1024;
-  size_t bytes_per_second = 64 * 1024;  ///< what is read at most; beyond it the VMM's own buffer drops
+  size_t bytes_per_second =
+      64 * 1024;  ///< what is read at most; beyond it the VMM's own buffer drops
   size_t burst_bytes = 128 * 1024;
 };
 

@@ -52,7 +52,9 @@ class SerialReaderTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(directory_); }
   [[nodiscard]] std::string socket() const { return directory_ + "/serial.sock"; }
   [[nodiscard]] std::string log() const { return directory_ + "/serial.log"; }
-  UniqueFd Accept() { return UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)); }
+  UniqueFd Accept() {
+    return UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  }
 
   FakeClock clock_;
   std::string directory_;
@@ -122,9 +124,11 @@ TEST_F(SerialReaderTest, AnAgentThatCameBackAppendsToTheFile) {
 }
 
 TEST_F(SerialReaderTest, NobodyThereIsToldAtOnce) {
-  EXPECT_EQ(SerialReader::Connect(directory_ + "/none", "", {}, clock_).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(SerialReader::Connect(directory_ + "/none", "", {}, clock_).error().code(),
+            ErrorCode::kNotFound);
   listener_.Reset();
-  EXPECT_EQ(SerialReader::Connect(socket(), "", {}, clock_).error().code(), ErrorCode::kUnavailable);
+  EXPECT_EQ(SerialReader::Connect(socket(), "", {}, clock_).error().code(),
+            ErrorCode::kUnavailable);
 }
 
 }  // namespace

@@ -46,7 +46,8 @@ Result<VmmVersion> ParseVersionOutput(std::string_view output) {
 
 Result<VmmVersion> VersionFromPing(std::string_view build_version, std::string_view version) {
   VmmVersion parsed;
-  if (build_version.size() > kMaxLine || !Printable(build_version) || !ParseNumbers(version, &parsed)) {
+  if (build_version.size() > kMaxLine || !Printable(build_version) ||
+      !ParseNumbers(version, &parsed)) {
     return Fail(ErrorCode::kCorrupt, "vmm.ping: not a version");
   }
   parsed.build = build_version;
@@ -57,8 +58,9 @@ Result<VmmVersion> VersionFromPing(std::string_view build_version, std::string_v
 Result<Admission> Admit(const VmmVersion& version) {
   if (version.major == 53) return version.minor == 0 ? Admission::kFull : Admission::kStockOnly;
   if (version.major == 52) return Admission::kStockOnly;
-  return Fail(ErrorCode::kUnsupported, "cloud-hypervisor " + version.Short() + " (" + version.build +
-                                           ") is not supported: v53.0 is, v52 without fast suspend");
+  return Fail(ErrorCode::kUnsupported,
+              "cloud-hypervisor " + version.Short() + " (" + version.build +
+                  ") is not supported: v53.0 is, v52 without fast suspend");
 }
 
 }  // namespace dormouse::vmm

@@ -27,7 +27,8 @@ Result<VmmVersion> VersionFromPing(std::string_view build_version, std::string_v
 /// What an admitted version is trusted with.
 enum class Admission {
   kFull,       ///< state-only snapshots and copy-on-write restores, proven byte for byte: v53.0
-  kStockOnly,  ///< vm.snapshot and a Copy restore only: v52 (no block drain on pause), fix releases of v53
+  kStockOnly,  ///< vm.snapshot and a Copy restore only: v52 (no block drain on pause), fix releases
+               ///< of v53
 };
 
 /// kUnsupported, naming the version and what is supported, for all others.

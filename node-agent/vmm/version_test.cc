@@ -26,9 +26,10 @@ TEST(VersionTest, EveryFormOfTheVersionLineIsRead) {
 }
 
 TEST(VersionTest, WhatIsNoVersionIsRefused) {
-  for (const char* output : {"", "\n", "firecracker v1.7.0", "cloud-hypervisor", "cloud-hypervisor v53",
-                             "cloud-hypervisor v53.", "cloud-hypervisor v-1.0", "cloud-hypervisor v53.0x",
-                             "cloud-hypervisor v99999999999.0", "cloud-hypervisor v53.0 \x1b[31m"}) {
+  for (const char* output :
+       {"", "\n", "firecracker v1.7.0", "cloud-hypervisor", "cloud-hypervisor v53",
+        "cloud-hypervisor v53.", "cloud-hypervisor v-1.0", "cloud-hypervisor v53.0x",
+        "cloud-hypervisor v99999999999.0", "cloud-hypervisor v53.0 \x1b[31m"}) {
     EXPECT_FALSE(ParseVersionOutput(output)) << output;
   }
   EXPECT_FALSE(ParseVersionOutput("cloud-hypervisor v53.0 " + std::string(300, 'x')));

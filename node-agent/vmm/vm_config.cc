@@ -22,13 +22,15 @@ Result<> CheckPath(const std::string& field, const std::string& path) {
 
 Result<> CheckSocket(const std::string& field, const std::string& path) {
   DORMOUSE_TRY(CheckPath(field, path));
-  if (path.size() > kMaxUnixPath) return Bad(field, "is longer than a unix socket's 107 bytes: " + path);
+  if (path.size() > kMaxUnixPath)
+    return Bad(field, "is longer than a unix socket's 107 bytes: " + path);
   return {};
 }
 
 Result<> CheckId(const std::string& field, const std::string& id) {
   if (id.empty()) return Bad(field, "is missing");
-  if (id.front() == '_') return Bad(field, "starts with '_', which the VMM keeps for itself: " + id);
+  if (id.front() == '_')
+    return Bad(field, "starts with '_', which the VMM keeps for itself: " + id);
   return {};
 }
 
@@ -65,11 +67,13 @@ Result<> Validate(const VmConfig& config) {
   DORMOUSE_TRY(CheckId("disk.id", config.disk.id));
   DORMOUSE_TRY(CheckId("net.id", config.net.id));
   if (config.net.tap.empty()) return Bad("net.tap", "is missing");
-  if (config.net.tap.size() > 15) return Bad("net.tap", "is longer than 15 bytes: " + config.net.tap);
+  if (config.net.tap.size() > 15)
+    return Bad("net.tap", "is longer than 15 bytes: " + config.net.tap);
   if (!IsMac(config.net.mac)) return Bad("net.mac", "is not a MAC address: " + config.net.mac);
   DORMOUSE_TRY(CheckSocket("vsock.socket", config.vsock.socket));
   DORMOUSE_TRY(CheckId("vsock.id", config.vsock.id));
-  if (config.vsock.cid < 3) return Bad("vsock.cid", "is reserved: " + std::to_string(config.vsock.cid));
+  if (config.vsock.cid < 3)
+    return Bad("vsock.cid", "is reserved: " + std::to_string(config.vsock.cid));
   DORMOUSE_TRY(CheckSocket("serial_socket", config.serial_socket));
   if (config.disk.id == config.net.id || config.disk.id == config.vsock.id ||
       config.net.id == config.vsock.id) {
@@ -87,15 +91,13 @@ Result<std::string> ToJson(const VmConfig& config) {
        {{"kernel", config.payload.kernel},
         {"initramfs", config.payload.initramfs},
         {"cmdline", config.payload.cmdline.empty() ? DefaultCmdline() : config.payload.cmdline}}},
-      {"disks",
-       nlohmann::json::array({{{"id", config.disk.id},
-                               {"path", config.disk.path},
-                               {"readonly", config.disk.readonly},
-                               {"image_type", "Raw"},
-                               {"sparse", false}}})},
-      {"net",
-       nlohmann::json::array(
-           {{{"id", config.net.id}, {"tap", config.net.tap}, {"mac", config.net.mac}}})},
+      {"disks", nlohmann::json::array({{{"id", config.disk.id},
+                                        {"path", config.disk.path},
+                                        {"readonly", config.disk.readonly},
+                                        {"image_type", "Raw"},
+                                        {"sparse", false}}})},
+      {"net", nlohmann::json::array(
+                  {{{"id", config.net.id}, {"tap", config.net.tap}, {"mac", config.net.mac}}})},
       {"vsock",
        {{"id", config.vsock.id}, {"cid", config.vsock.cid}, {"socket", config.vsock.socket}}},
       {"serial", {{"mode", "Socket"}, {"socket", config.serial_socket}}},

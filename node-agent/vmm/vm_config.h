@@ -1,9 +1,9 @@
-// The machine that Cloud Hypervisor is asked for: the part of its VmConfig (vmm/src/vm_config.rs, v53.0)
-// that Dormouse uses, typed, and its JSON.
+// The machine that Cloud Hypervisor is asked for: the part of its VmConfig (vmm/src/vm_config.rs,
+// v53.0) that Dormouse uses, typed, and its JSON.
 //
-// Pure values; thread-safe. Memory is always private (no `shared`, hugepages, balloon): a suspend reads
-// diverged pages from outside, and that is sound for private memory only. Every device has an id of
-// ours; ids that start with "_" are the VMM's own.
+// Pure values; thread-safe. Memory is always private (no `shared`, hugepages, balloon): a suspend
+// reads diverged pages from outside, and that is sound for private memory only. Every device has an
+// id of ours; ids that start with "_" are the VMM's own.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,15 @@ namespace dormouse::vmm {
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 struct PayloadConfig {
-  std::string kernel;     ///< bzImage or an ELF with a PVH note; read at boot and at every guest reboot
+  std::string
+      kernel;  ///< bzImage or an ELF with a PVH note; read at boot and at every guest reboot
   std::string initramfs;  ///< opened again by a restore
   std::string cmdline;    ///< empty = DefaultCmdline()
 };
 
 struct DiskConfig {
-  std::string path;  ///< a block device; always attached Raw, and sparse:false as dm-snapshot takes no DISCARD
+  std::string path;  ///< a block device; always attached Raw, and sparse:false as dm-snapshot takes
+                     ///< no DISCARD
   std::string id = "disk0";
   bool readonly = false;
 };
@@ -49,8 +51,8 @@ struct VmConfig {
   std::string serial_socket;  ///< the VMM listens there; must not exist (ApiClient::Create)
 };
 
-/// root on /dev/vda, console on ttyS0, panic = reboot (which we see as an event), the kvm clock, and
-/// guest 169.254.0.21/30 behind gateway .22 on eth0.
+/// root on /dev/vda, console on ttyS0, panic = reboot (which we see as an event), the kvm clock,
+/// and guest 169.254.0.21/30 behind gateway .22 on eth0.
 [[nodiscard]] std::string DefaultCmdline();
 
 /// kInvalid naming the first field that is missing or out of range ("payload.kernel is missing"),

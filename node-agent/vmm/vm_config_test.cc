@@ -18,16 +18,17 @@ VmConfig Whole() {
 }
 
 TEST(VmConfigTest, TheDefaultMachineIsThis) {
-  EXPECT_EQ(*ToJson(Whole()),
-            R"({"console":{"mode":"Off"},"cpus":{"boot_vcpus":1,"max_vcpus":1},)"
-            R"("disks":[{"id":"disk0","image_type":"Raw","path":"/dev/mapper/dormouse-x-root",)"
-            R"("readonly":false,"sparse":false}],"memory":{"shared":false,"size":536870912},)"
-            R"("net":[{"id":"net0","mac":"02:FC:00:00:00:05","tap":"tap0"}],)"
-            R"("payload":{"cmdline":"root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock )"
-            R"(net.ifnames=0 quiet ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off",)"
-            R"("initramfs":"/a/initrd","kernel":"/a/vmlinuz"},)"
-            R"("serial":{"mode":"Socket","socket":"/run/x/serial.sock"},)"
-            R"("vsock":{"cid":3,"id":"vsock0","socket":"/run/x/vsock.sock"}})");
+  EXPECT_EQ(
+      *ToJson(Whole()),
+      R"({"console":{"mode":"Off"},"cpus":{"boot_vcpus":1,"max_vcpus":1},)"
+      R"("disks":[{"id":"disk0","image_type":"Raw","path":"/dev/mapper/dormouse-x-root",)"
+      R"("readonly":false,"sparse":false}],"memory":{"shared":false,"size":536870912},)"
+      R"("net":[{"id":"net0","mac":"02:FC:00:00:00:05","tap":"tap0"}],)"
+      R"("payload":{"cmdline":"root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock )"
+      R"(net.ifnames=0 quiet ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off",)"
+      R"("initramfs":"/a/initrd","kernel":"/a/vmlinuz"},)"
+      R"("serial":{"mode":"Socket","socket":"/run/x/serial.sock"},)"
+      R"("vsock":{"cid":3,"id":"vsock0","socket":"/run/x/vsock.sock"}})");
 }
 
 TEST(VmConfigTest, WhatIsAskedForIsWhatIsSent) {

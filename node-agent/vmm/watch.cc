@@ -24,13 +24,16 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr size_t kRecent = 32;
-constexpr auto kEventPause = milliseconds(10);  // between two reads of one file: a guest can make events
+constexpr auto kEventPause =
+    milliseconds(10);  // between two reads of one file: a guest can make events
 constexpr auto kFirstRetry = milliseconds(10);
 constexpr auto kLastRetry = milliseconds(1000);
 
 // What an epoll event is about: the low bits say which of an entry's descriptors, or one of ours.
 enum class Source : uint64_t { kWake = 0, kInotify = 1, kPidfd = 2, kSerial = 3 };
-uint64_t Tag(uint64_t entry, Source source) { return entry << 2 | static_cast<uint64_t>(source); }
+uint64_t Tag(uint64_t entry, Source source) {
+  return entry << 2 | static_cast<uint64_t>(source);
+}
 
 struct Entry {
   uint64_t id = 0;
@@ -92,7 +95,8 @@ class Watch::Loop {
     const MonotonicTime now = clock_.Now();
     if (!entry.spec.event_file.empty()) {
       // The watch first, then the first read: what is written between the two is seen by either.
-      entry.inotify_watch = ::inotify_add_watch(inotify_.get(), entry.spec.event_file.c_str(), IN_MODIFY);
+      entry.inotify_watch =
+          ::inotify_add_watch(inotify_.get(), entry.spec.event_file.c_str(), IN_MODIFY);
       if (entry.inotify_watch < 0) return FailErrno("watch event file " + entry.spec.event_file);
       auto tail = EventTail::Open(entry.spec.event_file);
       if (!tail) {
@@ -103,7 +107,8 @@ class Watch::Loop {
       entry.events_due = now;
     }
     if (entry.spec.pidfd) {
-      if (auto listened = Listen(entry.spec.pidfd.get(), Tag(entry.id, Source::kPidfd)); !listened) {
+      if (auto listened = Listen(entry.spec.pidfd.get(), Tag(entry.id, Source::kPidfd));
+          !listened) {
         if (entry.inotify_watch >= 0) (void)::inotify_rm_watch(inotify_.get(), entry.inotify_watch);
         return Fail(listened.error());
       }
@@ -120,7 +125,8 @@ class Watch::Loop {
       const auto found = entries_.find(key);
       if (found == entries_.end()) return;
       Entry& entry = found->second;
-      // Closing a descriptor takes it out of the epoll set, but for one that was dup'ed: so by hand.
+      // Closing a descriptor takes it out of the epoll set, but for one that was dup'ed: so by
+      // hand.
       if (entry.spec.pidfd && !entry.exited) Forget(entry.spec.pidfd.get());
       if (entry.serial && entry.serial_listening) Forget(entry.serial->fd());
       if (entry.inotify_watch >= 0) (void)::inotify_rm_watch(inotify_.get(), entry.inotify_watch);
@@ -198,7 +204,8 @@ void Watch::Loop::Run() {
       if (stopping_) return;
       timeout = TimeoutLocked();
     }
-    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), timeout);
+    const int count =
+        ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), timeout);
     if (count < 0 && errno != EINTR) {
       log::Error("VMM watch stopped", {{"cause", std::strerror(errno)}});
       return;
@@ -206,7 +213,8 @@ void Watch::Loop::Run() {
     std::vector<Pending> pending;
     {
       const std::lock_guard lock(mutex_);
-      for (int i = 0; i < count; ++i) OnEpollLocked(ready[static_cast<size_t>(i)].data.u64, &pending);
+      for (int i = 0; i < count; ++i)
+        OnEpollLocked(ready[static_cast<size_t>(i)].data.u64, &pending);
       OnTimersLocked(&pending);
     }
     Dispatch(pending);
@@ -299,8 +307,8 @@ void Watch::Loop::ReadEventsLocked(Entry& entry, std::vector<Pending>* pending) 
 }
 
 void Watch::Loop::ConnectSerialLocked(Entry& entry) {
-  auto reader =
-      SerialReader::Connect(entry.spec.serial_socket, entry.spec.serial_log, serial_options_, clock_);
+  auto reader = SerialReader::Connect(entry.spec.serial_socket, entry.spec.serial_log,
+                                      serial_options_, clock_);
   if (!reader) {
     entry.serial_due = clock_.Now() + entry.serial_retry;
     entry.serial_retry = std::min(entry.serial_retry * 2, kLastRetry);
@@ -353,17 +361,24 @@ void Watch::Loop::Dispatch(std::vector<Pending>& pending) {
 Watch::Watch(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
 Watch::~Watch() = default;
 
-Result<std::unique_ptr<Watch>> Watch::Start(Callback callback, SerialOptions serial, const Clock& clock) {
+Result<std::unique_ptr<Watch>> Watch::Start(Callback callback, SerialOptions serial,
+                                            const Clock& clock) {
   auto loop = std::make_unique<Loop>(std::move(callback), serial, clock);
   DORMOUSE_TRY(loop->Start());
   return std::unique_ptr<Watch>(new Watch(std::move(loop)));
 }
 
-Result<> Watch::Add(WatchSpec spec) { return loop_->Add(std::move(spec)); }
-void Watch::Remove(const std::string& key) { loop_->Remove(key); }
+Result<> Watch::Add(WatchSpec spec) {
+  return loop_->Add(std::move(spec));
+}
+void Watch::Remove(const std::string& key) {
+  loop_->Remove(key);
+}
 std::string Watch::SerialTail(const std::string& key, size_t lines) const {
   return loop_->SerialTail(key, lines);
 }
-std::vector<Event> Watch::RecentEvents(const std::string& key) const { return loop_->RecentEvents(key); }
+std::vector<Event> Watch::RecentEvents(const std::string& key) const {
+  return loop_->RecentEvents(key);
+}
 
 }  // namespace dormouse::vmm

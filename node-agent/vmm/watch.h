@@ -1,8 +1,9 @@
-// One thread that watches all VMMs of the node: that they live (pidfd), what they say (event monitor)
-// and what their guests print (serial line).
+// One thread that watches all VMMs of the node: that they live (pidfd), what they say (event
+// monitor) and what their guests print (serial line).
 //
-// Thread-safe. The callback runs on the watch's thread, one call at a time: it must not block, nor call
-// back into the Watch; hand the key to the work queue and return. It costs one thread and a few kB a VM.
+// Thread-safe. The callback runs on the watch's thread, one call at a time: it must not block, nor
+// call back into the Watch; hand the key to the work queue and return. It costs one thread and a
+// few kB a VM.
 #pragma once
 
 #include <functional>
@@ -20,11 +21,12 @@
 namespace dormouse::vmm {
 
 struct WatchSpec {
-  std::string key;            ///< the sandbox's UID
-  UniqueFd pidfd;             ///< of the VMM; a dup, ours from now on. None = its death is not watched
-  std::string event_file;     ///< must exist; empty = none
-  std::string serial_socket;  ///< empty = none. Connected to when it appears, and again when it breaks
-  std::string serial_log;     ///< beside the record; capped
+  std::string key;         ///< the sandbox's UID
+  UniqueFd pidfd;          ///< of the VMM; a dup, ours from now on. None = its death is not watched
+  std::string event_file;  ///< must exist; empty = none
+  std::string
+      serial_socket;       ///< empty = none. Connected to when it appears, and again when it breaks
+  std::string serial_log;  ///< beside the record; capped
 };
 
 struct WatchNotice {
@@ -43,8 +45,8 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  /// Starts to watch; events that are in the file already are told again, a VMM that is dead already is
-  /// told at once. A watch with the same key is replaced (a new incarnation).
+  /// Starts to watch; events that are in the file already are told again, a VMM that is dead
+  /// already is told at once. A watch with the same key is replaced (a new incarnation).
   Result<> Add(WatchSpec spec);
   /// When it returns, no callback for the key runs or will run.
   void Remove(const std::string& key);

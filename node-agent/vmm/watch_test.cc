@@ -21,8 +21,8 @@ namespace dormouse::vmm {
 namespace {
 
 std::string Object(const std::string& source, const std::string& name) {
-  return "{\n  \"timestamp\": {\n    \"secs\": 1,\n    \"nanos\": 0\n  },\n  \"source\": \"" + source +
-         "\",\n  \"event\": \"" + name + "\",\n  \"properties\": null\n}\n\n";
+  return "{\n  \"timestamp\": {\n    \"secs\": 1,\n    \"nanos\": 0\n  },\n  \"source\": \"" +
+         source + "\",\n  \"event\": \"" + name + "\",\n  \"properties\": null\n}\n\n";
 }
 
 class WatchTest : public ::testing::Test {
@@ -33,9 +33,10 @@ class WatchTest : public ::testing::Test {
     std::ofstream(events()).flush();
     auto watch = Watch::Start([this](const std::string& key, const WatchNotice& notice) {
       const std::lock_guard lock(mutex_);
-      told_.push_back(key + ":" + (notice.kind == WatchNotice::Kind::kExited
-                                       ? "exited"
-                                       : std::string(EventKindName(notice.event.kind))));
+      told_.push_back(key + ":" +
+                      (notice.kind == WatchNotice::Kind::kExited
+                           ? "exited"
+                           : std::string(EventKindName(notice.event.kind))));
       changed_.notify_all();
     });
     ASSERT_TRUE(watch);

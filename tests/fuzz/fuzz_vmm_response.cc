@@ -1,5 +1,5 @@
-// What a VMM that turned hostile may answer, say on its event monitor, or let its guest print: nothing of
-// it may crash the agent or make it keep much.
+// What a VMM that turned hostile may answer, say on its event monitor, or let its guest print:
+// nothing of it may crash the agent or make it keep much.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// What Dormouse relies on in Cloud Hypervisor v53.0, asked of whichever binary $CLOUD_HYPERVISOR names:
-// the fake must pass all of it, so that what is tested on the fake holds for the real one.
+// What Dormouse relies on in Cloud Hypervisor v53.0, asked of whichever binary $CLOUD_HYPERVISOR
+// names: the fake must pass all of it, so that what is tested on the fake holds for the real one.
 //
 // The cases of VmmGuestParityTest need a guest. For the real VMM they take $DORMOUSE_TEST_KERNEL,
 // $DORMOUSE_TEST_INITRAMFS and $DORMOUSE_TEST_DISK, and are skipped without.
@@ -44,7 +44,9 @@ std::string Ask(const VmmProcess& vmm, const std::string& method, const std::str
   return Exchange(vmm.api_socket(), request + "\r\n" + body);
 }
 
-int StatusOf(const std::string& answer) { return answer.size() < 12 ? 0 : std::atoi(answer.c_str() + 9); }
+int StatusOf(const std::string& answer) {
+  return answer.size() < 12 ? 0 : std::atoi(answer.c_str() + 9);
+}
 std::string BodyOf(const std::string& answer) {
   const auto head = answer.find("\r\n\r\n");
   return head == std::string::npos ? "" : answer.substr(head + 4);
@@ -90,9 +92,13 @@ class VmmParityTest : public ::testing::Test {
   [[nodiscard]] json Config() const {
     return {{"cpus", {{"boot_vcpus", 1}, {"max_vcpus", 1}}},
             {"memory", {{"size", uint64_t{256} << 20}}},
-            {"payload", {{"kernel", kernel_}, {"initramfs", initramfs_},
-                         {"cmdline", "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock quiet"}}},
-            {"disks", json::array({{{"id", "disk0"}, {"path", disk_}, {"image_type", "Raw"}, {"sparse", false}}})},
+            {"payload",
+             {{"kernel", kernel_},
+              {"initramfs", initramfs_},
+              {"cmdline", "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock quiet"}}},
+            {"disks",
+             json::array(
+                 {{{"id", "disk0"}, {"path", disk_}, {"image_type", "Raw"}, {"sparse", false}}})},
             {"vsock", {{"id", "vsock0"}, {"cid", 3}, {"socket", root_ + "/vsock.sock"}}},
             {"serial", {{"mode", "Socket"}, {"socket", root_ + "/serial.sock"}}},
             {"console", {{"mode", "Off"}}}};
@@ -103,7 +109,9 @@ class VmmParityTest : public ::testing::Test {
     if (StatusOf(answer) == 204) return {};
     return Fail(vmm::ErrorFromResponse("vm.boot", StatusOf(answer), BodyOf(answer)));
   }
-  void Create(const json& config) { ASSERT_EQ(StatusOf(Ask(*vmm_, "PUT", "vm.create", config.dump())), 204); }
+  void Create(const json& config) {
+    ASSERT_EQ(StatusOf(Ask(*vmm_, "PUT", "vm.create", config.dump())), 204);
+  }
 
   bool fake_ = false;
   std::string root_;
@@ -140,10 +148,11 @@ TEST_F(VmmParityTest, RefusalsAreArraysOfStrings) {
 }
 
 TEST_F(VmmParityTest, ErrorsOfParsingAreTextWithARawNewline) {
-  for (const std::string& answer :
-       {Ask(*vmm_, "POST", "vm.create"), Ask(*vmm_, "PUT", "vm.create", std::string(51'201, 'x'))}) {
+  for (const std::string& answer : {Ask(*vmm_, "POST", "vm.create"),
+                                    Ask(*vmm_, "PUT", "vm.create", std::string(51'201, 'x'))}) {
     EXPECT_EQ(StatusOf(answer), 400);
-    EXPECT_NE(BodyOf(answer).find("\nAll previous unanswered requests will be dropped."), std::string::npos);
+    EXPECT_NE(BodyOf(answer).find("\nAll previous unanswered requests will be dropped."),
+              std::string::npos);
   }
   // One byte less is read, and is bad JSON.
   EXPECT_TRUE(BodyOf(Ask(*vmm_, "PUT", "vm.create", std::string(51'200, 'x')))
@@ -160,7 +169,8 @@ TEST_F(VmmParityTest, TheEleventhConnectionIsTurnedAway) {
   std::vector<UniqueFd> held;
   for (int i = 0; i < 10; ++i) {
     held.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(::connect(held.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    ASSERT_EQ(::connect(held.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)),
+              0);
   }
   EXPECT_EQ(StatusOf(Exchange(vmm_->api_socket(), "")), 503);
   const auto ping = vmm_->api().Ping();
@@ -182,7 +192,8 @@ TEST_F(VmmParityTest, AVmIsCreatedOnceAndDeletedAsOftenAsOneLikes) {
   Create(Config());
   EXPECT_EQ(vmm_->api().Info()->state, VmState::kCreated);
   EXPECT_TRUE(PathExists(root_ + "/serial.sock"));
-  EXPECT_NE(BodyOf(Ask(*vmm_, "PUT", "vm.create", Config().dump())).find("VM is already created"), std::string::npos);
+  EXPECT_NE(BodyOf(Ask(*vmm_, "PUT", "vm.create", Config().dump())).find("VM is already created"),
+            std::string::npos);
   EXPECT_TRUE(vmm_->api().Delete());
   EXPECT_TRUE(vmm_->api().Delete());
   // It never booted, so nobody removed it, and the next create would find it in its way.
@@ -216,12 +227,14 @@ TEST_F(VmmParityTest, ADiskThatIsNotThereIsNamedAndAFailedBootLosesIt) {
   Create(config);
   const auto boot = Boot();
   ASSERT_FALSE(boot);
-  EXPECT_NE(boot.error().message().find("I/O error (path=" + root_ + "/none op=open): No such file or directory"),
+  EXPECT_NE(boot.error().message().find("I/O error (path=" + root_ +
+                                        "/none op=open): No such file or directory"),
             std::string::npos)
       << boot.error().message();
   EXPECT_TRUE(vmm_->Saw(EventKind::kBooting));
   EXPECT_EQ(vmm_->CountEvents(EventKind::kBooted), 0u);
-  // Booting once more would run the guest without its disk: hence delete and create again (api_client.h).
+  // Booting once more would run the guest without its disk: hence delete and create again
+  // (api_client.h).
   EXPECT_FALSE(json::parse(vmm_->api().Info()->config_json).contains("disks"));
   ASSERT_TRUE(vmm_->api().Delete());
   Create(Config());
@@ -286,7 +299,8 @@ TEST_F(VmmParityTest, ARestoreFromNowhereLeavesAVmmThatCanTryAgain) {
   EXPECT_NE(refused.error().message().find("Destination is not a directory"), std::string::npos);
   EXPECT_EQ(vmm_->api().Info().error().code(), ErrorCode::kNotFound);
   Create(Config());
-  EXPECT_NE(vmm_->api().Restore({root_, false}).error().message().find("VM is already created"), std::string::npos);
+  EXPECT_NE(vmm_->api().Restore({root_, false}).error().message().find("VM is already created"),
+            std::string::npos);
 }
 
 class VmmGuestParityTest : public VmmParityTest {
@@ -301,9 +315,11 @@ class VmmGuestParityTest : public VmmParityTest {
     const auto booted = Boot();
     ASSERT_TRUE(booted) << booted.error().message();
   }
-  // The boot id that the guest's agent tells through the hybrid vsock socket; empty after 60 s of silence.
+  // The boot id that the guest's agent tells through the hybrid vsock socket; empty after 60 s of
+  // silence.
   static std::string BootId(const std::string& socket) {
-    const std::string request = "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
+    const std::string request =
+        "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
     for (int tries = 0; tries < 200; ++tries) {
       const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
       sockaddr_un address{};
@@ -339,8 +355,8 @@ class VmmGuestParityTest : public VmmParityTest {
     if (map_memory) {
       const uint64_t size = config["memory"]["size"];
       config["memory"]["size"] = 0;
-      config["memory"]["zones"] =
-          json::array({{{"id", "mem0"}, {"size", size}, {"file", from + "/memory-ranges"}, {"shared", false}}});
+      config["memory"]["zones"] = json::array(
+          {{{"id", "mem0"}, {"size", size}, {"file", from + "/memory-ranges"}, {"shared", false}}});
       json& text = state["snapshots"]["memory-manager"]["snapshot_data"]["state"];
       json memory = json::parse(text.get<std::string>());
       uint64_t offset = 0;
@@ -384,12 +400,15 @@ class VmmGuestParityTest : public VmmParityTest {
 TEST_F(VmmGuestParityTest, StatesAreKeptToStrictly) {
   EXPECT_TRUE(vmm_->Saw(EventKind::kBooted));
   EXPECT_EQ(vmm_->api().Info()->state, VmState::kRunning);
-  EXPECT_NE(vmm_->api().Resume().error().message().find("InvalidStateTransition(Running, Running)"), std::string::npos);
-  EXPECT_NE(vmm_->api().Snapshot(root_).error().message().find("Trying to snapshot while VM is running"),
+  EXPECT_NE(vmm_->api().Resume().error().message().find("InvalidStateTransition(Running, Running)"),
             std::string::npos);
+  EXPECT_NE(
+      vmm_->api().Snapshot(root_).error().message().find("Trying to snapshot while VM is running"),
+      std::string::npos);
   ASSERT_TRUE(vmm_->api().Pause());
   EXPECT_EQ(vmm_->api().Info()->state, VmState::kPaused);
-  EXPECT_NE(vmm_->api().Pause().error().message().find("InvalidStateTransition(Paused, Paused)"), std::string::npos);
+  EXPECT_NE(vmm_->api().Pause().error().message().find("InvalidStateTransition(Paused, Paused)"),
+            std::string::npos);
   ASSERT_TRUE(vmm_->api().Resume());
   EXPECT_TRUE(vmm_->Saw(EventKind::kResumed));
   const auto counters = vmm_->api().ReadCounters();
@@ -433,9 +452,13 @@ TEST_F(VmmGuestParityTest, StateOnlySnapshotStopsAtTheMemoryFile) {
   EXPECT_TRUE(vmm_->api().Resume());
 }
 
-TEST_F(VmmGuestParityTest, ACopyOfTheMemoryGoesOnWhereItWas) { RestoreAndAnswer(/*map_memory=*/false); }
+TEST_F(VmmGuestParityTest, ACopyOfTheMemoryGoesOnWhereItWas) {
+  RestoreAndAnswer(/*map_memory=*/false);
+}
 
-TEST_F(VmmGuestParityTest, AMappedMemoryGoesOnWhereItWas) { RestoreAndAnswer(/*map_memory=*/true); }
+TEST_F(VmmGuestParityTest, AMappedMemoryGoesOnWhereItWas) {
+  RestoreAndAnswer(/*map_memory=*/true);
+}
 
 TEST_F(VmmGuestParityTest, SigtermEndsGuestAndVmm) {
   vmm_->Signal(SIGTERM);

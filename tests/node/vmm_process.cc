@@ -20,7 +20,9 @@ namespace dormouse::test {
 using std::chrono::milliseconds;
 
 std::string VmmBinary() {
-  const auto variable = [](const char* name) { return std::string(std::getenv(name) != nullptr ? std::getenv(name) : ""); };
+  const auto variable = [](const char* name) {
+    return std::string(std::getenv(name) != nullptr ? std::getenv(name) : "");
+  };
   return vmm::FindVmmBinary(variable("CLOUD_HYPERVISOR"), variable("PATH")).value_or("");
 }
 
@@ -31,8 +33,8 @@ VmmProcess::VmmProcess(std::string directory, pid_t pid)
       api_(directory_ + "/api-1.sock") {}
 
 std::unique_ptr<VmmProcess> VmmProcess::Spawn(const std::string& directory) {
-  const auto command = vmm::BuildCommandLine(
-      {VmmBinary(), directory + "/" + vmm::ApiSocketName(1), directory + "/events", directory + "/vmm.log"});
+  const auto command = vmm::BuildCommandLine({VmmBinary(), directory + "/" + vmm::ApiSocketName(1),
+                                              directory + "/events", directory + "/vmm.log"});
   if (!command) return nullptr;
   std::vector<char*> argv;
   for (const std::string& word : *command) argv.push_back(const_cast<char*>(word.c_str()));
@@ -65,7 +67,9 @@ bool VmmProcess::alive() const {
   return ::poll(&ended, 1, 0) == 0;
 }
 
-void VmmProcess::Signal(int number) const { ::kill(pid_, number); }
+void VmmProcess::Signal(int number) const {
+  ::kill(pid_, number);
+}
 
 int VmmProcess::Wait() {
   pollfd ended{pidfd_.get(), POLLIN, 0};
@@ -96,12 +100,14 @@ std::string Exchange(const std::string& socket, std::string_view bytes) {
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, socket.data(), socket.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return "no connection";
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return "no connection";
   (void)!::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   std::string answer;
   for (;;) {
     pollfd ready{fd.get(), POLLIN, 0};
-    // One answer is whole when its head and body are; 300 ms is for answers that are meant not to come.
+    // One answer is whole when its head and body are; 300 ms is for answers that are meant not to
+    // come.
     if (::poll(&ready, 1, answer.empty() ? 5000 : 300) <= 0) return answer;
     char block[4096];
     const ssize_t got = ::read(fd.get(), block, sizeof(block));

@@ -1,4 +1,5 @@
-// A VMM process of a test: started from $CLOUD_HYPERVISOR in a directory of its own, killed at the end.
+// A VMM process of a test: started from $CLOUD_HYPERVISOR in a directory of its own, killed at the
+// end.
 #pragma once
 
 #include <sys/types.h>
@@ -50,7 +51,8 @@ class VmmProcess {
   std::unique_ptr<vmm::EventTail> tail_;
 };
 
-/// What comes back for these bytes: until `enough` was read, the peer closes, or nothing comes for 300 ms.
+/// What comes back for these bytes: until `enough` was read, the peer closes, or nothing comes for
+/// 300 ms.
 std::string Exchange(const std::string& socket, std::string_view bytes);
 
 }  // namespace dormouse::test

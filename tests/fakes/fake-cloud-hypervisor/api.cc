@@ -19,9 +19,13 @@ Reply Error(int status, const Causes& causes) {
   return {status, json(causes).dump(-1, ' ', false, json::error_handler_t::replace)};
 }
 
-Reply BadRequest() { return Error(400, {"Bad Request"}); }
+Reply BadRequest() {
+  return Error(400, {"Bad Request"});
+}
 
-Reply BadJson(const std::string& why) { return Error(400, {"Failed to deserialize JSON", why}); }
+Reply BadJson(const std::string& why) {
+  return Error(400, {"Failed to deserialize JSON", why});
+}
 
 // Below "Error from API" and the line of the call (ApiError, v53.0).
 Reply Refused(const char* line, const Refusal& refusal) {
@@ -57,7 +61,8 @@ constexpr std::array kActions = {
 };
 
 std::string MissingField(const char* field, const std::string& body) {
-  return std::string("missing field `") + field + "` at line 1 column " + std::to_string(body.size());
+  return std::string("missing field `") + field + "` at line 1 column " +
+         std::to_string(body.size());
 }
 
 Reply Snapshot(Vm& vm, const std::string& body) {
@@ -74,7 +79,8 @@ Reply Restore(Vm& vm, const std::string& body) {
   const auto url = request.find("source_url");
   if (url == request.end() || !url->is_string()) return BadJson(MissingField("source_url", body));
   std::string mode = "Copy";
-  if (const auto given = request.find("memory_restore_mode"); given != request.end() && given->is_string()) {
+  if (const auto given = request.find("memory_restore_mode");
+      given != request.end() && given->is_string()) {
     mode = *given;
   }
   if (mode != "Copy" && mode != "OnDemand") {
@@ -84,7 +90,8 @@ Reply Restore(Vm& vm, const std::string& body) {
     const auto given = request.find(key);
     return given != request.end() && given->is_boolean() && given->get<bool>();
   };
-  return Done("The VM could not be restored", vm.Restore(*url, flag("prefault"), mode, flag("resume")));
+  return Done("The VM could not be restored",
+              vm.Restore(*url, flag("prefault"), mode, flag("resume")));
 }
 
 }  // namespace
@@ -99,24 +106,31 @@ Reply Api::Handle(const Request& request) {
 
   if (name == "vmm.ping") {
     if (!get) return BadRequest();
-    return {200, json{{"build_version", kBuildVersion}, {"version", "53.0.0"}, {"pid", ::getpid()},
-                      {"features", {"io_uring", "kvm"}}}.dump()};
+    return {200, json{{"build_version", kBuildVersion},
+                      {"version", "53.0.0"},
+                      {"pid", ::getpid()},
+                      {"features", {"io_uring", "kvm"}}}
+                     .dump()};
   }
   if (name == "vmm.shutdown") {
     if (!put) return BadRequest();
     ending_ = true;
     return {200, ""};
   }
-  if (name == "vm.info") return get ? Told("The VM info is not available", vm_->Info()) : BadRequest();
-  if (name == "vm.counters") return get ? Told("The VM info is not available", vm_->Counters()) : BadRequest();
+  if (name == "vm.info")
+    return get ? Told("The VM info is not available", vm_->Info()) : BadRequest();
+  if (name == "vm.counters")
+    return get ? Told("The VM info is not available", vm_->Counters()) : BadRequest();
   if (name == "vm.create") {
     if (!put) return BadRequest();
     if (!has_body) return {400, ""};
     const auto config = ParseConfig(*request.body);
-    return config ? Done("The VM could not be created", vm_->Create(*config)) : BadJson(config.error());
+    return config ? Done("The VM could not be created", vm_->Create(*config))
+                  : BadJson(config.error());
   }
   for (const Action& action : kActions) {
-    if (name == action.name) return put && !has_body ? Done(action.line, action.act(*vm_)) : BadRequest();
+    if (name == action.name)
+      return put && !has_body ? Done(action.line, action.act(*vm_)) : BadRequest();
   }
   if (name == "vm.snapshot") return put && has_body ? Snapshot(*vm_, *request.body) : BadRequest();
   if (name == "vm.restore") return put && has_body ? Restore(*vm_, *request.body) : BadRequest();

@@ -17,7 +17,8 @@ struct Rule {
 
 std::string TypeName(const json& value) {
   if (value.is_string()) return "string \"" + value.get<std::string>() + "\"";
-  if (value.is_boolean()) return std::string("boolean `") + (value.get<bool>() ? "true`" : "false`");
+  if (value.is_boolean())
+    return std::string("boolean `") + (value.get<bool>() ? "true`" : "false`");
   if (value.is_number()) return "integer `" + value.dump() + "`";
   if (value.is_array()) return "sequence";
   return value.is_object() ? "map" : "null";
@@ -51,7 +52,8 @@ void Require(const json& object, const char* key, std::string* error) {
   if (error->empty() && !object.contains(key)) *error = std::string("missing field `") + key + "`";
 }
 
-void OneOf(const json& object, const char* key, const std::vector<std::string>& variants, std::string* error) {
+void OneOf(const json& object, const char* key, const std::vector<std::string>& variants,
+           std::string* error) {
   if (!error->empty() || !object.contains(key)) return;
   const std::string value = object[key].get<std::string>();
   std::string list;
@@ -92,31 +94,56 @@ tl::expected<json, std::string> ParseConfig(const std::string& body) {
   const std::string where = " at line 1 column " + std::to_string(body.size());
   if (config.is_discarded()) return tl::unexpected<std::string>("expected value" + where);
   std::string error;
-  Apply(config, {{"iommu", kFlag, false}, {"watchdog", kFlag, false}, {"pvpanic", kFlag, false},
-                 {"landlock_enable", kFlag, false}}, &error);
+  Apply(config,
+        {{"iommu", kFlag, false},
+         {"watchdog", kFlag, false},
+         {"pvpanic", kFlag, false},
+         {"landlock_enable", kFlag, false}},
+        &error);
   const auto section = [&](const char* key, const json& fallback, const std::vector<Rule>& rules) {
     if (!error.empty()) return;
     if (!config.contains(key) && !fallback.is_null()) config[key] = fallback;
     if (config.contains(key)) Apply(config[key], rules, &error);
   };
   section("cpus", json::object(), {{"boot_vcpus", kNumber, 1}, {"max_vcpus", kNumber, 1}});
-  section("memory", json::object(), {{"size", kNumber, 536870912}, {"mergeable", kFlag, false},
-                                     {"shared", kFlag, false}, {"hugepages", kFlag, false},
-                                     {"prefault", kFlag, false}, {"thp", kFlag, true}});
-  section("payload", nullptr, {{"kernel", kText, nullptr}, {"initramfs", kText, nullptr},
-                               {"cmdline", kText, nullptr}, {"firmware", kText, nullptr}});
+  section("memory", json::object(),
+          {{"size", kNumber, 536870912},
+           {"mergeable", kFlag, false},
+           {"shared", kFlag, false},
+           {"hugepages", kFlag, false},
+           {"prefault", kFlag, false},
+           {"thp", kFlag, true}});
+  section("payload", nullptr,
+          {{"kernel", kText, nullptr},
+           {"initramfs", kText, nullptr},
+           {"cmdline", kText, nullptr},
+           {"firmware", kText, nullptr}});
   section("rng", json::object(), {{"src", kText, "/dev/urandom"}});
-  section("serial", {{"mode", "Null"}}, {{"mode", kText, "Null"}, {"socket", kText, nullptr}, {"file", kText, nullptr}});
+  section("serial", {{"mode", "Null"}},
+          {{"mode", kText, "Null"}, {"socket", kText, nullptr}, {"file", kText, nullptr}});
   section("console", {{"mode", "Tty"}}, {{"mode", kText, "Tty"}, {"file", kText, nullptr}});
-  section("vsock", nullptr, {{"cid", kNumber, nullptr}, {"socket", kText, nullptr}, {"id", kText, nullptr}});
+  section("vsock", nullptr,
+          {{"cid", kNumber, nullptr}, {"socket", kText, nullptr}, {"id", kText, nullptr}});
   if (error.empty()) {
-    ApplyEach(config, "disks", {{"path", kText, nullptr}, {"id", kText, nullptr}, {"readonly", kFlag, false},
-                                {"direct", kFlag, false}, {"num_queues", kNumber, 1}, {"queue_size", kNumber, 128},
-                                {"sparse", kFlag, true}, {"image_type", kText, nullptr}}, &error);
+    ApplyEach(config, "disks",
+              {{"path", kText, nullptr},
+               {"id", kText, nullptr},
+               {"readonly", kFlag, false},
+               {"direct", kFlag, false},
+               {"num_queues", kNumber, 1},
+               {"queue_size", kNumber, 128},
+               {"sparse", kFlag, true},
+               {"image_type", kText, nullptr}},
+              &error);
   }
   if (error.empty()) {
-    ApplyEach(config, "net", {{"tap", kText, nullptr}, {"mac", kText, nullptr}, {"id", kText, nullptr},
-                              {"num_queues", kNumber, 2}, {"queue_size", kNumber, 256}}, &error);
+    ApplyEach(config, "net",
+              {{"tap", kText, nullptr},
+               {"mac", kText, nullptr},
+               {"id", kText, nullptr},
+               {"num_queues", kNumber, 2},
+               {"queue_size", kNumber, 256}},
+              &error);
   }
   if (error.empty()) {
     OneOf(config["serial"], "mode", kConsoleModes, &error);
@@ -134,7 +161,8 @@ tl::expected<json, std::string> ParseConfig(const std::string& body) {
 }
 
 Outcome<> ValidateConfig(const json& config) {
-  if (TextAt(config, "payload", "kernel").empty() && TextAt(config, "payload", "firmware").empty()) {
+  if (TextAt(config, "payload", "kernel").empty() &&
+      TextAt(config, "payload", "firmware").empty()) {
     return Refuse({"Failed to validate config", "Payload configuration is not bootable",
                    "No bootitem provided: neither firmware nor kernel"});
   }

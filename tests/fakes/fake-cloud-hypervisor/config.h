@@ -1,4 +1,5 @@
-// VmConfig as the fake understands it: what Dormouse uses of it, defaults filled in as v53.0 does. Pure.
+// VmConfig as the fake understands it: what Dormouse uses of it, defaults filled in as v53.0 does.
+// Pure.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,6 +17,7 @@ tl::expected<nlohmann::json, std::string> ParseConfig(const std::string& body);
 Outcome<> ValidateConfig(const nlohmann::json& config);
 
 /// `config[outer][inner]` as text; empty when it is not there.
-[[nodiscard]] std::string TextAt(const nlohmann::json& config, const char* outer, const char* inner);
+[[nodiscard]] std::string TextAt(const nlohmann::json& config, const char* outer,
+                                 const char* inner);
 
 }  // namespace dormouse::fake_vmm

@@ -42,8 +42,8 @@ Outcome<Disk> OpenDisk(const json& config) {
 }
 
 Outcome<UniqueFd> OpenTap(const std::string& name) {
-  const Causes outer = {"Error from device manager", "Cannot create virtio-net device", "Failed to open taps",
-                        "Open tap device failed"};
+  const Causes outer = {"Error from device manager", "Cannot create virtio-net device",
+                        "Failed to open taps", "Open tap device failed"};
   const auto fail = [&](Causes causes) {
     Causes all = outer;
     all.insert(all.end(), causes.begin(), causes.end());
@@ -55,15 +55,19 @@ Outcome<UniqueFd> OpenTap(const std::string& name) {
   ifreq request{};
   name.copy(request.ifr_name, IFNAMSIZ - 1);
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  if (::ioctl(tap.get(), TUNSETIFF, &request) != 0) return fail({"Unable to configure tap interface", OsCause(errno)});
+  if (::ioctl(tap.get(), TUNSETIFF, &request) != 0)
+    return fail({"Unable to configure tap interface", OsCause(errno)});
   int header = 12;
-  if (::ioctl(tap.get(), TUNSETVNETHDRSZ, &header) != 0) return fail({"Setting vnet header size failed", OsCause(errno)});
+  if (::ioctl(tap.get(), TUNSETVNETHDRSZ, &header) != 0)
+    return fail({"Setting vnet header size failed", OsCause(errno)});
   // Up already (made so by who may): then no capability is asked for, as in the real one.
   const UniqueFd control(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (::ioctl(control.get(), SIOCGIFFLAGS, &request) != 0) return fail({"Enabling tap interface failed", OsCause(errno)});
+  if (::ioctl(control.get(), SIOCGIFFLAGS, &request) != 0)
+    return fail({"Enabling tap interface failed", OsCause(errno)});
   if ((request.ifr_flags & IFF_UP) == 0) {
     request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-    if (::ioctl(control.get(), SIOCSIFFLAGS, &request) != 0) return fail({"Enabling tap interface failed", OsCause(errno)});
+    if (::ioctl(control.get(), SIOCSIFFLAGS, &request) != 0)
+      return fail({"Enabling tap interface failed", OsCause(errno)});
   }
   return tap;
 }
@@ -118,7 +122,8 @@ Outcome<> Devices::LockDisks() const {
                      "Cannot lock images of all block devices",
                      std::string("Failed to get ") + (disk.readonly ? "Read" : "Write") +
                          " lock for disk image: " + disk.path};
-    causes.push_back(held ? "The file is already locked" : "The lock state could not be checked or set");
+    causes.push_back(held ? "The file is already locked"
+                          : "The lock state could not be checked or set");
     return Refuse(std::move(causes));
   }
   return {};

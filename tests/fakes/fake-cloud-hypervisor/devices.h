@@ -1,5 +1,6 @@
-// What a VM holds of the host: the files, taps and sockets that the real VMM opens for it, opened the
-// same way and in the same order, so that a missing file or permission shows. Closed with the object.
+// What a VM holds of the host: the files, taps and sockets that the real VMM opens for it, opened
+// the same way and in the same order, so that a missing file or permission shows. Closed with the
+// object.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -19,8 +20,9 @@ struct Disk {
 
 class Devices {
  public:
-  /// Takes each kind out of `config` before it is opened and puts it back afterwards: a kind that fails is
-  /// lost from the config, and a second boot goes on without it (device_manager.rs, v53.0).
+  /// Takes each kind out of `config` before it is opened and puts it back afterwards: a kind that
+  /// fails is lost from the config, and a second boot goes on without it (device_manager.rs,
+  /// v53.0).
   static Outcome<Devices> Open(nlohmann::json& config);
   Devices(Devices&&) = default;
   Devices& operator=(Devices&&) = default;

@@ -13,22 +13,26 @@ void EventMonitor::WriteTo(UniqueFd fd) {
   fd_ = std::move(fd);
 }
 
-void EventMonitor::Tell(std::string_view source, std::string_view event) { Write(source, event, "null"); }
+void EventMonitor::Tell(std::string_view source, std::string_view event) {
+  Write(source, event, "null");
+}
 
 void EventMonitor::TellDevice(std::string_view event, std::string_view id) {
   Write("virtio-device", event, "{\n    \"id\": \"" + std::string(id) + "\"\n  }");
 }
 
-void EventMonitor::Write(std::string_view source, std::string_view event, const std::string& properties) {
+void EventMonitor::Write(std::string_view source, std::string_view event,
+                         const std::string& properties) {
   const std::lock_guard lock(mutex_);
   if (!fd_) return;
   const auto since = std::chrono::steady_clock::now() - started_;
   const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
   const auto nanos = std::chrono::nanoseconds(since - seconds).count();
-  const std::string text = "{\n  \"timestamp\": {\n    \"secs\": " + std::to_string(seconds.count()) +
-                           ",\n    \"nanos\": " + std::to_string(nanos) + "\n  },\n  \"source\": \"" +
-                           std::string(source) + "\",\n  \"event\": \"" + std::string(event) +
-                           "\",\n  \"properties\": " + properties + "\n}\n\n";
+  const std::string text =
+      "{\n  \"timestamp\": {\n    \"secs\": " + std::to_string(seconds.count()) +
+      ",\n    \"nanos\": " + std::to_string(nanos) + "\n  },\n  \"source\": \"" +
+      std::string(source) + "\",\n  \"event\": \"" + std::string(event) +
+      "\",\n  \"properties\": " + properties + "\n}\n\n";
   (void)!::write(fd_.get(), text.data(), text.size());
 }
 

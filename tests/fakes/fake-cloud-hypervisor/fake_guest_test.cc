@@ -1,4 +1,5 @@
-// The fake guest's moods, as the agent would meet them: through the room `vmm` and the vsock socket.
+// The fake guest's moods, as the agent would meet them: through the room `vmm` and the vsock
+// socket.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,35 +38,41 @@ class FakeGuestTest : public ::testing::Test {
     fs::remove_all(root_);
   }
   void BootWith(const std::string& words) {
-    const json config = {
-        {"memory", {{"size", uint64_t{64} << 20}}},
-        {"payload", {{"kernel", root_ + "/kernel"}, {"initramfs", root_ + "/initramfs"},
-                     {"cmdline", "quiet dormouse.fake=" + words + " panic=-1"}}},
-        {"disks", json::array({{{"id", "disk0"}, {"path", root_ + "/disk"}}})},
-        {"vsock", {{"id", "vsock0"}, {"cid", 3}, {"socket", vsock()}}},
-        {"serial", {{"mode", "Socket"}, {"socket", root_ + "/serial.sock"}}},
-        {"console", {{"mode", "Off"}}}};
+    const json config = {{"memory", {{"size", uint64_t{64} << 20}}},
+                         {"payload",
+                          {{"kernel", root_ + "/kernel"},
+                           {"initramfs", root_ + "/initramfs"},
+                           {"cmdline", "quiet dormouse.fake=" + words + " panic=-1"}}},
+                         {"disks", json::array({{{"id", "disk0"}, {"path", root_ + "/disk"}}})},
+                         {"vsock", {{"id", "vsock0"}, {"cid", 3}, {"socket", vsock()}}},
+                         {"serial", {{"mode", "Socket"}, {"socket", root_ + "/serial.sock"}}},
+                         {"console", {{"mode", "Off"}}}};
     const std::string body = config.dump();
     ASSERT_TRUE(Exchange(vmm_->api_socket(), "PUT /api/v1/vm.create HTTP/1.1\r\nContent-Length: " +
                                                  std::to_string(body.size()) + "\r\n\r\n" + body)
                     .starts_with("HTTP/1.1 204"));
-    ASSERT_TRUE(Exchange(vmm_->api_socket(), "PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 204"));
+    ASSERT_TRUE(Exchange(vmm_->api_socket(), "PUT /api/v1/vm.boot HTTP/1.1\r\n\r\n")
+                    .starts_with("HTTP/1.1 204"));
   }
   [[nodiscard]] std::string vsock() const { return root_ + "/vsock.sock"; }
-  // The first `bytes` that the guest's port gives to a health request; fewer when it ends or falls silent.
+  // The first `bytes` that the guest's port gives to a health request; fewer when it ends or falls
+  // silent.
   [[nodiscard]] std::string Dial(size_t bytes) const {
     const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strcpy(address.sun_path, vsock().c_str());
-    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return "refused";
+    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
+      return "refused";
     const timeval limit{0, 200'000};
     (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    const std::string request = "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
+    const std::string request =
+        "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
     (void)!::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL);
     std::string heard(bytes, '\0');
     size_t at = 0;
-    for (ssize_t got = 0; at < bytes && (got = ::read(fd.get(), heard.data() + at, bytes - at)) > 0;) {
+    for (ssize_t got = 0;
+         at < bytes && (got = ::read(fd.get(), heard.data() + at, bytes - at)) > 0;) {
       at += static_cast<size_t>(got);
     }
     heard.resize(at);

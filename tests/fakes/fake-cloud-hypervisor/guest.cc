@@ -32,9 +32,10 @@ std::string RandomBootId() {
   std::array<unsigned char, 16> r{};
   (void)!::getrandom(r.data(), r.size(), 0);
   std::array<char, 40> text{};
-  (void)std::snprintf(text.data(), text.size(), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                      r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13],
-                      r[14], r[15]);
+  (void)std::snprintf(text.data(), text.size(),
+                      "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0],
+                      r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12],
+                      r[13], r[14], r[15]);
   return text.data();
 }
 
@@ -55,7 +56,8 @@ uint32_t ReadConnect(int fd) {
 
 }  // namespace
 
-// The guest's kernel, as its agent sees it. Calls of the agent's thread wait while the guest is frozen.
+// The guest's kernel, as its agent sees it. Calls of the agent's thread wait while the guest is
+// frozen.
 class Guest::Agent : public guest::Machine {
  public:
   Agent(GuestPage* page, SerialPort* serial, std::function<void(GuestWish)> wish)
@@ -77,13 +79,15 @@ class Guest::Agent : public guest::Machine {
   }
   uint64_t UptimeMs() override {
     return static_cast<uint64_t>(
-        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - started_).count());
+        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - started_)
+            .count());
   }
   // Launched as a VMM is, it can become nobody else: the users of the tests' images are all itself.
   guest::IdentityFiles Users() override {
     if (::geteuid() == 0) return guest::Machine::Users();
     guest::IdentityFiles files;
-    const std::string self = ":x:" + std::to_string(::geteuid()) + ":" + std::to_string(::getegid()) + "::/:/bin/sh\n";
+    const std::string self =
+        ":x:" + std::to_string(::geteuid()) + ":" + std::to_string(::getegid()) + "::/:/bin/sh\n";
     for (const char* name : {"0", "root", "user"}) files.passwd += name + self;
     return files;
   }
@@ -129,7 +133,8 @@ Guest::Guest(Parts parts, bool booted) : parts_(std::move(parts)) {
   machine_ = std::make_unique<Agent>(page, parts_.serial, parts_.wish);
   guest::ServerOptions options;
   options.agent_version = "fake";
-  if (auto server = guest::Server::Create(UniqueFd(), *machine_, options)) server_ = std::move(*server);
+  if (auto server = guest::Server::Create(UniqueFd(), *machine_, options))
+    server_ = std::move(*server);
   wake_.Reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (server_) server_thread_ = std::thread([this] { server_->Run(); });
   thread_ = std::thread([this] { Run(); });
@@ -174,9 +179,11 @@ void Guest::Freeze() {
   if (parts_.serial != nullptr) parts_.serial->Flood(false);
   if (!server_) return;
   machine_->SetFrozen(true);
-  // The agent's loop has no stop of its own, so it is asked something whose answer waits for the thaw.
+  // The agent's loop has no stop of its own, so it is asked something whose answer waits for the
+  // thaw.
   std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) return;
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
+    return;
   UniqueFd ours(ends[0]);
   server_->Adopt(UniqueFd(ends[1]));
   const std::string frame = guest::EncodeFrame(guest::FrameType::kHealth, "{}");
@@ -233,7 +240,8 @@ void Guest::RunTimers(Instant now) {
     parts_.events->Tell("guest", "panic");
   }
   if (parts_.knobs.event_flood) {
-    for (int i = 0; i < 50; ++i) parts_.events->TellDevice(i % 2 == 0 ? "reset" : "activated", "net0");
+    for (int i = 0; i < 50; ++i)
+      parts_.events->TellDevice(i % 2 == 0 ? "reset" : "activated", "net0");
   }
 }
 
@@ -250,7 +258,8 @@ void Guest::Run() {
       timeout = Timeout(std::chrono::steady_clock::now());
     }
     // Who dials a paused VM waits in the backlog, as for a guest whose vCPUs stand still.
-    std::array<pollfd, 2> fds = {pollfd{wake_.get(), POLLIN, 0}, pollfd{frozen ? -1 : parts_.vsock.get(), POLLIN, 0}};
+    std::array<pollfd, 2> fds = {pollfd{wake_.get(), POLLIN, 0},
+                                 pollfd{frozen ? -1 : parts_.vsock.get(), POLLIN, 0}};
     (void)::poll(fds.data(), fds.size(), timeout);
     uint64_t count = 0;
     if ((fds[0].revents & POLLIN) != 0) (void)!::read(wake_.get(), &count, sizeof(count));

@@ -1,5 +1,6 @@
 // The fake guest: what answers on the hybrid vsock socket, prints on the serial line and, when its
-// knobs say so, misbehaves. Its agent is the project's own guest server; commands run on this machine.
+// knobs say so, misbehaves. Its agent is the project's own guest server; commands run on this
+// machine.
 //
 // Start, Freeze, Thaw and the destructor belong to one thread; the guest's own threads are inside.
 #pragma once
@@ -35,7 +36,8 @@ class Guest {
     std::function<void(GuestWish)> wish;  ///< from a thread of the guest
   };
 
-  /// `booted`: from a kernel, with a new boot id; else woken from what is in memory. Frozen until Thaw.
+  /// `booted`: from a kernel, with a new boot id; else woken from what is in memory. Frozen until
+  /// Thaw.
   Guest(Parts parts, bool booted);
   ~Guest();
   Guest(const Guest&) = delete;

@@ -83,7 +83,8 @@ void HttpServer::Read(Connection& connection) {
 void HttpServer::Flush(int fd) {
   Connection& connection = connections_.at(fd);
   while (!connection.output.empty()) {
-    const ssize_t sent = ::send(fd, connection.output.data(), connection.output.size(), MSG_NOSIGNAL);
+    const ssize_t sent =
+        ::send(fd, connection.output.data(), connection.output.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno == EAGAIN) break;
     if (sent < 0) {
@@ -99,8 +100,10 @@ void HttpServer::Flush(int fd) {
 void HttpServer::Complain(Connection& connection, const std::string& why) {
   const std::string body =
       "{ \"error\": \"" + why + "\nAll previous unanswered requests will be dropped.\" }";
-  connection.output += Head(400, "Firecracker API") + "Content-Type: application/json\r\nContent-Length: " +
-                       std::to_string(body.size()) + "\r\n\r\n" + body;
+  connection.output +=
+      Head(400, "Firecracker API") +
+      "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+      "\r\n\r\n" + body;
   // The real one goes on to read what is left as the next request, which fails as well.
   connection.input.clear();
   connection.continued = false;
@@ -112,8 +115,9 @@ void HttpServer::Answer(Connection& connection, const Reply& reply) {
     connection.output += "\r\n";
     return;
   }
-  connection.output += "Content-Type: application/json\r\nContent-Length: " + std::to_string(reply.body.size()) +
-                       "\r\n\r\n" + reply.body;
+  connection.output +=
+      "Content-Type: application/json\r\nContent-Length: " + std::to_string(reply.body.size()) +
+      "\r\n\r\n" + reply.body;
 }
 
 bool HttpServer::ParseOne(Connection& connection) {
@@ -168,7 +172,8 @@ bool HttpServer::ParseOne(Connection& connection) {
     if (name == "content-length") {
       const auto parsed = std::from_chars(value.data(), value.data() + value.size(), length);
       if (parsed.ec != std::errc() || parsed.ptr != value.data() + value.size()) {
-        Complain(connection, "Invalid header. Reason: Invalid value. Key:Content-Length; Value: " + std::string(value));
+        Complain(connection, "Invalid header. Reason: Invalid value. Key:Content-Length; Value: " +
+                                 std::string(value));
         return false;
       }
     }

@@ -1,8 +1,8 @@
 // micro_http as v53.0 uses it (rev 5c2254d6): one thread, one request at a time, ten connections.
 //
-// Its quirks are kept: no reason phrase, a 204 without Content-Length, errors of parsing as 400 with a
-// raw newline in the body, a request line or header of 1,024 bytes and a body of 51,200 at most, no
-// chunked bodies, the eleventh connection answered with 503 and closed. Not thread-safe.
+// Its quirks are kept: no reason phrase, a 204 without Content-Length, errors of parsing as 400
+// with a raw newline in the body, a request line or header of 1,024 bytes and a body of 51,200 at
+// most, no chunked bodies, the eleventh connection answered with 503 and closed. Not thread-safe.
 #pragma once
 
 #include <functional>

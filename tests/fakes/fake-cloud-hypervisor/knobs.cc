@@ -1,8 +1,9 @@
 #include "tests/fakes/fake-cloud-hypervisor/knobs.h"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <climits>
-#include <unistd.h>
 
 #include "src/common/base/files.h"
 
@@ -32,7 +33,8 @@ void ParseWords(std::string_view text, Knobs* knobs) {
     const std::string_view name = word.substr(0, equals);
     const std::string_view value = word.substr(equals + 1);
     uint64_t number = 0;
-    const bool numeric = std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc();
+    const bool numeric =
+        std::from_chars(value.data(), value.data() + value.size(), number).ec == std::errc();
     if (name == "init") knobs->hang = value == "hang";
     if (name == "serial") knobs->serial_flood = value == "flood";
     if (name == "events") knobs->event_flood = value == "flood";
@@ -57,10 +59,12 @@ Knobs ReadKnobs(const std::string& cmdline, const std::string& vsock_socket) {
   Knobs knobs;
   if (const auto text = ReadFile(BesideTheProgram(), kMaxFile)) ParseWords(*text, &knobs);
   constexpr std::string_view kToken = "dormouse.fake=";
-  for (size_t at = cmdline.find(kToken); at != std::string::npos; at = cmdline.find(kToken, at + 1)) {
+  for (size_t at = cmdline.find(kToken); at != std::string::npos;
+       at = cmdline.find(kToken, at + 1)) {
     const auto end = cmdline.find(' ', at);
     const size_t from = at + kToken.size();
-    ParseWords(std::string_view(cmdline).substr(from, end == std::string::npos ? end : end - from), &knobs);
+    ParseWords(std::string_view(cmdline).substr(from, end == std::string::npos ? end : end - from),
+               &knobs);
   }
   if (!vsock_socket.empty()) {
     if (const auto text = ReadFile(vsock_socket + ".fake", kMaxFile)) ParseWords(*text, &knobs);

@@ -1,12 +1,14 @@
 // How the fake guest behaves: words that a test writes, read anew at each boot and restore.
 //
 // From three places, the later one winning: the file `fake.knobs` beside the program, the token
-// `dormouse.fake=<word>,<word>` of the kernel command line, and the file `<vsock socket>.fake`. Words:
+// `dormouse.fake=<word>,<word>` of the kernel command line, and the file `<vsock socket>.fake`.
+// Words:
 //   boot-ms=N             the guest agent answers N ms after the boot
 //   init=hang             it never does
 //   serial=flood          the guest writes to its serial line for ever
 //   vsock=silent|endless|garbage|lengths   what answers on the guest's port is hostile
-//   crash-ms=N  poweroff-ms=N  reboot-ms=N  panic-ms=N   the VMM dies, or the guest does this, N ms after
+//   crash-ms=N  poweroff-ms=N  reboot-ms=N  panic-ms=N   the VMM dies, or the guest does this, N ms
+//   after
 //                         it runs; a reboot once per process
 //   touch-mib=N           guest memory that the boot writes (default 1)
 //   events=flood          the guest resets its devices for ever

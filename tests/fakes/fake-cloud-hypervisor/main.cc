@@ -1,6 +1,7 @@
-// A stand-in for Cloud Hypervisor v53.0 where there is no KVM: the same command line, the same API with
-// the same quirks, the same files and locks; its guest is the project's guest server in this process.
-// It says so in --version and in vmm.ping. What it is compared with: tests/node/vmm_parity_test.cc.
+// A stand-in for Cloud Hypervisor v53.0 where there is no KVM: the same command line, the same API
+// with the same quirks, the same files and locks; its guest is the project's guest server in this
+// process. It says so in --version and in vmm.ping. What it is compared with:
+// tests/node/vmm_parity_test.cc.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -25,7 +26,8 @@ namespace {
 
 [[noreturn]] void Die(const Causes& causes) {
   std::string text = "Error: Cloud Hypervisor exited with the following chain of errors:\n";
-  for (size_t i = 0; i < causes.size(); ++i) text += "  " + std::to_string(i) + ": " + causes[i] + "\n";
+  for (size_t i = 0; i < causes.size(); ++i)
+    text += "  " + std::to_string(i) + ": " + causes[i] + "\n";
   (void)!::write(STDERR_FILENO, text.data(), text.size());
   ::_exit(1);
 }
@@ -33,7 +35,8 @@ namespace {
 // Held until the process dies; the file stays, as the real one's does.
 UniqueFd LockSocket(const std::string& socket) {
   UniqueFd lock(::open((socket + ".lock").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock) Die({"Failed to start the VMM thread", "Error creation API server's socket", OsCause(errno)});
+  if (!lock)
+    Die({"Failed to start the VMM thread", "Error creation API server's socket", OsCause(errno)});
   struct flock whole {};
   whole.l_type = F_WRLCK;
   if (::fcntl(lock.get(), F_OFD_SETLK, &whole) != 0) {
@@ -49,7 +52,8 @@ void OpenHypervisor() {
   if (::access("/dev/kvm", F_OK) != 0) return;
   const UniqueFd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
   if (!kvm && (errno == EACCES || errno == EPERM)) {
-    Die({"Failed to open hypervisor interface (is hypervisor interface available?)", OsCause(errno)});
+    Die({"Failed to open hypervisor interface (is hypervisor interface available?)",
+         OsCause(errno)});
   }
 }
 
@@ -75,7 +79,8 @@ int Serve(const Options& options) {
   if (options.event_fd >= 0) {
     events.WriteTo(UniqueFd(options.event_fd));
   } else if (!options.event_path.empty()) {
-    UniqueFd file(::open(options.event_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    UniqueFd file(
+        ::open(options.event_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
     if (!file) Die({"Error doing event monitor I/O", OsCause(errno)});
     events.WriteTo(std::move(file));
   }
@@ -84,7 +89,8 @@ int Serve(const Options& options) {
   const UniqueFd lock = LockSocket(options.api_socket);
   int errnum = 0;
   UniqueFd listener = ListenAt(options.api_socket, 128, &errnum);
-  if (!listener) Die({"Failed to start the VMM thread", "Error creation API server's socket", OsCause(errnum)});
+  if (!listener)
+    Die({"Failed to start the VMM thread", "Error creation API server's socket", OsCause(errnum)});
 
   std::atomic<int> wishes{0};  // bits: 1 poweroff, 2 reboot
   Vm vm(&events, [&wishes, &wish_fd](GuestWish wish) {
@@ -93,7 +99,8 @@ int Serve(const Options& options) {
     (void)!::write(wish_fd.get(), &one, sizeof(one));
   });
   Api api(&vm);
-  HttpServer http(std::move(listener), epoll.get(), [&api](const Request& request) { return api.Handle(request); });
+  HttpServer http(std::move(listener), epoll.get(),
+                  [&api](const Request& request) { return api.Handle(request); });
   for (const int fd : {terminate.get(), wish_fd.get()}) {
     epoll_event event{};
     event.events = EPOLLIN;
@@ -140,7 +147,8 @@ int Run(int argc, char** argv) {
     return options.error().code;
   }
   if (options->version) {
-    const std::string text = std::string("cloud-hypervisor ") + kBuildVersion + "\nMigration Protocol Versions: 0\n";
+    const std::string text =
+        std::string("cloud-hypervisor ") + kBuildVersion + "\nMigration Protocol Versions: 0\n";
     (void)!::write(STDOUT_FILENO, text.data(), text.size());
     return 0;
   }
@@ -151,4 +159,6 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace dormouse::fake_vmm
 
-int main(int argc, char** argv) { return dormouse::fake_vmm::Run(argc, argv); }
+int main(int argc, char** argv) {
+  return dormouse::fake_vmm::Run(argc, argv);
+}

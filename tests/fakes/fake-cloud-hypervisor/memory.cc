@@ -21,7 +21,8 @@ constexpr uint64_t kPagesAtOnce = 4096;
 
 // A page of nothing on either side keeps the kernel from merging RAM with a neighbour in maps.
 uint8_t* Reserve(uint64_t length) {
-  void* whole = ::mmap(nullptr, length + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* whole = ::mmap(nullptr, length + 2 * kPage, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return whole == MAP_FAILED ? nullptr : static_cast<uint8_t*>(whole) + kPage;
 }
 
@@ -46,7 +47,8 @@ Outcome<std::unique_ptr<GuestMemory>> GuestMemory::Allocate(std::vector<MemoryRa
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
   for (const MemoryRange& range : ranges) {
     uint8_t* base = Reserve(range.length);
-    if (base == nullptr || ::mprotect(base, range.length, PROT_READ | PROT_WRITE) != 0) return NoMemory(errno);
+    if (base == nullptr || ::mprotect(base, range.length, PROT_READ | PROT_WRITE) != 0)
+      return NoMemory(errno);
     memory->ranges_.push_back(range);
     memory->bases_.push_back(base);
   }
@@ -68,8 +70,8 @@ Outcome<std::unique_ptr<GuestMemory>> GuestMemory::MapFile(std::vector<MemoryRan
     }
     uint8_t* base = Reserve(range.length);
     if (base == nullptr ||
-        ::mmap(base, range.length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file.get(),
-               static_cast<off_t>(range.file_offset)) == MAP_FAILED) {
+        ::mmap(base, range.length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
+               file.get(), static_cast<off_t>(range.file_offset)) == MAP_FAILED) {
       return NoMemory(errno);
     }
     memory->ranges_.push_back(range);
@@ -101,10 +103,13 @@ void GuestMemory::Touch(uint64_t bytes, uint64_t word) const {
 Outcome<> GuestMemory::Write(const std::string& path) const {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file) return Refuse({"Error creating memory snapshot file " + Quoted(path), OsCause(errno)});
-  const auto failed = [] { return Refuse({"Error writing dense memory snapshot region", OsCause(errno)}); };
+  const auto failed = [] {
+    return Refuse({"Error writing dense memory snapshot region", OsCause(errno)});
+  };
   if (::ftruncate(file.get(), static_cast<off_t>(bytes())) != 0) return failed();
   // Where RAM is anonymous, a page that was never touched is zero and need not be looked at (which
-  // would make it present). Bits 63 and 62: present, swapped (Documentation/admin-guide/mm/pagemap.rst).
+  // would make it present). Bits 63 and 62: present, swapped
+  // (Documentation/admin-guide/mm/pagemap.rst).
   const UniqueFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   uint64_t range_at = 0;
   for (size_t i = 0; i < ranges_.size(); ++i) {
@@ -122,7 +127,8 @@ Outcome<> GuestMemory::Write(const std::string& path) const {
         const uint8_t* bytes_of_page = bases_[i] + at + page * kPage;
         if (IsZero(bytes_of_page)) continue;
         const auto where = static_cast<off_t>(range_at + at + page * kPage);
-        if (::pwrite(file.get(), bytes_of_page, kPage, where) != static_cast<ssize_t>(kPage)) return failed();
+        if (::pwrite(file.get(), bytes_of_page, kPage, where) != static_cast<ssize_t>(kPage))
+          return failed();
       }
     }
     range_at += ranges_[i].length;
@@ -132,12 +138,15 @@ Outcome<> GuestMemory::Write(const std::string& path) const {
 
 Outcome<> GuestMemory::Fill(const std::string& path, const std::vector<MemoryRange>& ranges) const {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return Refuse({"Memory manager error", "Error opening the snapshot file", OsCause(errno)});
+  if (!file)
+    return Refuse({"Memory manager error", "Error opening the snapshot file", OsCause(errno)});
   uint64_t range_at = 0;
   for (const MemoryRange& range : ranges) {
     size_t i = 0;
-    while (i < ranges_.size() && (ranges_[i].gpa != range.gpa || ranges_[i].length < range.length)) ++i;
-    if (i == ranges_.size()) return Refuse({"Memory manager error", "Error reading from snapshot file"});
+    while (i < ranges_.size() && (ranges_[i].gpa != range.gpa || ranges_[i].length < range.length))
+      ++i;
+    if (i == ranges_.size())
+      return Refuse({"Memory manager error", "Error reading from snapshot file"});
     for (uint64_t at = 0; at < range.length;) {
       // Holes are zero, and so is fresh RAM.
       const off_t data = ::lseek(file.get(), static_cast<off_t>(range_at + at), SEEK_DATA);
@@ -145,7 +154,8 @@ Outcome<> GuestMemory::Fill(const std::string& path, const std::vector<MemoryRan
         struct stat info {};
         (void)::fstat(file.get(), &info);
         if (static_cast<uint64_t>(info.st_size) < range_at + range.length) {
-          return Refuse({"Memory manager error", "Error reading from snapshot file", "failed to fill whole buffer"});
+          return Refuse({"Memory manager error", "Error reading from snapshot file",
+                         "failed to fill whole buffer"});
         }
         break;
       }
@@ -153,9 +163,11 @@ Outcome<> GuestMemory::Fill(const std::string& path, const std::vector<MemoryRan
       if (at >= range.length) break;
       const off_t hole = ::lseek(file.get(), static_cast<off_t>(range_at + at), SEEK_HOLE);
       const uint64_t end = std::min(range.length, static_cast<uint64_t>(hole) - range_at);
-      const ssize_t got = ::pread(file.get(), bases_[i] + at, end - at, static_cast<off_t>(range_at + at));
+      const ssize_t got =
+          ::pread(file.get(), bases_[i] + at, end - at, static_cast<off_t>(range_at + at));
       if (got <= 0) {
-        return Refuse({"Memory manager error", "Error reading from snapshot file", "failed to fill whole buffer"});
+        return Refuse({"Memory manager error", "Error reading from snapshot file",
+                       "failed to fill whole buffer"});
       }
       at += static_cast<uint64_t>(got);
     }

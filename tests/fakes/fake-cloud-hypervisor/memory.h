@@ -1,5 +1,5 @@
-// Guest RAM: real private mappings of the guest's size, touched as a guest would, so that what reads
-// /proc/<pid>/{maps,pagemap,mem} finds what it would find of the real VMM. Not thread-safe.
+// Guest RAM: real private mappings of the guest's size, touched as a guest would, so that what
+// reads /proc/<pid>/{maps,pagemap,mem} finds what it would find of the real VMM. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,8 @@ class GuestMemory {
   /// `path` (made with create_new) holds all ranges one after the other; zero pages as holes.
   [[nodiscard]] Outcome<> Write(const std::string& path) const;
   /// Reads `ranges` one after the other from `path` into RAM.
-  [[nodiscard]] Outcome<> Fill(const std::string& path, const std::vector<MemoryRange>& ranges) const;
+  [[nodiscard]] Outcome<> Fill(const std::string& path,
+                               const std::vector<MemoryRange>& ranges) const;
 
  private:
   GuestMemory() = default;

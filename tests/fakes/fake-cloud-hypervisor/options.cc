@@ -37,13 +37,16 @@ tl::expected<Options, Complaint> ParseOptions(int argc, char** argv) {
       options.no_shutdown = true;
       continue;
     }
-    if (option.starts_with("-v") && option.find_first_not_of('v', 1) == std::string_view::npos) continue;
-    const bool known = option == "--api-socket" || option == "--event-monitor" || option == "--log-file" ||
-                       option == "--log-format" || option == "--seccomp";
-    if (!known) return Complain(2, "error: unexpected argument '" + std::string(option) + "' found\n");
+    if (option.starts_with("-v") && option.find_first_not_of('v', 1) == std::string_view::npos)
+      continue;
+    const bool known = option == "--api-socket" || option == "--event-monitor" ||
+                       option == "--log-file" || option == "--log-format" || option == "--seccomp";
+    if (!known)
+      return Complain(2, "error: unexpected argument '" + std::string(option) + "' found\n");
     if (!inline_value) {
       if (++i >= argc) {
-        return Complain(2, "error: a value is required for '" + std::string(option) + "' but none was supplied\n");
+        return Complain(2, "error: a value is required for '" + std::string(option) +
+                               "' but none was supplied\n");
       }
       value = argv[i];
     }
@@ -58,8 +61,10 @@ tl::expected<Options, Complaint> ParseOptions(int argc, char** argv) {
         return Complain(1, "Error parsing --event-monitor: path or fd required\n");
       }
     }
-    if (option == "--seccomp" && value != "true" && value != "false" && value != "log" && value != "errno") {
-      return Complain(2, "error: invalid value '" + std::string(value) + "' for '--seccomp <seccomp>'\n");
+    if (option == "--seccomp" && value != "true" && value != "false" && value != "log" &&
+        value != "errno") {
+      return Complain(
+          2, "error: invalid value '" + std::string(value) + "' for '--seccomp <seccomp>'\n");
     }
   }
   if (!options.version && options.api_socket.empty()) {

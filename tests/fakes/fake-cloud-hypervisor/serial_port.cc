@@ -38,13 +38,18 @@ UniqueFd ListenAt(const std::string& path, int backlog, int* errnum) {
 Outcome<std::unique_ptr<SerialPort>> SerialPort::Listen(const std::string& path) {
   int errnum = 0;
   UniqueFd listener = ListenAt(path, 8, &errnum);
-  if (!listener) return Refuse({"Error creating console devices", "Error creating console device", OsCause(errnum)});
+  if (!listener)
+    return Refuse(
+        {"Error creating console devices", "Error creating console device", OsCause(errnum)});
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   return std::unique_ptr<SerialPort>(new SerialPort(path, std::move(listener), std::move(wake)));
 }
 
 SerialPort::SerialPort(std::string path, UniqueFd listener, UniqueFd wake)
-    : path_(std::move(path)), listener_(std::move(listener)), wake_(std::move(wake)), thread_([this] { Run(); }) {}
+    : path_(std::move(path)),
+      listener_(std::move(listener)),
+      wake_(std::move(wake)),
+      thread_([this] { Run(); }) {}
 
 SerialPort::~SerialPort() {
   {
@@ -96,7 +101,8 @@ void SerialPort::Run() {
       if (!buffer_.empty()) client_events |= POLLOUT;
     }
     // One client at a time: the next waits in the backlog until this one has gone.
-    std::array<pollfd, 3> fds = {pollfd{wake_.get(), POLLIN, 0}, pollfd{client ? -1 : listener_.get(), POLLIN, 0},
+    std::array<pollfd, 3> fds = {pollfd{wake_.get(), POLLIN, 0},
+                                 pollfd{client ? -1 : listener_.get(), POLLIN, 0},
                                  pollfd{client.get(), client_events, 0}};
     (void)::poll(fds.data(), fds.size(), timeout);
     uint64_t count = 0;

@@ -1,5 +1,5 @@
-// The guest's serial line as a listening socket: one client at a time, 1 MiB kept for the next while
-// nobody is connected, the oldest dropped (serial_buffer, v53.0). Thread-safe.
+// The guest's serial line as a listening socket: one client at a time, 1 MiB kept for the next
+// while nobody is connected, the oldest dropped (serial_buffer, v53.0). Thread-safe.
 #pragma once
 
 #include <condition_variable>

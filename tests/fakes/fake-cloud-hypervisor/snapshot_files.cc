@@ -37,8 +37,12 @@ json MemoryState(const GuestMemory& memory) {
   uint32_t slot = 0;
   for (const MemoryRange& range : memory.ranges()) {
     ranges.push_back({{"gpa", range.gpa}, {"length", range.length}});
-    mappings.push_back({{"slot", slot++}, {"gpa", range.gpa}, {"size", range.length}, {"zone_id", "mem0"},
-                        {"virtio_mem", false}, {"file_offset", range.file_offset}});
+    mappings.push_back({{"slot", slot++},
+                        {"gpa", range.gpa},
+                        {"size", range.length},
+                        {"zone_id", "mem0"},
+                        {"virtio_mem", false},
+                        {"file_offset", range.file_offset}});
     regions.push_back({{"base", range.gpa}, {"size", range.length}, {"r_type", "Ram"}});
   }
   return {{"memory_ranges", {{"data", ranges}}},
@@ -56,10 +60,12 @@ json MemoryState(const GuestMemory& memory) {
 Outcome<json> ReadJson(const std::string& path, const std::string& what) {
   const auto text = ReadFile(path, kMaxFile);
   if (!text) {
-    return Refuse({"Error opening VM " + what + " snapshot file " + Quoted(path), OsCause(text.error().errnum())});
+    return Refuse({"Error opening VM " + what + " snapshot file " + Quoted(path),
+                   OsCause(text.error().errnum())});
   }
   json parsed = json::parse(*text, nullptr, false);
-  if (parsed.is_discarded()) return Refuse({"Error deserialising VM " + what + " snapshot", "EOF while parsing a value"});
+  if (parsed.is_discarded())
+    return Refuse({"Error deserialising VM " + what + " snapshot", "EOF while parsing a value"});
   return parsed;
 }
 
@@ -67,7 +73,8 @@ Outcome<json> ReadJson(const std::string& path, const std::string& what) {
 
 Outcome<std::string> DirectoryOf(const std::string& url) {
   if (!url.starts_with("file://")) {
-    return Refuse({"Failed to send migratable component snapshot", "Could not extract path from URL: " + url});
+    return Refuse({"Failed to send migratable component snapshot",
+                   "Could not extract path from URL: " + url});
   }
   std::string directory = url.substr(7);
   struct stat info {};
@@ -78,26 +85,31 @@ Outcome<std::string> DirectoryOf(const std::string& url) {
   return directory;
 }
 
-Outcome<> WriteConfigAndState(const std::string& directory, const json& config, const GuestMemory& memory,
-                              const std::vector<Disk>& disks) {
-  if (auto written = WriteNew(directory + "/config.json", "config", config.dump()); !written) return written;
+Outcome<> WriteConfigAndState(const std::string& directory, const json& config,
+                              const GuestMemory& memory, const std::vector<Disk>& disks) {
+  if (auto written = WriteNew(directory + "/config.json", "config", config.dump()); !written)
+    return written;
 
   json devices = json::object();
   if (config.contains("disks")) {
     for (size_t i = 0; i < disks.size(); ++i) {
       const std::string id = config["disks"][i].value("id", "_disk" + std::to_string(i));
       const auto bytes = static_cast<uint64_t>(::lseek(disks[i].fd.get(), 0, SEEK_END));
-      devices[id] = Node({{"disk_path", disks[i].path}, {"disk_nsectors", bytes / 512}, {"avail_features", 0},
+      devices[id] = Node({{"disk_path", disks[i].path},
+                          {"disk_nsectors", bytes / 512},
+                          {"avail_features", 0},
                           {"acked_features", 0}});
     }
   }
   if (config.contains("net")) {
     for (const json& net : config["net"]) {
-      devices[net.value("id", "_net1")] = Node({{"avail_features", 0}, {"config", {{"mac", net.value("mac", "")}}}});
+      devices[net.value("id", "_net1")] =
+          Node({{"avail_features", 0}, {"config", {{"mac", net.value("mac", "")}}}});
     }
   }
   if (config.contains("vsock")) {
-    devices[config["vsock"].value("id", "_vsock2")] = Node({{"avail_features", 0}, {"connections", json::array()}});
+    devices[config["vsock"].value("id", "_vsock2")] =
+        Node({{"avail_features", 0}, {"connections", json::array()}});
   }
   const json state = Node({{"clock", nullptr}, {"common_cpuid", json::array()}},
                           {{"cpu-manager", Node(json::object())},
@@ -118,17 +130,23 @@ Outcome<SavedMemory> ReadSnapshotState(const std::string& directory) {
   auto tree = ReadJson(directory + "/state.json", "state");
   if (!tree) return tl::unexpected<Refusal>(tree.error());
   try {
-    const json state = json::parse(
-        tree->at("snapshots").at("memory-manager").at("snapshot_data").at("state").get<std::string>());
+    const json state = json::parse(tree->at("snapshots")
+                                       .at("memory-manager")
+                                       .at("snapshot_data")
+                                       .at("state")
+                                       .get<std::string>());
     SavedMemory saved;
     for (const json& range : state.at("memory_ranges").at("data")) {
-      saved.to_copy.push_back({range.at("gpa").get<uint64_t>(), range.at("length").get<uint64_t>(), 0});
+      saved.to_copy.push_back(
+          {range.at("gpa").get<uint64_t>(), range.at("length").get<uint64_t>(), 0});
     }
     for (const json& mapping : state.at("guest_ram_mappings")) {
-      saved.mappings.push_back({mapping.at("gpa").get<uint64_t>(), mapping.at("size").get<uint64_t>(),
+      saved.mappings.push_back({mapping.at("gpa").get<uint64_t>(),
+                                mapping.at("size").get<uint64_t>(),
                                 mapping.at("file_offset").get<uint64_t>()});
     }
-    if (saved.mappings.empty()) return Refuse({"Error deserialising VM state snapshot", "no guest_ram_mappings"});
+    if (saved.mappings.empty())
+      return Refuse({"Error deserialising VM state snapshot", "no guest_ram_mappings"});
     return saved;
   } catch (const json::exception& error) {
     return Refuse({"Error deserialising VM state snapshot", error.what()});

@@ -1,5 +1,7 @@
-// config.json and state.json of a snapshot, in v53.0's shape as far as anybody reads them: a tree of
-// {"snapshots", "snapshot_data": {"state": "<JSON in a string>"}}. Pure but for the reading and writing.
+// config.json and state.json of a snapshot, in v53.0's shape as far as anybody reads them: a tree
+// of
+// {"snapshots", "snapshot_data": {"state": "<JSON in a string>"}}. Pure but for the reading and
+// writing.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -14,7 +16,7 @@ namespace dormouse::fake_vmm {
 
 /// The memory manager's part of a snapshot that is restored.
 struct SavedMemory {
-  std::vector<MemoryRange> to_copy;   ///< memory_ranges: what is read from the file; empty = nothing
+  std::vector<MemoryRange> to_copy;  ///< memory_ranges: what is read from the file; empty = nothing
   std::vector<MemoryRange> mappings;  ///< guest_ram_mappings, with their offsets in a zone's file
 };
 

@@ -29,7 +29,8 @@ const char* NameOf(State state) {
 }
 
 std::string BadTransition(State from, State to) {
-  return std::string("Invalid transition: InvalidStateTransition(") + NameOf(from) + ", " + NameOf(to) + ")";
+  return std::string("Invalid transition: InvalidStateTransition(") + NameOf(from) + ", " +
+         NameOf(to) + ")";
 }
 
 Outcome<> Readable(const std::string& path, const char* what) {
@@ -40,8 +41,11 @@ Outcome<> Readable(const std::string& path, const char* what) {
 
 }  // namespace
 
-Vm::Vm(EventMonitor* events, std::function<void(GuestWish)> wish) : events_(events), wish_(std::move(wish)) {}
-Vm::~Vm() { Stop(); }
+Vm::Vm(EventMonitor* events, std::function<void(GuestWish)> wish)
+    : events_(events), wish_(std::move(wish)) {}
+Vm::~Vm() {
+  Stop();
+}
 
 void Vm::Stop() {
   if (machine_ != nullptr) machine_->guest.reset();
@@ -87,12 +91,14 @@ Outcome<> Vm::BuildAndBoot() {
     if (auto readable = Readable(initramfs, "initramfs"); !readable) return readable;
   }
 
-  // From here on there is a VM, whatever becomes of its boot: it must be deleted before the next try.
+  // From here on there is a VM, whatever becomes of its boot: it must be deleted before the next
+  // try.
   machine_ = std::make_unique<Machine>();
   machine_->devices.emplace(std::move(*devices));
   machine_->memory = std::move(*memory);
   if (auto locked = machine_->devices->LockDisks(); !locked) return locked;
-  if (auto readable = Readable(TextAt(*config_, "payload", "kernel"), "kernel"); !readable) return readable;
+  if (auto readable = Readable(TextAt(*config_, "payload", "kernel"), "kernel"); !readable)
+    return readable;
   StartGuest(*machine_, /*booted=*/true);
   machine_->state = State::kRunning;
   machine_->guest->Thaw();
@@ -105,12 +111,14 @@ void Vm::StartGuest(Machine& machine, bool booted) {
   parts.serial = serial_.get();
   parts.events = events_;
   parts.vsock = machine.devices->TakeVsock();
-  parts.knobs = ReadKnobs(TextAt(*config_, "payload", "cmdline"), TextAt(*config_, "vsock", "socket"));
+  parts.knobs =
+      ReadKnobs(TextAt(*config_, "payload", "cmdline"), TextAt(*config_, "vsock", "socket"));
   if (rebooted_) parts.knobs.reboot_ms.reset();
   parts.wish = wish_;
   for (const char* key : {"disks", "net"}) {
     if (!config_->contains(key)) continue;
-    for (const json& device : (*config_)[key]) events_->TellDevice("activated", device.value("id", "_device"));
+    for (const json& device : (*config_)[key])
+      events_->TellDevice("activated", device.value("id", "_device"));
   }
   machine.guest = std::make_unique<Guest>(std::move(parts), booted);
 }
@@ -180,12 +188,14 @@ Outcome<std::string> Vm::Counters() const {
   json counters = json::object();
   if (config_->contains("disks")) {
     for (const json& disk : (*config_)["disks"]) {
-      counters[disk.value("id", "_disk0")] = {{"read_bytes", 0}, {"read_ops", 0}, {"write_bytes", 0}, {"write_ops", 0}};
+      counters[disk.value("id", "_disk0")] = {
+          {"read_bytes", 0}, {"read_ops", 0}, {"write_bytes", 0}, {"write_ops", 0}};
     }
   }
   if (config_->contains("net")) {
     for (const json& net : (*config_)["net"]) {
-      counters[net.value("id", "_net1")] = {{"rx_bytes", 0}, {"rx_frames", 0}, {"tx_bytes", 0}, {"tx_frames", 0}};
+      counters[net.value("id", "_net1")] = {
+          {"rx_bytes", 0}, {"rx_frames", 0}, {"tx_bytes", 0}, {"tx_frames", 0}};
     }
   }
   return counters.dump();
@@ -201,23 +211,29 @@ Outcome<> Vm::Snapshot(const std::string& url) {
   // Before memory is written, as in the real one.
   events_->Tell("vm", "snapshotted");
   auto directory = DirectoryOf(url);
-  if (!directory) return Under({"Cannot send VM snapshot"}, Outcome<>(tl::unexpected<Refusal>(directory.error())));
-  auto sent = WriteConfigAndState(*directory, *config_, *machine_->memory, machine_->devices->disks());
+  if (!directory)
+    return Under({"Cannot send VM snapshot"},
+                 Outcome<>(tl::unexpected<Refusal>(directory.error())));
+  auto sent =
+      WriteConfigAndState(*directory, *config_, *machine_->memory, machine_->devices->disks());
   if (sent) sent = machine_->memory->Write(*directory + "/memory-ranges");
-  return Under({"Cannot send VM snapshot", "Failed to send migratable component snapshot"}, std::move(sent));
+  return Under({"Cannot send VM snapshot", "Failed to send migratable component snapshot"},
+               std::move(sent));
 }
 
 Outcome<> Vm::Restore(const std::string& url, bool prefault, const std::string& mode, bool resume) {
   if (config_ != nullptr) return Refuse({kAlreadyCreated});
   auto directory = DirectoryOf(url);
-  if (!directory) return Under({"Cannot restore VM"}, Outcome<>(tl::unexpected<Refusal>(directory.error())));
+  if (!directory)
+    return Under({"Cannot restore VM"}, Outcome<>(tl::unexpected<Refusal>(directory.error())));
   auto config = ReadSnapshotConfig(*directory);
   if (!config) {
     return Under({"Cannot restore VM", "Failed to receive migratable component snapshot"},
                  Outcome<>(tl::unexpected<Refusal>(config.error())));
   }
   if (prefault && mode == "OnDemand") {
-    return Refuse({"Failed to validate config", "'prefault' cannot be combined with 'memory_restore_mode=ondemand'"});
+    return Refuse({"Failed to validate config",
+                   "'prefault' cannot be combined with 'memory_restore_mode=ondemand'"});
   }
   config_ = std::make_unique<json>(std::move(*config));
   auto restored = RestoreMachine(*directory);
@@ -240,15 +256,18 @@ Outcome<> Vm::RestoreMachine(const std::string& directory) {
 
   const json& memory_config = (*config_)["memory"];
   const json* zone = nullptr;
-  if (const auto zones = memory_config.find("zones");
-      zones != memory_config.end() && zones->is_array() && !zones->empty() && (*zones)[0].contains("file")) {
+  if (const auto zones = memory_config.find("zones"); zones != memory_config.end() &&
+                                                      zones->is_array() && !zones->empty() &&
+                                                      (*zones)[0].contains("file")) {
     zone = &(*zones)[0];
   }
-  auto memory = zone != nullptr ? GuestMemory::MapFile(saved->mappings, (*zone)["file"].get<std::string>())
-                                : GuestMemory::Allocate(saved->mappings);
+  auto memory = zone != nullptr
+                    ? GuestMemory::MapFile(saved->mappings, (*zone)["file"].get<std::string>())
+                    : GuestMemory::Allocate(saved->mappings);
   if (!memory) return tl::unexpected<Refusal>(memory.error());
   if (!saved->to_copy.empty()) {
-    if (auto filled = (*memory)->Fill(directory + "/memory-ranges", saved->to_copy); !filled) return filled;
+    if (auto filled = (*memory)->Fill(directory + "/memory-ranges", saved->to_copy); !filled)
+      return filled;
   }
   if (serial_ != nullptr) serial_->RemoveAtEnd();
   auto devices = Devices::Open(*config_);
