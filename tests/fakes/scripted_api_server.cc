@@ -46,6 +46,18 @@ bool SendAll(int fd, std::string_view bytes) {
   return true;
 }
 
+bool SendChunks(int fd, std::string_view body) {
+  constexpr std::size_t kChunk = 64 * 1024;
+  while (!body.empty()) {
+    const std::string_view part = body.substr(0, kChunk);
+    char size[32];
+    std::snprintf(size, sizeof(size), "%zx\r\n", part.size());
+    if (!SendAll(fd, size + std::string(part) + "\r\n")) return false;
+    body.remove_prefix(part.size());
+  }
+  return true;
+}
+
 std::size_t ContentLength(const std::string& head) {
   const std::size_t at = head.find("Content-Length:");
   return at == std::string::npos ? 0 : static_cast<std::size_t>(std::atol(head.c_str() + at + 15));
@@ -155,14 +167,10 @@ bool ScriptedApiServer::Send(int fd, const Reply& reply) {
   const bool cut = reply.then == Then::kTruncate || reply.then == Then::kReset ||
                    reply.then == Then::kSilence;
   if (reply.chunked) {
-    char size[32];
-    std::snprintf(size, sizeof(size), "%zx\r\n", reply.body.size() + (cut ? 10 : 0));
-    head += "Transfer-Encoding: chunked\r\n\r\n";
-    if (reply.then == Then::kSilence) std::snprintf(size, sizeof(size), "%zx\r\n", reply.body.size());
-    if (!SendAll(fd, head)) return false;
-    if (!reply.body.empty() && !SendAll(fd, size + reply.body)) return false;
-    if (reply.then == Then::kSilence && !reply.body.empty()) (void)SendAll(fd, "\r\n");
-    if (!cut && !SendAll(fd, reply.body.empty() ? "0\r\n\r\n" : "\r\n0\r\n\r\n")) return false;
+    if (!SendAll(fd, head + "Transfer-Encoding: chunked\r\n\r\n") || !SendChunks(fd, reply.body)) return false;
+    if (!cut && !SendAll(fd, "0\r\n\r\n")) return false;
+    // A chunk that promises more than ever comes.
+    if (cut && reply.then != Then::kSilence) (void)SendAll(fd, "a\r\nhalf");
   } else {
     head += "Content-Length: " + std::to_string(reply.body.size() + (cut ? 10 : 0)) + "\r\n\r\n";
     if (!SendAll(fd, head + reply.body)) return false;

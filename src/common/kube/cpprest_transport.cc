@@ -151,7 +151,8 @@ std::optional<std::chrono::seconds> RetryAfterOf(const web::http::http_response&
 
 Error ErrorOf(const std::exception& exception) {
   const std::string text = exception.what();
-  const bool tls = text.find("certificate") != std::string::npos || text.find("SSL") != std::string::npos;
+  const bool tls = text.find("certificate") != std::string::npos ||
+                   text.find("SSL handshake") != std::string::npos;
   return {tls ? ErrorCode::kPermission : ErrorCode::kUnavailable, text};
 }
 

@@ -3,9 +3,9 @@
 // Its thread pool defaults to 40 threads and its size is fixed by first use: InitialiseProcess must run
 // before anything else in main. Its time limit is an idle timer, so deadlines are ours, by cancellation;
 // its response buffer is unbounded, so bodies go through a stream buffer of ours that parses before it
-// asks for more. TCP keep-alive and TCP_USER_TIMEOUT end a half-open connection within 45 s.
-// Certificates and CA files are looked at again each minute, and a change replaces the client.
-// Thread-safe.
+// asks for more. It holds one chunk of the server's at a time, however large that is. TCP keep-alive and
+// TCP_USER_TIMEOUT end a half-open connection within 45 s. Certificates and CA files are looked at again
+// each minute, and a change replaces the client. Thread-safe.
 #pragma once
 
 #include <memory>

@@ -38,7 +38,9 @@ struct StreamRequest {
   std::string target{};
   std::chrono::milliseconds idle_limit{130'000};      ///< without a byte; a watch has a bookmark each 60 s
   std::chrono::milliseconds total_limit{11 * 60'000};  ///< wall clock
-  bool compressed = false;  ///< accept gzip: for large lists, never for a watch
+  /// Accept gzip: for large lists, never for a watch. A body reaches the sink in pieces of the server's
+  /// chunks, inflated: one plain chunk of 100 MB would be held in whole.
+  bool compressed = false;
 };
 
 /// Takes the next bytes of a body. It runs on a thread of the transport, one call at a time, and until

@@ -14,8 +14,11 @@ using nlohmann::json;
 using std::chrono::nanoseconds;
 
 constexpr auto kNow = nanoseconds(0);
-/// client-go: a watch that ends sooner and without an event is a server in trouble.
+/// A watch that ends so soon, or breaks off so soon, is a server or a way to it in trouble.
 constexpr auto kVeryShortWatch = std::chrono::seconds(1);
+constexpr auto kBrokenOffSoon = std::chrono::seconds(10);
+/// A watch may expire and be listed again at once; not more often than this.
+constexpr auto kExpiredAgain = std::chrono::seconds(30);
 /// client-go: the server ends a watch after a random time within these, so that clients do not come at once.
 constexpr int kWatchSecondsMin = 300;
 constexpr int kWatchSecondsMax = 599;
@@ -177,7 +180,6 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
   request.idle_limit = spec_.idle_limit;
   request.total_limit = std::chrono::seconds(seconds) + kWatchGrace;
 
-  int events = 0;
   std::optional<HttpResponse> in_stream;  // an ERROR event, as the answer it would have been
   WatchDecoder decoder([&](WatchEventType type, const json& object) -> Result<> {
     if (type == WatchEventType::kError) {
@@ -186,7 +188,6 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
                                                                json::error_handler_t::replace)};
       return Fail(ErrorCode::kUnavailable, "the watch ended with an error");
     }
-    ++events;
     return Deliver(type, object);
   });
   const MonotonicTime started = clock_.Now();
@@ -201,15 +202,16 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
     must_list_ = true;
     return Failed("watch failed", answer.error());
   }
-  if (!answer && events == 0) return Failed("watch failed", answer.error());
-  if (events == 0 && clock_.Now() - started < kVeryShortWatch) {
-    return Failed("watch failed",
-                  Error(ErrorCode::kUnavailable, "the server ended the watch at once, without an event"));
+  // Ended in time, or broken off: go on from the last version, at once when it had worked for a while.
+  const auto lasted = clock_.Now() - started;
+  if (!answer && lasted < kBrokenOffSoon) return Failed("watch failed", answer.error());
+  if (answer && lasted < kVeryShortWatch) {
+    return Failed("watch failed", Error(ErrorCode::kUnavailable, "the server ended the watch at once"));
   }
-  // Ended in time, or broken off after it had worked: go on from the last version.
-  if (!answer) {
+  if (!answer || !decoder.AtBoundary()) {
     errors_.Increment();
-    log::Info("watch broke off", {{"resource", spec_.type.plural}, {"error", answer.error().message()}});
+    log::Info("watch broke off", {{"resource", spec_.type.plural},
+                                  {"error", answer ? "within an event" : answer.error().message()}});
   }
   return kNow;
 }
@@ -246,7 +248,7 @@ nanoseconds ListWatch::WatchRefused(const HttpResponse& answer) {
     log::Info("watch expired", {{"resource", spec_.type.plural}, {"version", version_.text()}});
     // The first time at once; a server that says so again and again is not asked in a busy loop.
     const MonotonicTime now = clock_.Now();
-    const bool again = expired_at_ && now - *expired_at_ < std::chrono::seconds(1);
+    const bool again = expired_at_ && now - *expired_at_ < kExpiredAgain;
     expired_at_ = now;
     return again ? Failed("watch failed", error) : kNow;
   }

@@ -36,7 +36,9 @@ struct WatchSpec {
   std::chrono::milliseconds idle_limit{130'000};
   /// A list may take so long. Without a byte: idle_limit.
   std::chrono::milliseconds list_limit{300'000};
-  bool compress_lists = false;  ///< where bandwidth is dearer than the API server's CPU
+  /// Take lists as gzip (the server compresses from 128 KiB on). API servers before 1.33 send a plain list as
+  /// one chunk, which cpprestsdk holds in whole; compressed ones come in small chunks. See StreamRequest.
+  bool compress_lists = true;
 };
 
 /// What happens to the collection. Calls come one at a time.

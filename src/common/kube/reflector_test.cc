@@ -178,7 +178,7 @@ TEST_F(ReflectorTest, AWatchCutWithinAnEventGoesOnFromTheLastWholeOne) {
   Sync("10");
   transport_.Push({.body = Event("ADDED", Object("a", "11")) + "{\"type\":\"ADDED\",\"obj",
                    .error = Error(ErrorCode::kUnavailable, "truncated chunk"),
-                   .takes = 3s});
+                   .takes = 3min});
   EXPECT_EQ(Step(), 0ns);
   transport_.Push(Healthy(""));
   EXPECT_EQ(Step(), 0ns);
@@ -189,6 +189,10 @@ TEST_F(ReflectorTest, AWatchThatEndsAtOnceIsNotABusyLoop) {
   Sync("10");
   transport_.Push({.body = ""});
   EXPECT_EQ(Step(), 800ms);
+  transport_.Push({.body = Event("ADDED", Object("a", "11"))});
+  EXPECT_EQ(Step(), 1600ms) << "nor when each brings an event";
+  transport_.Push({.body = "", .error = Error(ErrorCode::kUnavailable, "reset"), .takes = 2s});
+  EXPECT_EQ(Step(), 3200ms) << "nor when each is broken off";
 }
 
 TEST_F(ReflectorTest, GarbageInAWatchListsAgainAfterAPause) {
