@@ -57,14 +57,14 @@ class FakeGuestTest : public ::testing::Test {
   [[nodiscard]] std::string vsock() const { return root_ + "/vsock.sock"; }
   // The first `bytes` that the guest's port gives to a health request; fewer when it ends or falls
   // silent.
-  [[nodiscard]] std::string Dial(size_t bytes) const {
+  [[nodiscard]] std::string Dial(size_t bytes, int limit_ms = 200) const {
     const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::strcpy(address.sun_path, vsock().c_str());
     if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
       return "refused";
-    const timeval limit{0, 200'000};
+    const timeval limit{limit_ms / 1000, limit_ms % 1000 * 1000};
     (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     const std::string request =
         "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
@@ -74,13 +74,19 @@ class FakeGuestTest : public ::testing::Test {
     for (ssize_t got = 0;
          at < bytes && (got = ::read(fd.get(), heard.data() + at, bytes - at)) > 0;) {
       at += static_cast<size_t>(got);
+      if (heard.find("bootId") < at) break;
     }
     heard.resize(at);
     return heard;
   }
+  // Within 20 s, whatever the load of the machine.
   bool Answers() const {
-    const std::string heard = Dial(512);
-    return heard.starts_with("OK ") && heard.find("bootId") != std::string::npos;
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < limit) {
+      const std::string heard = Dial(512, 2000);
+      if (heard.starts_with("OK ") && heard.find("bootId") != std::string::npos) return true;
+    }
+    return false;
   }
 
   std::string root_;
@@ -88,11 +94,8 @@ class FakeGuestTest : public ::testing::Test {
 };
 
 TEST_F(FakeGuestTest, AnswersWhenItHasBooted) {
-  BootWith("boot-ms=50");
+  BootWith("boot-ms=1500");
   EXPECT_EQ(Dial(64), "") << "nobody listens yet";
-  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!Answers() && std::chrono::steady_clock::now() < limit) {
-  }
   EXPECT_TRUE(Answers());
 }
 
@@ -132,7 +135,7 @@ TEST_F(FakeGuestTest, ARebootHappensInPlaceAndOnce) {
 }
 
 TEST_F(FakeGuestTest, ACrashIsADeathBySignal) {
-  BootWith("crash-ms=1");
+  BootWith("crash-ms=300");
   const int status = vmm_->Wait();
   EXPECT_TRUE(WIFSIGNALED(status)) << status;
 }
@@ -162,9 +165,7 @@ TEST_F(FakeGuestTest, AFloodOnTheSerialLineIsKeptSmall) {
 
 TEST_F(FakeGuestTest, APausedGuestIsSilentUntilItIsResumed) {
   BootWith("boot-ms=0");
-  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!Answers() && std::chrono::steady_clock::now() < limit) {
-  }
+  ASSERT_TRUE(Answers());
   ASSERT_TRUE(vmm_->api().Pause());
   EXPECT_EQ(Dial(64), "");
   ASSERT_TRUE(vmm_->api().Resume());
