@@ -26,7 +26,7 @@ def done(*steps: str) -> list[str]:
 CREATION = [
     *around("record.save"),
     *around("disk.prepare"),
-    *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot"),
+    *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot", "disk.node"),
     *around("net.prepare"),
     *done("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"),
     *around("vmm.prepare", "vmm.launch"),
