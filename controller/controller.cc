@@ -1,6 +1,7 @@
 #include "controller/controller.h"
 
 #include <array>
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -105,7 +106,10 @@ struct Controller::Parts {
                           return Identify(node, kubernetes);
                         }),
         sandbox_loop(LoopOptions("sandbox", options.workers), sandbox_queue,
-                     [this](const std::string& key) { return sandbox_controller.Reconcile(key); }),
+                     [this](const std::string& key) {
+                       ++reconciles;
+                       return sandbox_controller.Reconcile(key);
+                     }),
         node_loop(LoopOptions("node", 1), node_queue,
                   [this](const std::string& key) { return node_controller.Reconcile(key); }) {
     templates.store.Subscribe([this](const auto& change) { OnTemplate(change.ref.key); });
@@ -144,6 +148,7 @@ struct Controller::Parts {
   std::unique_ptr<SandboxApi> api;
   SandboxController sandbox_controller;
   NodeController node_controller;
+  std::atomic<uint64_t> reconciles{0};
   kube::ControllerLoop sandbox_loop, node_loop;
 };
 
@@ -182,6 +187,10 @@ bool Controller::Synced(std::string* missing) const {
     return false;
   }
   return true;
+}
+
+uint64_t Controller::Reconciles() const {
+  return parts_->reconciles;
 }
 
 void Controller::StartWorking() {

@@ -4,6 +4,7 @@
 // thread. Synced may be asked on any.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "controller/options.h"
@@ -24,6 +25,8 @@ class Controller {
   void StartCaches();
   /// True once every cache holds a whole first listing; the name of one that does not otherwise.
   [[nodiscard]] bool Synced(std::string* missing = nullptr) const;
+  /// How many sandboxes were reconciled so far.
+  [[nodiscard]] uint64_t Reconciles() const;
   /// After Synced, and as the leader.
   void StartWorking();
   /// Lets what is being reconciled finish, for up to 20 s.

@@ -34,7 +34,7 @@ bool ParseMapping(const std::string& line, Mapping* mapping) {
 
 }  // namespace
 
-Result<> DropStartupPages() {
+Result<> DropUnusedPages() {
   malloc_trim(0);
   DORMOUSE_ASSIGN(const std::string smaps, ReadFile("/proc/self/smaps", kLargestSmaps));
   std::istringstream lines(smaps);
@@ -48,7 +48,7 @@ Result<> DropStartupPages() {
     void* const begin =
         reinterpret_cast<void*>(mapping.begin);  // NOLINT(performance-no-int-to-ptr)
     if (madvise(begin, mapping.end - mapping.begin, MADV_DONTNEED) != 0)
-      return FailErrno("drop start-up pages");
+      return FailErrno("drop unused pages");
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// Gives back the memory that only starting up needed.
+// Gives back the memory that only starting up, or a burst of work, needed.
 //
 // The dynamic linker, OpenSSL's and the command line's set-up touch 8 MB of code, symbol tables and
 // constants once; without memory pressure they would count as resident for ever (measured: 20 MB
@@ -11,8 +11,9 @@
 
 namespace dormouse::controller {
 
-/// Once, when everything runs. A mapping of which any page was ever written, such as relocated
-/// constants (RELRO), is left alone, as its pages would be lost. Also returns free heap.
-Result<> DropStartupPages();
+/// When there is little to do: what is used again is faulted in. A mapping of which any page was
+/// ever written, such as relocated constants (RELRO), is left alone, as its pages would be lost.
+/// Also returns free heap.
+Result<> DropUnusedPages();
 
 }  // namespace dormouse::controller

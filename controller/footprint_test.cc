@@ -18,9 +18,9 @@ long ResidentPages() {
   return resident;
 }
 
-TEST(FootprintTest, StartupPagesGoAndEverythingStillWorks) {
+TEST(FootprintTest, UnusedPagesGoAndEverythingStillWorks) {
   const long before = ResidentPages();
-  const auto dropped = DropStartupPages();
+  const auto dropped = DropUnusedPages();
   ASSERT_TRUE(dropped) << dropped.error().message();
   EXPECT_LT(ResidentPages(), before);
   // Code, constants and relocated tables of several libraries, which come back from their files.

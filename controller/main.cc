@@ -6,7 +6,9 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "controller/controller.h"
 #include "controller/footprint.h"
@@ -101,6 +103,21 @@ class Leadership {
   std::jthread thread_;
 };
 
+/// Gives memory back when start-up, or a burst of work, has ended: once after each.
+void TidyWhenIdle(const std::stop_token& stop, const Controller& controller) {
+  std::optional<uint64_t> tidied_at;
+  uint64_t last = controller.Reconciles();
+  while (kube::Waiter::System().Wait(std::chrono::seconds(10), stop)) {
+    const uint64_t now = controller.Reconciles();
+    if (now == std::exchange(last, now) && tidied_at != now) {
+      tidied_at = now;
+      if (const auto dropped = DropUnusedPages(); !dropped) {
+        log::Warning("unused pages stay", {{"error", dropped.error().message()}});
+      }
+    }
+  }
+}
+
 Result<> Run(const Options& options, const sigset_t& signals) {
   DORMOUSE_TRY(failpoint::ArmFromEnvironment());
   DORMOUSE_ASSIGN(const kube::ClusterConfig cluster,
@@ -121,13 +138,8 @@ Result<> Run(const Options& options, const sigset_t& signals) {
   const auto synced = [&controller] { return controller.Synced(); };
   if (WaitForSignal(signals, synced)) return {};
   log::Info("caches synced");
-  // By then the other one-off work, the election and the first connections, is done as well.
-  const std::jthread settle([](const std::stop_token& stop) {
-    if (!kube::Waiter::System().Wait(std::chrono::seconds(10), stop)) return;
-    if (const auto dropped = DropStartupPages(); !dropped) {
-      log::Warning("start-up pages stay", {{"error", dropped.error().message()}});
-    }
-  });
+  const std::jthread tidy(
+      [&controller](const std::stop_token& stop) { TidyWhenIdle(stop, controller); });
   std::optional<Leadership> leadership;
   if (options.leader_elect) {
     leadership.emplace(transport, options);
