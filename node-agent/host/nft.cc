@@ -26,27 +26,36 @@ std::string FirstLine(const char* text) {
   return all.substr(0, all.find('\n'));
 }
 
+// What was read is torn when another transaction is committed meanwhile (NLM_F_DUMP_INTR, EINTR):
+// with many sandboxes starting at once that is common. Nothing was changed, so it is done again.
+constexpr int kTries = 10;
+constexpr char kTorn[] = "Interrupted system call";
+
+// Output or the error in nft's words, kNotFound where they say so.
+Result<std::string> Run(const std::string& commands, unsigned output_flags, const std::string& what) {
+  std::string words;
+  for (int i = 0; i < kTries; ++i) {
+    DORMOUSE_ASSIGN(const Context context, NewContext());
+    nft_ctx_output_set_flags(context.get(), output_flags);
+    if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) == 0) {
+      const char* output = nft_ctx_get_output_buffer(context.get());
+      return std::string(output == nullptr ? "" : output);
+    }
+    words = FirstLine(nft_ctx_get_error_buffer(context.get()));
+    if (words.find(kTorn) == std::string::npos) break;
+  }
+  const bool missing = words.find("No such file or directory") != std::string::npos;
+  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal, what + ": " + words);
+}
+
 }  // namespace
 
 Result<> ApplyNft(const std::string& commands) {
-  DORMOUSE_ASSIGN(const Context context, NewContext());
-  if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) == 0) return {};
-  const std::string words = FirstLine(nft_ctx_get_error_buffer(context.get()));
-  const bool missing = words.find("No such file or directory") != std::string::npos;
-  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal, "nft: " + words);
+  return Run(commands, 0, "nft").map([](const std::string&) {});
 }
 
 Result<std::string> ReadNftJson(const std::string& command) {
-  DORMOUSE_ASSIGN(const Context context, NewContext());
-  nft_ctx_output_set_flags(context.get(), NFT_CTX_OUTPUT_JSON);
-  if (nft_run_cmd_from_buffer(context.get(), command.c_str()) == 0) {
-    const char* output = nft_ctx_get_output_buffer(context.get());
-    return std::string(output == nullptr ? "" : output);
-  }
-  const std::string words = FirstLine(nft_ctx_get_error_buffer(context.get()));
-  const bool missing = words.find("No such file or directory") != std::string::npos;
-  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal,
-              "nft " + command + ": " + words);
+  return Run(command, NFT_CTX_OUTPUT_JSON, "nft " + command);
 }
 
 }  // namespace dormouse::host
