@@ -21,7 +21,7 @@ SANDBOXES = "sandboxes"
 FINALIZER = "dormouse.dev/node-cleanup"
 GONE = "dormouse.dev/node-is-gone"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{chart.NAMESPACE}/leases"
-LEASE_SECONDS = 4
+LEASE_SECONDS = 8  # a busy machine may keep the beats below waiting
 SECOND_LEASE = ("--lease-duration=4s", "--renew-deadline=2s", "--retry-period=500ms")
 
 
