@@ -471,7 +471,8 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const 
   if (RuntimeOf(sandbox.uid).last_warning == warning) return;
   UpdateRuntime(sandbox.uid, [&](Runtime& runtime) { runtime.last_warning = warning; });
   std::string note = ready->message;
-  if (ready->reason == reasons::kGuestAgentTimeout) {
+  // Only the guest can say why it never answered, or fell.
+  if (ready->reason == reasons::kGuestAgentTimeout || ready->reason == reasons::kGuestRebooted) {
     const std::string tail = machine_.ConsoleTail(in.record, 10);
     note += tail.empty() ? "; its console is silent" : "; the last of its console:\n" + tail;
   }

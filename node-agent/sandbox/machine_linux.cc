@@ -71,10 +71,7 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_TRY(nets_.PrepareNode());
   DORMOUSE_ASSIGN(watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
                                                                            const vmm::WatchNotice& notice) {
-    const bool matters = notice.kind == vmm::WatchNotice::Kind::kExited ||
-                         notice.event.kind == vmm::EventKind::kRebooting ||
-                         notice.event.kind == vmm::EventKind::kGuestPanic;
-    if (matters) changed(key);
+    if (notice.kind == vmm::WatchNotice::Kind::kExited || vmm::EndsTheVm(notice.event.kind)) changed(key);
   }));
   return {};
 }

@@ -94,7 +94,7 @@ class LinuxMachine : public Machine {
   Result<> ObserveDisk(const Record& record, Observed* seen);
   Result<> ObserveVmm(const Record& record, Observed* seen);
   [[nodiscard]] Ending ExplainEnd(const Record& record) const;
-  [[nodiscard]] bool Rebooting(const Record& record) const;
+  [[nodiscard]] std::optional<Ending> GuestEnding(const Record& record, VmmState vmm) const;
 
   const LinuxMachineConfig config_;
   const host::HostNamespaces& host_;

@@ -4,6 +4,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "node-agent/guest/guest_client.h"
 #include "node-agent/sandbox/machine_linux.h"
 #include "node-agent/vmm/command_line.h"
@@ -63,6 +65,11 @@ std::string_view ReasonOf(vmm::ExitKind kind) {
     default:
       return api::reasons::kVmmCrashed;
   }
+}
+
+Ending EndingOf(const vmm::ExitReason& reason) {
+  return {std::string(ReasonOf(reason.kind)), reason.message, reason.success, std::nullopt,
+          std::chrono::system_clock::now()};
 }
 
 }  // namespace
@@ -155,7 +162,8 @@ Result<> LinuxMachine::Watch(const Record& record) {
 void LinuxMachine::Unwatch(const Record& record) { watch_->Remove(record.uid.text()); }
 
 std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
-  return watch_->SerialTail(record.uid.text(), lines);
+  std::string tail = watch_->SerialTail(record.uid.text(), lines);
+  return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
 }
 
 Result<> LinuxMachine::Kill(const std::string& short_id) {
@@ -200,16 +208,21 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
       seen->vmm = VmmState::kCreated;
       break;
   }
-  seen->rebooting = Rebooting(record);
+  seen->guest_ending = GuestEnding(record, seen->vmm);
   if (seen->vmm == VmmState::kRunning) ObserveGuest(record, seen);
   return {};
 }
 
-bool LinuxMachine::Rebooting(const Record& record) const {
-  for (const vmm::Event& event : watch_->RecentEvents(record.uid.text())) {
-    if (event.kind == vmm::EventKind::kRebooting) return true;
+std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
+  const std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
+  const auto ends = [](const vmm::Event& event) { return vmm::EndsTheVm(event.kind); };
+  if (std::any_of(events.begin(), events.end(), ends)) return EndingOf(vmm::ExplainExit({}, events));
+  // It was ready once and holds a VM that does not run: the agent was away when it told, and only a poweroff
+  // leaves that behind (v53.0 boots a rebooting guest in place).
+  if (vmm == VmmState::kCreated && record.started_at) {
+    return EndingOf({vmm::ExitKind::kGuestPoweroff, "the guest powered off", true});
   }
-  return false;
+  return std::nullopt;
 }
 
 Ending LinuxMachine::ExplainEnd(const Record& record) const {
@@ -222,13 +235,11 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
   }
   vmm::ExitObservation exit;
   exit.oom_killed = OomKilled(cgroups_.PathOf(record.uid.short_id()));
-  const vmm::ExitReason reason = vmm::ExplainExit(exit, events);
-  return {std::string(ReasonOf(reason.kind)), reason.message, reason.success, std::nullopt,
-          std::chrono::system_clock::now()};
+  return EndingOf(vmm::ExplainExit(exit, events));
 }
 
 void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
-  seen->rebooting = Rebooting(record);
+  seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
   const auto health = client.Health(record.started_at ? kHealthTimeout : kBootProbe);

@@ -135,11 +135,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);
   }
-  if (seen.rebooting) {
-    return PlanEnded(std::move(plan), desired, seen,
-                     Ending{std::string(api::reasons::kGuestRebooted), "the guest rebooted", false, std::nullopt, now},
-                     now, limits);
-  }
+  if (seen.guest_ending) return PlanEnded(std::move(plan), desired, seen, *seen.guest_ending, now, limits);
   if (seen.guest_timed_out) {
     return PlanEnded(std::move(plan), desired, seen,
                      Ending{std::string(api::reasons::kGuestAgentTimeout),

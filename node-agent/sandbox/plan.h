@@ -53,7 +53,7 @@ struct Observed {
   VmmState vmm = VmmState::kAbsent;
   GuestState guest = GuestState::kUnknown;
   std::optional<int> workload_exit_code;
-  bool rebooting = false;                ///< the event monitor told of a guest reboot in this incarnation
+  std::optional<Ending> guest_ending;    ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
   bool guest_timed_out = false;          ///< it never answered within its boot deadline
   std::optional<Ending> vmm_ending;      ///< how the incarnation ended, when its process is gone
 };

@@ -152,12 +152,22 @@ TEST(PlanTest, AWorkloadsEndIsTheSandboxsEndAndItsExitCodeIsKept) {
 
 TEST(PlanTest, AGuestRebootCountsAsARestart) {
   Observed seen = Whole(VmmState::kRunning, GuestState::kSilent);
-  seen.rebooting = true;
+  seen.guest_ending = Ending{std::string(api::reasons::kGuestRebooted), "the guest rebooted", false, std::nullopt, kNow};
   Desired desired;
   desired.restart_policy = RestartPolicy::kOnFailure;
   const Plan plan = MakePlan(Started(), desired, seen, kNow);
   EXPECT_EQ(plan.ToString(), "record.save | vmm.kill -> BackOff");
   EXPECT_EQ(plan.record.restart_count, 1);
+}
+
+TEST(PlanTest, AGuestThatPoweredOffIsFinishedAndNotBootedAgain) {
+  Observed seen = Whole(VmmState::kCreated);
+  seen.guest_ending = Ending{std::string(api::reasons::kGuestPoweredOff), "the guest powered off", true, std::nullopt, kNow};
+  Desired desired;
+  desired.restart_policy = RestartPolicy::kOnFailure;
+  const Plan plan = MakePlan(Started(), desired, seen, kNow);
+  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_TRUE(plan.record.ending->success);
 }
 
 TEST(PlanTest, AGuestThatNeverAnswersEndsItsIncarnation) {

@@ -66,6 +66,19 @@ std::string SerialRing::LastLines(size_t count) const {
   return text;
 }
 
+std::string LastLinesOfLog(const std::string& path, size_t count) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0) return {};
+  std::string tail(std::min<size_t>(kReadAtOnce, static_cast<size_t>(info.st_size)), '\0');
+  const ssize_t got = ::pread(file.get(), tail.data(), tail.size(),
+                              info.st_size - static_cast<off_t>(tail.size()));
+  if (got <= 0) return {};
+  SerialRing ring(tail.size());
+  ring.Append(std::string_view(tail).substr(0, static_cast<size_t>(got)));
+  return ring.LastLines(count);
+}
+
 Result<CappedFile> CappedFile::Open(const std::string& path, size_t cap) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return FailErrno("open " + path);

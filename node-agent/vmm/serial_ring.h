@@ -52,6 +52,10 @@ class CappedFile {
   size_t size_;
 };
 
+/// SerialRing::LastLines of what a CappedFile at `path` kept: for a VM that is gone. Empty when there
+/// is none.
+[[nodiscard]] std::string LastLinesOfLog(const std::string& path, size_t count);
+
 struct SerialOptions {
   size_t ring_bytes = 4096;
   size_t file_bytes = 128 * 1024;

@@ -73,6 +73,14 @@ TEST_F(SerialReaderTest, WhatTheGuestPrintsIsInTheRingAndInTheFile) {
   EXPECT_EQ(reader->OnReadable(), SerialReader::State::kClosed);
 }
 
+TEST_F(SerialReaderTest, TheLastLinesOutliveTheVm) {
+  auto file = CappedFile::Open(log(), 1024);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(file->Append("one\ntwo\nKernel panic\n"));
+  EXPECT_EQ(LastLinesOfLog(log(), 2), "two\nKernel panic");
+  EXPECT_EQ(LastLinesOfLog(log() + ".none", 2), "");
+}
+
 TEST_F(SerialReaderTest, AGuestThatWritesForEverIsReadAtItsRateAndNoMore) {
   SerialOptions options;
   options.bytes_per_second = 1000;

@@ -81,14 +81,15 @@ class Bench:
         RUN.mkdir(exist_ok=True)
         self.agent.start(
             command,
+            die_with_parent=True,
             env={**os.environ, "DORMOUSE_FAKE_DISK": f"{os.major(number)}:{os.minor(number)}",
                  "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"},
         )  # fmt: skip
         path = object_path("sandboxnodes", NODE)
 
         def offers() -> bool:
-            images = self.api.admin.get(path).body.get("status", {}).get("images", [])
-            return bool(images)
+            answer = self.api.admin.get(path)
+            return answer.ok and bool(answer.body.get("status", {}).get("images"))
 
         eventually(offers, "the node offers its image", 60, self.agent_log)
 

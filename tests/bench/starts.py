@@ -10,6 +10,7 @@ import time
 from urllib.parse import urlsplit
 
 from bed.api_client import ApiClient
+from bed.eventually import eventually
 from bed.manifests import SANDBOXES, object_path
 
 
@@ -20,6 +21,8 @@ class Watch:
         self.placed: dict[str, float] = {}
         self.ready: dict[str, float] = {}
         self._changed = threading.Condition()
+        # A storage that is only just set up answers a watch with an error event.
+        eventually(lambda: client.get(object_path(SANDBOXES)).ok, "sandboxes can be listed", 60)
         address = urlsplit(client.url)
         context = ssl.create_default_context(cafile=str(client.ca_file))
         if client.cert_file:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from bed.cluster import condition_of
 from bed.eventually import eventually
+from bed.leaks import short_id
 from bed.manifests import sandbox
 
 POLICIES = ("Never", "OnFailure", "Always")
@@ -64,9 +66,42 @@ def test_the_workloads_end_counts_by_its_exit_code(cluster, sandboxes):
     good = cluster.wait_phase("job-good", "Finished")
     assert good["status"]["exitCode"] == 0 and restarts(good) == 0 and good["status"]["finishedAt"]
     bad = cluster.wait_phase("job-bad", "Failed")
-    assert (
-        bad["status"]["exitCode"] == 3 and condition_of(bad, "Ready")["reason"] == "WorkloadFailed"
-    )
+    assert condition_of(bad, "Ready")["reason"] == "WorkloadFailed", cluster.events("job-bad")
+    assert bad["status"]["exitCode"] == 3
     cluster.wait_for("job-again", lambda sbx: restarts(sbx) >= 1, "started again")
     for name in ("job-good", "job-bad"):
         assert cluster.vmm_pid(name) == 0, "what has ended holds no VMM"
+
+
+@pytest.mark.real_vmm
+def test_a_guest_that_ends_itself_is_told_from_a_crash(cluster, sandboxes):
+    sandboxes(sandbox("off", restartPolicy="OnFailure"), sandbox("again", restartPolicy="OnFailure"))
+    cluster.wait_ready("off", "again")
+    first = cluster.vmm_pid("again")
+    cluster.exec("off", ["poweroff", "-f"], check=False)
+    cluster.exec("again", ["reboot", "-f"], check=False)
+
+    finished = cluster.wait_phase("off", "Finished")
+    assert condition_of(finished, "Ready")["reason"] == "GuestPoweredOff"
+    assert restarts(finished) == 0 and cluster.vmm_pid("off") == 0
+    told = cluster.wait_for("again", lambda sbx: restarts(sbx) == 1, "a reboot counts as a restart")
+    assert told["status"]["phase"] != "Failed"
+    cluster.wait_ready("again")
+    assert cluster.vmm_pid("again") not in (0, first)
+
+
+@pytest.mark.real_vmm
+def test_a_guest_that_powered_off_while_the_agent_was_away_is_not_booted_again(cluster, sandboxes):
+    sandboxes(sandbox("away"))
+    cluster.wait_ready("away")
+    script = "(sleep 2; poweroff -f) </dev/null >/dev/null 2>&1 &"
+    cluster.exec("away", ["/bin/sh", "-c", script])
+    cluster.kill_agent()
+    events = f"{cluster.layout.run}/vm/{short_id(cluster.get('away')['metadata']['uid'])}/events"
+    eventually(
+        lambda: "shutdown" in cluster.node.output(["/bin/sh", "-c", f"cat {events}*"], check=False),
+        "the VMM tells of the poweroff",
+    )
+    cluster.start_agent()
+    finished = cluster.wait_phase("away", "Finished")
+    assert condition_of(finished, "Ready")["reason"] == "GuestPoweredOff"
