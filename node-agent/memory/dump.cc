@@ -1,0 +1,228 @@
+#include "node-agent/memory/dump.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "node-agent/host/sparse_files.h"
+#include "node-agent/memory/pagemap.h"
+#include "node-agent/memory/zero.h"
+#include "src/common/base/files.h"
+
+namespace dormouse::memory {
+namespace {
+
+constexpr uint64_t kBlockBytes = uint64_t{1} << 20;
+// The disk works while we read on, so that the fsync at the end waits for the last few MiB only.
+constexpr uint64_t kWritebackBytes = uint64_t{8} << 20;
+
+std::string At(uint64_t offset) {
+  return " at offset " + std::to_string(offset);
+}
+
+class Dump {
+ public:
+  Dump(int memory, int file, bool over_copy)
+      : memory_(memory),
+        file_(file),
+        over_copy_(over_copy),
+        block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {}
+
+  // A run of diverged pages at `address`, which belongs to the file at `offset`.
+  Result<> Run(uint64_t address, uint64_t length, uint64_t offset) {
+    result_.diverged_bytes += length;
+    if (!result_.changed.empty() &&
+        result_.changed.back().offset + result_.changed.back().length == offset) {
+      result_.changed.back().length += length;
+    } else {
+      result_.changed.push_back({offset, length});
+    }
+    for (uint64_t done = 0; done < length;) {
+      const uint64_t size = std::min(kBlockBytes, length - done);
+      DORMOUSE_TRY(Read(address + done, size, offset + done));
+      DORMOUSE_TRY(Store(size, offset + done));
+      done += size;
+    }
+    return {};
+  }
+
+  Result<DumpResult> Finish() {
+    DORMOUSE_TRY(Punch());
+    StartWriteback();
+    return std::move(result_);
+  }
+
+  DumpResult& result() { return result_; }
+
+ private:
+  Result<> Read(uint64_t address, uint64_t size, uint64_t offset) {
+    for (uint64_t done = 0; done < size;) {
+      const ssize_t got =
+          ::pread(memory_, block_.get() + done, size - done, static_cast<off_t>(address + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return FailErrno("read guest memory" + At(offset + done));
+      if (got == 0) {
+        return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
+      }
+      done += static_cast<uint64_t>(got);
+    }
+    return {};
+  }
+
+  // The block, in runs of pages that are all zeros or all not.
+  Result<> Store(uint64_t size, uint64_t offset) {
+    for (uint64_t at = 0; at < size;) {
+      const bool zero = IsZero(block_.get() + at, kPageBytes);
+      uint64_t end = at + kPageBytes;
+      while (end < size && IsZero(block_.get() + end, kPageBytes) == zero) end += kPageBytes;
+      DORMOUSE_TRY(zero ? Zero(offset + at, end - at)
+                        : Write(block_.get() + at, end - at, offset + at));
+      at = end;
+    }
+    return {};
+  }
+
+  Result<> Write(const char* data, uint64_t size, uint64_t offset) {
+    for (uint64_t done = 0; done < size;) {
+      const ssize_t put =
+          ::pwrite(file_, data + done, size - done, static_cast<off_t>(offset + done));
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return FailErrno("write" + At(offset + done));
+      done += static_cast<uint64_t>(put);
+    }
+    result_.written_bytes += size;
+    dirty_from_ = dirty_bytes_ == 0 ? offset : std::min(dirty_from_, offset);
+    dirty_end_ = dirty_bytes_ == 0 ? offset + size : std::max(dirty_end_, offset + size);
+    dirty_bytes_ += size;
+    if (dirty_bytes_ >= kWritebackBytes) StartWriteback();
+    return {};
+  }
+
+  // Only a hint: what fails here fails again in the caller's fsync, and is reported there.
+  void StartWriteback() {
+    if (dirty_bytes_ == 0) return;
+    (void)::sync_file_range(file_, static_cast<off_t>(dirty_from_),
+                            static_cast<off_t>(dirty_end_ - dirty_from_), SYNC_FILE_RANGE_WRITE);
+    dirty_bytes_ = 0;
+  }
+
+  // Gathers neighbours: each punch is a transaction of the file system.
+  Result<> Zero(uint64_t offset, uint64_t size) {
+    if (!over_copy_) return {};
+    if (zeros_.offset + zeros_.length != offset) {
+      DORMOUSE_TRY(Punch());
+      zeros_ = {offset, 0};
+    }
+    zeros_.length += size;
+    return {};
+  }
+
+  Result<> Punch() {
+    const FileRun zeros = std::exchange(zeros_, {});
+    const uint64_t end = zeros.offset + zeros.length;
+    for (uint64_t at = zeros.offset; at < end;) {
+      DORMOUSE_ASSIGN(const auto data, host::NextData(file_, at));
+      if (!data || data->offset >= end) break;
+      const uint64_t size = std::min(data->offset + data->length, end) - data->offset;
+      DORMOUSE_TRY(PunchHole(data->offset, size));
+      at = data->offset + size;
+    }
+    return {};
+  }
+
+  Result<> PunchHole(uint64_t offset, uint64_t size) {
+    while (::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       static_cast<off_t>(offset), static_cast<off_t>(size)) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != EOPNOTSUPP) return FailErrno("punch a hole" + At(offset));
+      return WriteZeros(offset, size);
+    }
+    result_.punched_bytes += size;
+    return {};
+  }
+
+  Result<> WriteZeros(uint64_t offset, uint64_t size) {
+    const auto zeros = std::make_unique<char[]>(std::min(kBlockBytes, size));
+    for (uint64_t done = 0; done < size;) {
+      const uint64_t part = std::min(kBlockBytes, size - done);
+      DORMOUSE_TRY(Write(zeros.get(), part, offset + done));
+      done += part;
+    }
+    return {};
+  }
+
+  const int memory_;
+  const int file_;
+  const bool over_copy_;
+  const std::unique_ptr<char[]> block_;
+  FileRun zeros_;
+  uint64_t dirty_from_ = 0, dirty_end_ = 0, dirty_bytes_ = 0;
+  DumpResult result_;
+};
+
+Result<> CheckFile(int fd, const RamMap& map, const std::string& file) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return FailErrno("stat " + file);
+  if (static_cast<uint64_t>(info.st_size) != map.bytes) {
+    return Fail(ErrorCode::kInvalid, file + " has " + std::to_string(info.st_size) +
+                                         " bytes, guest RAM " + std::to_string(map.bytes));
+  }
+  if (map.from_file) return {};
+  DORMOUSE_ASSIGN(const auto data, host::NextData(fd, 0));
+  if (data) return Fail(ErrorCode::kInvalid, file + " is not empty, and RAM is not mapped from it");
+  return {};
+}
+
+Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file) {
+  DORMOUSE_ASSIGN(const UniqueFd target, host::OpenFile(file, O_RDWR));
+  DORMOUSE_TRY(CheckFile(target.get(), map, file));
+  DORMOUSE_ASSIGN(const UniqueFd memory,
+                  host::OpenFile("/proc/" + std::to_string(pid) + "/mem", O_RDONLY));
+  DORMOUSE_ASSIGN(const Pagemap pagemap, Pagemap::Open(pid));
+  Dump dump(memory.get(), target.get(), map.from_file);
+  for (const RamSegment& segment : map.segments) {
+    DORMOUSE_TRY(pagemap.Scan(
+        segment.address, segment.length, [&](uint64_t address, uint64_t length) -> Result<> {
+          const uint64_t offset = segment.file_offset + (address - segment.address);
+          return dump.Run(address, length, offset);
+        }));
+    dump.result().scanned_pages += segment.length / kPageBytes;
+  }
+  return dump.Finish();
+}
+
+}  // namespace
+
+Result<bool> MakeMemoryFile(const std::optional<std::string>& previous, uint64_t bytes,
+                            const std::string& path) {
+  if (previous) {
+    DORMOUSE_ASSIGN(const uint64_t size, host::SizeBytes(*previous));
+    if (size != bytes) {
+      return Fail(ErrorCode::kCorrupt, *previous + " has " + std::to_string(size) +
+                                           " bytes, guest RAM " + std::to_string(bytes));
+    }
+    return host::CloneFile(*previous, path);
+  }
+  DORMOUSE_ASSIGN(const UniqueFd file, host::OpenFile(path, O_WRONLY | O_CREAT | O_EXCL));
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) {
+    const int failed = errno;
+    (void)RemoveFile(path);
+    return FailErrno("size " + path, failed);
+  }
+  return false;
+}
+
+Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file) {
+  auto dumped = DumpInto(pid, map, file);
+  if (!dumped)
+    return Fail(dumped.error().Wrap("dump memory of " + std::to_string(pid) + " to " + file));
+  return dumped;
+}
+
+}  // namespace dormouse::memory

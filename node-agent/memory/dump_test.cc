@@ -1,0 +1,301 @@
+#include "node-agent/memory/dump.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <cstring>
+#include <random>
+
+#include "node-agent/host/sparse_files.h"
+#include "node-agent/memory/test_support.h"
+#include "src/common/base/files.h"
+
+namespace dormouse::memory {
+namespace {
+
+using host::ScratchDirectory;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+const std::vector<GuestRange> kRanges = {{0, 24 * kMiB}, {4096 * kMiB, 9 * kMiB}};
+constexpr uint64_t kBytes = 33 * kMiB;
+
+std::string Content(const std::string& path) {
+  return ReadFile(path, 1024 * kMiB).value_or("unreadable");
+}
+
+// Pages here and there in both ranges, and a long run; the bytes depend on `seed`.
+void Scribble(const std::vector<char*>& ram, unsigned seed) {
+  std::minstd_rand random(seed);
+  for (size_t i = 0; i < ram.size(); ++i) {
+    const uint64_t pages = kRanges[i].length / kPageBytes;
+    for (int n = 0; n < 200; ++n) {
+      ram[i][(random() % pages) * kPageBytes + random() % kPageBytes] =
+          static_cast<char>(random() | 1);
+    }
+    for (uint64_t at = kMiB; at < 4 * kMiB; at += 512) ram[i][at] = static_cast<char>(random() | 1);
+  }
+}
+
+// The first dump of a guest that was booted: its RAM is anonymous.
+Result<DumpResult> DumpBooted(const FakeVmm& vmm, const std::string& path, RamMap* map) {
+  DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, std::nullopt));
+  DORMOUSE_TRY(MakeMemoryFile(std::nullopt, kBytes, path));
+  return DumpDiverged(vmm.pid(), *map, path);
+}
+
+Result<DumpResult> DumpRestored(const FakeVmm& vmm, const std::string& previous,
+                                const std::string& path, RamMap* map) {
+  DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, previous));
+  DORMOUSE_TRY(MakeMemoryFile(previous, kBytes, path));
+  return DumpDiverged(vmm.pid(), *map, path);
+}
+
+TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
+  const ScratchDirectory scratch;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 1); });
+  RamMap map;
+  const auto dumped = DumpBooted(vmm, scratch / "memory", &map);
+  ASSERT_OK(dumped);
+  EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(map));
+  EXPECT_EQ(dumped->scanned_pages, kBytes / kPageBytes);
+  EXPECT_EQ(dumped->punched_bytes, 0u);
+  struct stat info {};
+  ASSERT_EQ(::stat((scratch / "memory").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777u, 0600u);
+}
+
+TEST(DumpTest, HugePagesAreDumpedLikeSmallOnes) {
+  const ScratchDirectory scratch;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const std::vector<char*>& ram) {
+    for (size_t i = 0; i < ram.size(); ++i) {
+      (void)::madvise(ram[i], kRanges[i].length, MADV_HUGEPAGE);
+    }
+    ram[0][5 * kMiB] = ram[1][5 * kMiB] = 'x';
+    Scribble(ram, 2);
+  });
+  RamMap map;
+  const auto dumped = DumpBooted(vmm, scratch / "memory", &map);
+  ASSERT_OK(dumped);
+  EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(map));
+  EXPECT_LE(dumped->written_bytes, dumped->diverged_bytes);
+}
+
+TEST(DumpTest, PagesOfZerosStayHolesInANewFile) {
+  const ScratchDirectory scratch;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const std::vector<char*>& ram) {
+    (void)::madvise(ram[0], kRanges[0].length, MADV_NOHUGEPAGE);
+    std::memset(ram[0], 0, 8 * kMiB);  // touched, and zero
+    ram[0][2 * kMiB + 77] = 'x';
+    ram[0][2 * kMiB + kPageBytes - 1] = 'x';
+  });
+  RamMap map;
+  const auto dumped = DumpBooted(vmm, scratch / "memory", &map);
+  ASSERT_OK(dumped);
+  EXPECT_EQ(dumped->diverged_bytes, 8 * kMiB);
+  EXPECT_EQ(dumped->written_bytes, kPageBytes);
+  EXPECT_EQ(dumped->punched_bytes, 0u);
+  EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(map));
+  EXPECT_LE(*host::AllocatedBytes(scratch / "memory"), 16 * kPageBytes);
+}
+
+TEST(DumpTest, ARestoredGuestWritesOnlyWhatDiverged) {
+  const ScratchDirectory scratch;
+  RamMap map;
+  {
+    const FakeVmm booted(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 3); });
+    ASSERT_OK(DumpBooted(booted, scratch / "1", &map));
+  }
+  const std::string first = Content(scratch / "1");
+  const FakeVmm restored(kRanges, scratch / "1", [](const std::vector<char*>& ram) {
+    ram[0][0] = 'a';
+    std::memset(ram[0] + 10 * kPageBytes, 'b', 3 * kPageBytes);
+    ram[1][9 * kMiB - 1] = 'c';
+  });
+  const auto dumped = DumpRestored(restored, scratch / "1", scratch / "2", &map);
+  ASSERT_OK(dumped);
+  EXPECT_TRUE(Content(scratch / "2") == restored.DenseImage(map));
+  EXPECT_TRUE(Content(scratch / "1") == first) << "a committed memory file is never written again";
+  EXPECT_EQ(dumped->diverged_bytes, 5 * kPageBytes);
+  EXPECT_EQ(dumped->written_bytes, 5 * kPageBytes);
+  EXPECT_EQ(dumped->changed, (std::vector<FileRun>{{0, kPageBytes},
+                                                   {10 * kPageBytes, 3 * kPageBytes},
+                                                   {kBytes - kPageBytes, kPageBytes}}));
+}
+
+TEST(DumpTest, WhatBecameZeroBecomesAHoleWhereThereWasData) {
+  const ScratchDirectory scratch;
+  std::string image(kBytes, '\0');
+  std::memset(image.data() + kMiB, 'd', kMiB);
+  std::memset(image.data() + 30 * kMiB, 'd', kMiB);
+  ASSERT_OK(WriteFileAtomically(scratch / "dense", image));
+  ASSERT_OK(host::CopySparse(scratch / "dense", scratch / "1"));
+  const FakeVmm vmm(kRanges, scratch / "1", [](const std::vector<char*>& ram) {
+    std::memset(ram[0] + kMiB + 16 * kPageBytes, 0, 4 * kPageBytes);
+    ram[0][kMiB + 18 * kPageBytes] = 'x';
+    std::memset(ram[1] + 6 * kMiB, 0, kMiB);
+    ram[1][6 * kMiB - 1] = 'x';
+  });
+  RamMap map;
+  const auto dumped = DumpRestored(vmm, scratch / "1", scratch / "2", &map);
+  ASSERT_OK(dumped);
+  EXPECT_TRUE(Content(scratch / "2") == vmm.DenseImage(map));
+  EXPECT_EQ(dumped->punched_bytes, 3 * kPageBytes + kMiB);
+  EXPECT_EQ(dumped->written_bytes, 2 * kPageBytes);
+  EXPECT_EQ(dumped->diverged_bytes, 5 * kPageBytes + kMiB);
+}
+
+TEST(DumpTest, ManyGenerationsAndClonesOfOneFileStayTrue) {
+  const ScratchDirectory scratch;
+  RamMap map;
+  {
+    const FakeVmm booted(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 4); });
+    ASSERT_OK(DumpBooted(booted, scratch / "0", &map));
+  }
+  for (unsigned generation = 1; generation <= 6; ++generation) {
+    const std::string previous = scratch / std::to_string(generation - 1);
+    const std::string next = scratch / std::to_string(generation);
+    const auto guest = [generation](const std::vector<char*>& ram) {
+      Scribble(ram, 10 + generation);
+      std::memset(ram[generation % 2] + generation * kMiB, 0, kMiB);
+    };
+    const FakeVmm vmm(kRanges, previous, guest);
+    const FakeVmm other(kRanges, previous, [](const auto& ram) { Scribble(ram, 99); });
+    ASSERT_OK(DumpRestored(vmm, previous, next, &map));
+    ASSERT_TRUE(Content(next) == vmm.DenseImage(map)) << generation;
+  }
+}
+
+TEST(DumpTest, AFileThatIsNotTheRamsIsRefused) {
+  const ScratchDirectory scratch;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
+  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  ASSERT_OK(map);
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes - kPageBytes, scratch / "short"));
+  ASSERT_OK(WriteFileAtomically(scratch / "data", std::string(kBytes, 'x')));
+  for (const char* name : {"short", "data"}) {
+    const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / name);
+    ASSERT_FALSE(dumped);
+    EXPECT_EQ(dumped.error().code(), ErrorCode::kInvalid);
+  }
+  const auto cut = MakeMemoryFile(scratch / "short", kBytes, scratch / "2");
+  ASSERT_FALSE(cut);
+  EXPECT_EQ(cut.error().code(), ErrorCode::kCorrupt);
+  const auto there = MakeMemoryFile(std::nullopt, kBytes, scratch / "short");
+  ASSERT_FALSE(there);
+  EXPECT_EQ(there.error().code(), ErrorCode::kAlreadyExists);
+}
+
+TEST(DumpTest, AProcessThatDiedFailsTheDump) {
+  const ScratchDirectory scratch;
+  FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 6); });
+  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  ASSERT_OK(map);
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+  const int pid = vmm.pid();
+  vmm.Kill();
+  const auto dumped = DumpDiverged(pid, *map, scratch / "memory");
+  ASSERT_FALSE(dumped);
+  EXPECT_EQ(dumped.error().code(), ErrorCode::kNotFound);
+}
+
+// A file system of its own, in a mount namespace that ends with this process.
+class FileSystemTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void Mount(const std::vector<std::string>& make, const char* type, const std::string& options) {
+    if (!host::IsRoot()) GTEST_SKIP() << "mounting needs root";
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+      GTEST_SKIP() << "no mount namespace: " << std::strerror(errno);
+    }
+    const std::string image = scratch_ / "image";
+    ASSERT_OK(MakeMemoryFile(std::nullopt, 400 * kMiB, image));
+    ASSERT_OK(MakeDirectories(directory()));
+    std::vector<std::string> command = make;
+    command.push_back(image);
+    if (std::string_view(type) != "tmpfs" && Run(command) != 0)
+      GTEST_SKIP() << make[0] << " cannot";
+    const std::string source = std::string_view(type) == "tmpfs" ? "none" : image;
+    if (Run({"mount", "-t", type, "-o", options, source, directory()}) != 0) {
+      GTEST_SKIP() << "no mount of " << type << " over a loop device here";
+    }
+    mounted_ = true;
+  }
+  void TearDown() override {
+    if (mounted_) (void)::umount2(directory().c_str(), MNT_DETACH);
+  }
+  [[nodiscard]] std::string directory() const { return scratch_ / "mnt"; }
+
+  static int Run(const std::vector<std::string>& command) {
+    std::vector<char*> arguments;
+    for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    posix_spawn_file_actions_t quiet;
+    posix_spawn_file_actions_init(&quiet);
+    for (const int fd : {1, 2}) {
+      posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_WRONLY, 0);
+    }
+    pid_t pid = 0;
+    const int spawned =
+        ::posix_spawnp(&pid, arguments[0], &quiet, nullptr, arguments.data(), environ);
+    posix_spawn_file_actions_destroy(&quiet);
+    int status = -1;
+    if (spawned == 0) (void)::waitpid(pid, &status, 0);
+    return status;
+  }
+
+  ScratchDirectory scratch_;
+  bool mounted_ = false;
+};
+
+class ReflinkDumpTest : public FileSystemTest {};
+
+TEST_P(ReflinkDumpTest, CostsWhatDivergedAndLeavesThePreviousImage) {
+  const std::string type = GetParam();
+  const std::vector<std::string> make =
+      type == "xfs" ? std::vector<std::string>{"mkfs.xfs", "-q", "-m", "reflink=1"}
+                    : std::vector<std::string>{"mkfs.btrfs", "-q"};
+  ASSERT_NO_FATAL_FAILURE(Mount(make, type.c_str(), "loop"));
+  if (IsSkipped()) return;
+  std::string image(kBytes, 'i');
+  ASSERT_OK(WriteFileAtomically(directory() + "/1", image));
+  const FakeVmm vmm(kRanges, directory() + "/1", [](const std::vector<char*>& ram) {
+    ram[0][7 * kPageBytes] = 'x';
+    std::memset(ram[1], 0, 64 * kPageBytes);
+  });
+  const uint64_t before = host::SpaceOf(directory())->available_bytes;
+  RamMap map;
+  const auto found = FindRam(vmm.pid(), kRanges, directory() + "/1");
+  ASSERT_OK(found) << "the file's mapping must be known by its identity on " << type;
+  const auto shared = MakeMemoryFile(directory() + "/1", kBytes, directory() + "/2");
+  ASSERT_OK(shared);
+  EXPECT_TRUE(*shared);
+  const auto dumped = DumpDiverged(vmm.pid(), *found, directory() + "/2");
+  ASSERT_OK(dumped);
+  ASSERT_OK(SyncFile(directory() + "/2"));
+
+  EXPECT_TRUE(Content(directory() + "/2") == vmm.DenseImage(*found));
+  EXPECT_TRUE(Content(directory() + "/1") == image);
+  EXPECT_EQ(dumped->written_bytes, kPageBytes);
+  EXPECT_EQ(dumped->punched_bytes, 64 * kPageBytes);
+  EXPECT_LT(before - host::SpaceOf(directory())->available_bytes, 4 * kMiB);
+}
+INSTANTIATE_TEST_SUITE_P(FileSystems, ReflinkDumpTest, ::testing::Values("xfs", "btrfs"));
+
+TEST_F(FileSystemTest, AFullDiskSaysNoSpace) {
+  ASSERT_NO_FATAL_FAILURE(Mount({}, "tmpfs", "size=1m"));
+  if (IsSkipped()) return;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 7); });
+  RamMap map;
+  const auto dumped = DumpBooted(vmm, directory() + "/memory", &map);
+  ASSERT_FALSE(dumped);
+  EXPECT_EQ(dumped.error().code(), ErrorCode::kNoSpace) << dumped.error().message();
+}
+
+}  // namespace
+}  // namespace dormouse::memory
