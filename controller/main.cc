@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "controller/controller.h"
-#include "controller/footprint.h"
 #include "controller/options.h"
 #include "src/common/base/failpoint.h"
+#include "src/common/base/footprint.h"
 #include "src/common/base/log.h"
 #include "src/common/base/metrics.h"
 #include "src/common/http/probes.h"

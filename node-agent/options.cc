@@ -7,6 +7,7 @@ namespace dormouse {
 std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code) {
   AgentFlags flags;
   CLI::App app("Runs this node's sandboxes. `dormouse-agent ctl --help` for the person on call.", "dormouse-agent");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
   app.add_option("--kubeconfig", flags.kubeconfig, "Path; else $KUBECONFIG, the pod's service account, ~/.kube/config");
   app.add_option("--node-name", flags.node_name, "This node, as Kubernetes calls it")->required()->envname("NODE_NAME");
   app.add_option("--node-ip", flags.node_ip, "Reported in status.network.nodeIP")->envname("NODE_IP");
@@ -24,7 +25,7 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
   app.add_option("--cgroup-slice", flags.cgroup_slice, "The VMMs' slice")->capture_default_str();
   app.add_option("--host-address-range", flags.host_address_range, "IPv4, at least a /20: one address a sandbox")
       ->capture_default_str();
-  app.add_option("--resolver", flags.resolvers, "DNS server that restricted guests may ask; may be repeated");
+  app.add_option("--resolver", flags.resolvers, "DNS server that restricted guests may ask; may be repeated")->take_all();
   app.add_option("--lease-namespace", flags.lease_namespace, "Where the node's Lease lives")->capture_default_str();
   app.add_option("--health-address", flags.health_address, "/healthz, /readyz")->capture_default_str();
   app.add_option("--metrics-address", flags.metrics_address, "/metrics")->capture_default_str();

@@ -21,6 +21,7 @@
 #include "node-agent/serve/control_server.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
+#include "src/common/base/footprint.h"
 #include "src/common/base/log.h"
 #include "src/common/http/probes.h"
 #include "src/common/kube/cluster_config.h"
@@ -223,6 +224,12 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
     }
   });
   Ticker disks(1s, [&agent] { agent.TendDisks(); });
+  // What is used again is faulted in from the page cache: a millisecond, twice a minute.
+  Ticker footprint(30s, [] {
+    if (auto dropped = DropUnusedPages(); !dropped) {
+      log::Warning("unused pages stay", {{"error", dropped.error().message()}});
+    }
+  });
 
   bool stop = false;
   while (!stop && !sandboxes.Synced()) stop = WaitForStop(signals.get(), 20ms);

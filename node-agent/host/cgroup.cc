@@ -107,8 +107,8 @@ Result<> Cgroups::Create(const std::string& name, const CgroupLimits& limits) co
              limits.memory_max_bytes ? std::optional<uint64_t>(1) : std::nullopt);
 }
 
-Result<UniqueFd> Cgroups::OpenProcs(const std::string& name) const {
-  return OpenFile(PathOf(name) + "/cgroup.procs", O_RDWR);
+Result<UniqueFd> Cgroups::OpenDirectory(const std::string& name) const {
+  return OpenFile(PathOf(name), O_RDONLY | O_DIRECTORY);
 }
 
 Result<std::vector<pid_t>> Cgroups::Processes(const std::string& name) const {

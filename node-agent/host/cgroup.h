@@ -39,8 +39,9 @@ class Cgroups {
 
   /// Idempotent; sets the limits anew.
   Result<> Create(const std::string& name, const CgroupLimits& limits) const;
-  /// The group's cgroup.procs, to be given to a process that enters by writing "0".
-  Result<UniqueFd> OpenProcs(const std::string& name) const;
+  /// The group's directory, for a process to be born into (CLONE_INTO_CGROUP, Linux 5.7): moving one
+  /// in by cgroup.procs waits for an RCU grace period, some 10 ms.
+  Result<UniqueFd> OpenDirectory(const std::string& name) const;
   /// Processes in the group; none when there is no such group. Zombies are not listed.
   Result<std::vector<pid_t>> Processes(const std::string& name) const;
   [[nodiscard]] bool Exists(const std::string& name) const;

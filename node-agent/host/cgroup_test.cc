@@ -1,11 +1,13 @@
 #include "node-agent/host/cgroup.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
 
 namespace dormouse::host {
@@ -36,7 +38,7 @@ class CgroupTest : public ::testing::Test {
   }
   // A child that is in the group when this returns.
   pid_t StartChildInside() {
-    auto procs = cgroups_->OpenProcs(name_);
+    auto procs = OpenFile(cgroups_->PathOf(name_) + "/cgroup.procs", O_WRONLY);
     if (!procs) return -1;
     int entered[2];
     if (::pipe(entered) != 0) return -1;

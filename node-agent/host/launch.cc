@@ -214,7 +214,7 @@ Result<LaunchedProcess> Launch(const HostNamespaces& host, const LauncherConfig&
       DORMOUSE_TRY(files.Give(log, 2));
       DORMOUSE_TRY(files.Give(theirs.get(), launch::kControlFd));
       DORMOUSE_TRY(files.Give(spec_file.get(), launch::kSpecFd));
-      DORMOUSE_TRY(files.Give(spec.cgroup_procs, launch::kCgroupProcsFd));
+      DORMOUSE_TRY(files.Give(spec.cgroup, launch::kCgroupFd));
       DORMOUSE_TRY(files.Give(spec.netns, launch::kNetNsFd));
       if (host_mounts) DORMOUSE_TRY(files.Give(host.mount_namespace(), launch::kHostMountsFd));
       files.CloseFrom(host_mounts ? launch::kHostMountsFd + 1 : launch::kHostMountsFd);

@@ -46,7 +46,7 @@ struct LaunchSpec {
   bool kvm = true;  ///< /dev/kvm and /dev/net/tun; false for fakes on machines without
   bool system_libraries =
       false;              ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
-  int cgroup_procs = -1;  ///< Cgroups::OpenProcs
+  int cgroup = -1;        ///< Cgroups::OpenDirectory
   int netns = -1;         ///< OpenNetNs
   int log = -1;           ///< stdout and stderr; -1 = /dev/null
   uint64_t max_open_files = 1024;

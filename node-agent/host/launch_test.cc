@@ -41,7 +41,7 @@ class LaunchTest : public ::testing::Test {
     ASSERT_OK(CreateNetNs(*host_, scratch_ / "netns"));
     ASSERT_OK(cgroups_->Create(name_, {}));
     netns_ = OpenNetNs(*host_, scratch_ / "netns").value();
-    procs_ = cgroups_->OpenProcs(name_).value();
+    group_ = cgroups_->OpenDirectory(name_).value();
     log_ = OpenFile(scratch_ / "log", O_CREAT | O_RDWR | O_APPEND).value();
   }
   void TearDown() override {
@@ -61,7 +61,7 @@ class LaunchTest : public ::testing::Test {
     spec.binds = {{scratch_ / "run", "/run/vm", true, false}};
     spec.kvm = false;
     spec.system_libraries = true;
-    spec.cgroup_procs = procs_.get();
+    spec.cgroup = group_.get();
     spec.netns = netns_.get();
     spec.log = log_.get();
     return spec;
@@ -87,7 +87,7 @@ class LaunchTest : public ::testing::Test {
   std::optional<Cgroups> cgroups_;
   std::optional<HostNamespaces> host_;
   UniqueFd netns_;
-  UniqueFd procs_;
+  UniqueFd group_;
   UniqueFd log_;
 };
 

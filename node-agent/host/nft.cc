@@ -44,8 +44,10 @@ Result<std::string> Run(const std::string& commands, unsigned output_flags, cons
     words = FirstLine(nft_ctx_get_error_buffer(context.get()));
     if (words.find(kTorn) == std::string::npos) break;
   }
-  const bool missing = words.find("No such file or directory") != std::string::npos;
-  return Fail(missing ? ErrorCode::kNotFound : ErrorCode::kInternal, what + ": " + words);
+  ErrorCode code = ErrorCode::kInternal;
+  if (words.find("No such file or directory") != std::string::npos) code = ErrorCode::kNotFound;
+  if (words.find("File exists") != std::string::npos) code = ErrorCode::kAlreadyExists;
+  return Fail(code, what + ": " + words);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // (spec.h) on fd 4; everything else it needs is open at a fixed number. Started by host/launch.cc
 // only.
 //
-// Two processes: the first enters the cgroup, forks, and tells the agent about the second, which is
+// Two processes: the first forks the second into the cgroup and tells the agent about it, which is
 // the VMM-to-be and so becomes a child of init when the first exits.
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -47,10 +47,11 @@ Spec ReadSpec() {
 // A fork that also gives a pidfd. Safe as this program has one thread.
 pid_t Fork(int* pidfd) {
   clone_args arguments{};
-  arguments.flags = CLONE_PIDFD;
+  arguments.flags = CLONE_PIDFD | CLONE_INTO_CGROUP;
+  arguments.cgroup = kCgroupFd;
   arguments.pidfd = reinterpret_cast<uint64_t>(pidfd);
   arguments.exit_signal = SIGCHLD;
-  return static_cast<pid_t>(Check(::syscall(SYS_clone3, &arguments, sizeof(arguments)), "fork"));
+  return static_cast<pid_t>(Check(::syscall(SYS_clone3, &arguments, sizeof(arguments)), "fork into the cgroup"));
 }
 
 void TellAgent(pid_t pid, int pidfd) {
@@ -98,7 +99,6 @@ void TellAgent(pid_t pid, int pidfd) {
 
 int Run() {
   const Spec spec = ReadSpec();
-  Check(::write(kCgroupProcsFd, "0", 1), "enter cgroup");
   SetLimits(spec);  // here, in a /proc that knows us; both are inherited
   int pidfd = -1;
   const pid_t pid = Fork(&pidfd);

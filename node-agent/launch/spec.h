@@ -19,7 +19,7 @@ namespace dormouse::launch {
 enum LauncherFd : int {
   kControlFd = 3,      ///< SOCK_SEQPACKET: see Message
   kSpecFd = 4,         ///< the spec's memory file
-  kCgroupProcsFd = 5,  ///< to be entered
+  kCgroupFd = 5,       ///< a cgroup2 directory, to be born into
   kNetNsFd = 6,        ///< to be joined
   kHostMountsFd = 7,   ///< present when host_mounts=1
 };

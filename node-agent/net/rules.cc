@@ -108,7 +108,7 @@ Result<> CheckPolicy(const EgressPolicy& policy) {
 }
 
 std::string SandboxTable(const SandboxRules& rules) {
-  std::string text = "add table inet dormouse\ndelete table inet dormouse\ntable inet dormouse {\n";
+  std::string text = "table inet dormouse {\n";
   text += EgressChain(rules.policy);
   // What the guest sends, as itself or not at all; what the node asks of the guest.
   text +=

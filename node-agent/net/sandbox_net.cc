@@ -14,6 +14,8 @@ namespace {
 using host::RouteSocket;
 
 constexpr char kForwarding[] = "/proc/sys/net/ipv4/ip_forward";
+constexpr char kCreateTable[] = "create table inet dormouse\n";
+constexpr char kReplaceTable[] = "add table inet dormouse\ndelete table inet dormouse\n";
 constexpr char kOurTable[] = "list table inet dormouse";
 
 // Runs one step between its two failpoints.
@@ -139,7 +141,13 @@ SandboxRules SandboxNets::RulesOf(const SandboxNetSpec& spec) const {
 
 Result<> SandboxNets::EnsureRules(const SandboxNetSpec& spec, int netns) {
   return Step(spec, "net.rules", [&] {
-    return host::RunInNetNs(netns, [&] { return host::ApplyNft(SandboxTable(RulesOf(spec))); });
+    const std::string table = SandboxTable(RulesOf(spec));
+    return host::RunInNetNs(netns, [&]() -> Result<> {
+      // A transaction that deletes waits for an RCU grace period, and most namespaces are new.
+      auto made = host::ApplyNft(kCreateTable + table);
+      if (made || made.error().code() != ErrorCode::kAlreadyExists) return made;
+      return host::ApplyNft(kReplaceTable + table);
+    });
   });
 }
 

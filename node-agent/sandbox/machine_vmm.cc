@@ -99,7 +99,7 @@ Result<> LinuxMachine::Launch(Record* record) {
   DORMOUSE_ASSIGN(const vmm::Artifact initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
   DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
   DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
-  DORMOUSE_ASSIGN(const UniqueFd procs, cgroups_.OpenProcs(short_id));
+  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(short_id));
 
   vmm::CommandSpec command;
   command.binary = kInnerBinary;
@@ -120,7 +120,7 @@ Result<> LinuxMachine::Launch(Record* record) {
                 {initramfs.path, kInnerInitramfs, false, false}};
   spec.devices = {{kInnerDisk, disk.number, true}};
   spec.system_libraries = vmm_needs_libraries_;
-  spec.cgroup_procs = procs.get();
+  spec.cgroup = cgroup.get();
   spec.netns = netns.get();
   DORMOUSE_ASSIGN(auto launched, host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
   record->vmm = ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};

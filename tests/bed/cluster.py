@@ -281,7 +281,12 @@ class Cluster:
             assert holds(found), json.dumps(found.get("status", {}), indent=1)
             return found
 
-        return eventually(look, f"{name}: {what}", seconds, self.agent_log)
+        return eventually(look, f"{name}: {what}", seconds, lambda: self.agent_log() + self.console(name))
+
+    def console(self, name: str) -> str:
+        """What the guest said last, for a failure's report."""
+        said = self.ctl("logs", "--console", f"default/{name}", check=False).stdout
+        return f"\nconsole of {name}:\n{said[-3000:]}"
 
     def wait_ready(self, *names: str, seconds: float = READY_SECONDS) -> None:
         deadline = time.monotonic() + seconds

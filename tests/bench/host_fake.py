@@ -23,6 +23,7 @@ from bench.steps import start_of
 
 NODE = "node-a"
 SINGLE, AT_ONCE = 60, 100
+SETTLE_SECONDS = 45
 RUN = Path("/run/dormouse-bench")  # short: a unix socket's path has 108 bytes
 
 
@@ -125,11 +126,20 @@ def resident_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+def settled(pid: int) -> float:
+    """When it has given back what starting up, or a burst of work, needed: within half a minute."""
+    least = resident_mib(pid)
+    until = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < until:
+        time.sleep(1)
+        least = min(least, resident_mib(pid))
+    return least
+
+
 def measure(bench: Bench) -> list[Figure]:
     watch = Watch(bench.api.admin)
     try:
-        idle_controller = resident_mib(bench.controller.pid())
-        idle_agent = resident_mib(bench.agent.pid())
+        idle_controller, idle_agent = settled(bench.controller.pid()), settled(bench.agent.pid())
         latencies, agent, outside = [], [], []
         for number in range(SINGLE + 3):
             name = f"one-{number}"
@@ -149,7 +159,7 @@ def measure(bench: Bench) -> list[Figure]:
         asked = time.monotonic()
         watch.wait_ready(names, 300)
         every = max(watch.ready[name] for name in names)
-        full_agent = resident_mib(bench.agent.pid())
+        full_agent = settled(bench.agent.pid())
         bench.delete(*names)
     finally:
         watch.stop()

@@ -10,7 +10,6 @@ import time
 from urllib.parse import urlsplit
 
 from bed.api_client import ApiClient
-from bed.eventually import eventually
 from bed.manifests import SANDBOXES, object_path
 
 
@@ -21,8 +20,9 @@ class Watch:
         self.placed: dict[str, float] = {}
         self.ready: dict[str, float] = {}
         self._changed = threading.Condition()
-        # A storage that is only just set up answers a watch with an error event.
-        eventually(lambda: client.get(object_path(SANDBOXES)).ok, "sandboxes can be listed", 60)
+        listed = client.get(object_path(SANDBOXES))
+        assert listed.ok, listed.message
+        since = listed.body["metadata"]["resourceVersion"]
         address = urlsplit(client.url)
         context = ssl.create_default_context(cafile=str(client.ca_file))
         if client.cert_file:
@@ -31,7 +31,7 @@ class Watch:
         self._connection = http.client.HTTPSConnection(
             address.hostname, address.port, timeout=600, context=context
         )
-        self._connection.request("GET", object_path(SANDBOXES) + "?watch=true", headers=headers)
+        self._connection.request("GET", object_path(SANDBOXES) + f"?watch=true&resourceVersion={since}", headers=headers)
         self._answer = self._connection.getresponse()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -39,8 +39,11 @@ class Watch:
     def _read(self) -> None:
         try:
             while line := self._answer.readline():
-                self._take(json.loads(line)["object"], time.monotonic())
-        except (OSError, ValueError, AttributeError):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ValueError(event["object"])
+                self._take(event["object"], time.monotonic())
+        except (OSError, AttributeError):
             pass  # stop() closed it
 
     def _take(self, sandbox: dict, now: float) -> None:

@@ -61,7 +61,7 @@ def test_what_no_node_has_room_for_waits(cluster, sandboxes):
 @pytest.mark.parametrize(
     "manifest, words",
     [
-        (sandbox("../escape"), "metadata.name"),
+        (sandbox("../escape"), "may not contain '/'"),
         (sandbox("a" * 64), "63"),
         (
             sandbox(

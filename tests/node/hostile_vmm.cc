@@ -235,7 +235,7 @@ struct Vm {
   uid_t uid;
   std::string directory;
   UniqueFd netns;
-  UniqueFd procs;
+  UniqueFd cgroup;
   UniqueFd output;  ///< of the pipe that it prints into
   UniqueFd log;
 };
@@ -278,7 +278,7 @@ class HostileVmmTest : public ::testing::Test {
     ASSERT_OK(CreateNetNs(*host_, scratch_ / (name + ".netns")));
     ASSERT_OK(cgroups_->Create(name, {256 << 20, 64}));
     vm->netns = OpenNetNs(*host_, scratch_ / (name + ".netns")).value();
-    vm->procs = cgroups_->OpenProcs(name).value();
+    vm->cgroup = cgroups_->OpenDirectory(name).value();
     int pipe[2];
     ASSERT_EQ(::pipe2(pipe, O_CLOEXEC | O_NONBLOCK), 0);
     vm->output.Reset(pipe[0]);
@@ -298,7 +298,7 @@ class HostileVmmTest : public ::testing::Test {
       if (PathExists(libraries)) spec.binds.push_back({libraries, libraries, false, true});
     }
     spec.system_libraries = true;
-    spec.cgroup_procs = vm.procs.get();
+    spec.cgroup = vm.cgroup.get();
     spec.netns = vm.netns.get();
     spec.log = vm.log.get();
     return Launch(*host_, {LaunchProgram(), scratch_ / "root", milliseconds(20000)}, spec);

@@ -1,4 +1,4 @@
-#include "controller/footprint.h"
+#include "src/common/base/footprint.h"
 
 #include <malloc.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 
 #include "src/common/base/files.h"
 
-namespace dormouse::controller {
+namespace dormouse {
 namespace {
 
 constexpr size_t kLargestSmaps = 4 << 20;
@@ -53,4 +53,4 @@ Result<> DropUnusedPages() {
   return {};
 }
 
-}  // namespace dormouse::controller
+}  // namespace dormouse

@@ -1,4 +1,4 @@
-#include "controller/footprint.h"
+#include "src/common/base/footprint.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <sstream>
 #include <string>
 
-namespace dormouse::controller {
+namespace dormouse {
 namespace {
 
 /// Of /proc/self/statm: resident pages.
@@ -32,4 +32,4 @@ TEST(FootprintTest, UnusedPagesGoAndEverythingStillWorks) {
 }
 
 }  // namespace
-}  // namespace dormouse::controller
+}  // namespace dormouse

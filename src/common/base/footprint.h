@@ -9,11 +9,11 @@
 
 #include "src/common/base/result.h"
 
-namespace dormouse::controller {
+namespace dormouse {
 
 /// When there is little to do: what is used again is faulted in. A mapping of which any page was
 /// ever written, such as relocated constants (RELRO), is left alone, as its pages would be lost.
 /// Also returns free heap.
 Result<> DropUnusedPages();
 
-}  // namespace dormouse::controller
+}  // namespace dormouse
