@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "guest-agent/init/files.h"
+#include "guest-agent/init/identity.h"
 #include "src/common/base/unique_fd.h"
 
 namespace dormouse::guest {
@@ -72,6 +73,23 @@ Result<void> GuestMachine::AddEntropy(std::string_view bytes) {
   if (::ioctl(fd.get(), RNDADDENTROPY, request.data()) != 0) return FailErrno("add entropy");
   if (::ioctl(fd.get(), RNDRESEEDCRNG) != 0) return FailErrno("reseed the generator");
   return {};
+}
+
+Result<void> GuestMachine::TakeIdentity(const Identity& identity) {
+  identity_notes_.clear();
+  DORMOUSE_TRY(SetHostname(identity.hostname));
+  DORMOUSE_TRY(WriteMachineId("", identity.machine_id, identity_notes_));
+  return RemoveSshHostKeys("", identity_notes_);
+}
+
+void GuestMachine::SyncInChild() {
+  ::sync();
+}
+
+std::vector<std::string> GuestMachine::Warnings() {
+  std::vector<std::string> all = warnings_;
+  all.insert(all.end(), identity_notes_.begin(), identity_notes_.end());
+  return all;
 }
 
 void GuestMachine::PowerOff(bool reboot) {

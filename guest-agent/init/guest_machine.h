@@ -20,15 +20,18 @@ class GuestMachine : public Machine {
   Result<void> SetHostname(const std::string& hostname) override;
   Result<void> SetWallTime(int64_t since_1970_ns) override;
   Result<void> AddEntropy(std::string_view bytes) override;
+  Result<void> TakeIdentity(const Identity& identity) override;
+  void SyncInChild() override;
   /// Does not return.
   void PowerOff(bool reboot) override;
   std::string BootId() override;
   uint64_t UptimeMs() override { return guest::UptimeMs(); }
-  std::vector<std::string> Warnings() override { return warnings_; }
+  std::vector<std::string> Warnings() override;
   void WriteConsole(std::string_view bytes) override;
 
  private:
   std::vector<std::string> warnings_;
+  std::vector<std::string> identity_notes_;  ///< of the last TakeIdentity
 };
 
 }  // namespace dormouse::guest

@@ -86,6 +86,7 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   options.agent_version = DORMOUSE_VERSION;
   options.cgroup_dir = kCgroups;
   options.reap_orphans = true;
+  options.hook_dir = "/etc/dormouse/clone.d";
   DORMOUSE_ASSIGN(const auto server, Server::Create(std::move(listener), machine, options));
   DORMOUSE_TRY(modules.Load("transport"));
   const uint64_t now_ms = UptimeMs();

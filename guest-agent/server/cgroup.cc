@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string_view>
 
 namespace dormouse::guest {
 
@@ -24,6 +25,28 @@ void Cgroup::KillAll() const {
   if (path_.empty()) return;
   const UniqueFd fd(::open((path_ + "/cgroup.kill").c_str(), O_WRONLY | O_CLOEXEC));
   if (fd) (void)!::write(fd.get(), "1", 1);
+}
+
+Result<void> Cgroup::SetFrozen(bool frozen) const {
+  if (path_.empty()) return {};
+  const std::string file = path_ + "/cgroup.freeze";
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) return FailErrno("open " + file);
+  if (::write(fd.get(), frozen ? "1" : "0", 1) != 1) return FailErrno("write " + file);
+  return {};
+}
+
+UniqueFd Cgroup::OpenEvents() const {
+  if (path_.empty()) return {};
+  return UniqueFd(::open((path_ + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
+}
+
+bool SaysFrozen(const UniqueFd& events) {
+  if (!events) return true;
+  char text[256];
+  const ssize_t got = ::pread(events.get(), text, sizeof(text), 0);
+  return got > 0 &&
+         std::string_view(text, static_cast<size_t>(got)).find("frozen 1") != std::string_view::npos;
 }
 
 }  // namespace dormouse::guest

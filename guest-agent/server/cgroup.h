@@ -18,11 +18,19 @@ class Cgroup {
   [[nodiscard]] int procs_fd() const { return procs_.get(); }
   /// SIGKILL to all that is in it and below (cgroup.kill, Linux >= 5.14).
   void KillAll() const;
+  /// Asks that all in it and below stand still, or go on (cgroup.freeze, Linux >= 5.2). The kernel
+  /// gets there when each process next meets it: see OpenEvents.
+  [[nodiscard]] Result<void> SetFrozen(bool frozen) const;
+  /// cgroup.events: gives EPOLLPRI when it changed since it was last read; none in the no-op one.
+  [[nodiscard]] UniqueFd OpenEvents() const;
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
   std::string path_;
   UniqueFd procs_;
 };
+
+/// Whether an OpenEvents file says that all stand still; of none, yes.
+[[nodiscard]] bool SaysFrozen(const UniqueFd& events);
 
 }  // namespace dormouse::guest

@@ -7,11 +7,14 @@ namespace dormouse::guest {
 namespace {
 /// After the last SIGKILL the kernel needs a moment.
 constexpr std::chrono::milliseconds kKillMargin{5'000};
+constexpr size_t kMaxWarnings = 64;  // what the host reads (messages.cc)
 }  // namespace
 
 ControlHandler::~ControlHandler() {
   context_.loop.Cancel(timer_);
   context_.workload.Forget(observer_);
+  context_.freezer.Forget(freeze_waiter_);
+  context_.thawer.Forget(thaw_waiter_);
 }
 
 Result<void> ControlHandler::OnFrame(const Frame& frame) {
@@ -44,6 +47,12 @@ Result<void> ControlHandler::OnFrame(const Frame& frame) {
     case FrameType::kPowerOff:
       handled = PowerOff(frame.payload);
       break;
+    case FrameType::kFreeze:
+      handled = Freeze(frame.payload);
+      break;
+    case FrameType::kThaw:
+      handled = Thaw(frame.payload);
+      break;
     default:
       handled = Fail(ErrorCode::kUnsupported,
                      "request " + std::to_string(static_cast<int>(frame.type)) + " is not known");
@@ -59,7 +68,12 @@ Result<void> ControlHandler::Health() {
   reply.boot_id = context_.machine.BootId();
   reply.uptime_ms = context_.machine.UptimeMs();
   reply.configured = context_.configured;
+  reply.frozen = context_.freezer.holding();
+  reply.features = {"freeze"};
   reply.warnings = context_.machine.Warnings();
+  for (const std::string& note : context_.thawer.notes()) {
+    if (reply.warnings.size() < kMaxWarnings) reply.warnings.push_back(note);
+  }
   reply.workload = context_.workload.status();
   connection_.Send(EncodeReply(reply));
   return {};
@@ -75,12 +89,14 @@ Result<void> ControlHandler::Configure(std::string_view json) {
   request.entropy.clear();
   context_.defaults = std::move(request);
   context_.configured = true;
+  context_.changed();
   connection_.Send(EncodeEmptyReply());
   return {};
 }
 
 Result<void> ControlHandler::StartWorkload(std::string_view json) {
   DORMOUSE_ASSIGN(const StartWorkloadRequest request, ParseStartWorkload(json));
+  DORMOUSE_TRY(MayStart());
   DORMOUSE_TRY(context_.workload.Start(request, context_.defaults));
   AnswerNow();
   return {};
@@ -106,6 +122,7 @@ Result<void> ControlHandler::StopWorkload(std::string_view json) {
 
 Result<void> ControlHandler::Exec(std::string_view json) {
   DORMOUSE_ASSIGN(const ExecRequest request, ParseExec(json));
+  DORMOUSE_TRY(MayStart());
   DORMOUSE_ASSIGN(auto session, ExecSession::Start(context_, connection_, request));
   connection_.SetIdleLimit(std::chrono::milliseconds(0));
   connection_.Send(EncodeEmptyReply());
@@ -148,13 +165,35 @@ Result<void> ControlHandler::PowerOff(std::string_view json) {
   return {};
 }
 
+Result<void> ControlHandler::Freeze(std::string_view json) {
+  DORMOUSE_ASSIGN(const FreezeRequest request, ParseFreeze(json));
+  Defer();
+  freeze_waiter_ = context_.freezer.Freeze(
+      std::chrono::milliseconds(request.limit_ms),
+      [this](const FreezeReply& reply) { Answer(EncodeReply(reply)); });
+  return {};
+}
+
+Result<void> ControlHandler::Thaw(std::string_view json) {
+  DORMOUSE_ASSIGN(const ThawRequest request, ParseThaw(json));
+  Defer();
+  thaw_waiter_ = context_.thawer.Thaw(request, [this](const Result<void>& thawed) {
+    Answer(thawed ? EncodeEmptyReply() : EncodeError(thawed.error()));
+  });
+  return {};
+}
+
+Result<void> ControlHandler::MayStart() const {
+  if (!context_.freezer.holding()) return {};
+  return Fail(ErrorCode::kUnavailable, "frozen: nothing is started before the thaw");
+}
+
 void ControlHandler::AnswerAtEnd(std::chrono::milliseconds limit) {
   if (context_.workload.status().state != WorkloadState::kRunning) {
     AnswerNow();
     return;
   }
-  waiting_ = true;
-  connection_.SetIdleLimit(std::chrono::milliseconds(0));
+  Defer();
   observer_ = context_.workload.Observe([this] {
     if (context_.workload.status().state != WorkloadState::kRunning) AnswerNow();
   });
@@ -169,9 +208,18 @@ void ControlHandler::AnswerNow() {
   context_.loop.Cancel(timer_);
   observer_ = 0;
   timer_ = 0;
+  Answer(EncodeReply(context_.workload.status()));
+}
+
+void ControlHandler::Defer() {
+  waiting_ = true;
+  connection_.SetIdleLimit(std::chrono::milliseconds(0));
+}
+
+void ControlHandler::Answer(std::string_view frame) {
   waiting_ = false;
   connection_.SetIdleLimit(context_.options.idle_limit);
-  connection_.Send(EncodeReply(context_.workload.status()));
+  connection_.Send(frame);
 }
 
 }  // namespace dormouse::guest

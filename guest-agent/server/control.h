@@ -23,15 +23,24 @@ class ControlHandler : public FrameHandler {
   [[nodiscard]] Result<void> Exec(std::string_view json);
   [[nodiscard]] Result<void> Logs(std::string_view json);
   [[nodiscard]] Result<void> PowerOff(std::string_view json);
+  [[nodiscard]] Result<void> Freeze(std::string_view json);
+  [[nodiscard]] Result<void> Thaw(std::string_view json);
+  /// kUnavailable while the sandbox is frozen: its cgroups would swallow what is started.
+  [[nodiscard]] Result<void> MayStart() const;
   /// Answers with the workload's status once it is not running; at the latest after `limit`.
   void AnswerAtEnd(std::chrono::milliseconds limit);
   void AnswerNow();
+  /// No idle limit, and no further request, until Answer.
+  void Defer();
+  void Answer(std::string_view frame);
 
   Context& context_;
   Connection& connection_;
   bool waiting_ = false;
   Workload::ObserverId observer_ = 0;
   EventLoop::TimerId timer_ = 0;
+  Freezer::WaiterId freeze_waiter_ = 0;
+  Thawer::WaiterId thaw_waiter_ = 0;
 };
 
 }  // namespace dormouse::guest

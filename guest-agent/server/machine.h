@@ -11,8 +11,16 @@
 
 #include "guest-agent/server/passwd.h"
 #include "src/common/base/result.h"
+#include "src/common/guest/messages.h"
 
 namespace dormouse::guest {
+
+/// What the server knows that its guest's memory carries through a snapshot.
+struct ServerState {
+  bool configured = false;
+  bool frozen = false;
+  WorkloadStatus workload;
+};
 
 class Machine {
  public:
@@ -22,6 +30,13 @@ class Machine {
   /// Mixed in and credited, then the kernel's generator is reseeded: when this returns, no number
   /// that it gives is one that another clone gets.
   [[nodiscard]] virtual Result<void> AddEntropy(std::string_view bytes) = 0;
+  /// Before a clone's processes go on: host name, machine-id, no host keys of its source.
+  [[nodiscard]] virtual Result<void> TakeIdentity(const Identity& identity) {
+    return SetHostname(identity.hostname);
+  }
+  /// Writes every file system back. May take for ever, so it is called in a forked child of a
+  /// process with threads: system calls only.
+  virtual void SyncInChild() {}
   /// Ends every process, writes everything back and turns the machine off (or starts it anew).
   virtual void PowerOff(bool reboot) = 0;
   [[nodiscard]] virtual std::string BootId() = 0;
@@ -29,6 +44,8 @@ class Machine {
   [[nodiscard]] virtual std::vector<std::string> Warnings() { return {}; }
   /// Of the root disk, read anew each time.
   [[nodiscard]] virtual IdentityFiles Users() { return ReadIdentityFiles(""); }
+  /// The server's state changed: for a stand-in whose snapshots hold no server (ServerOptions::woken).
+  virtual void Remember(const ServerState&) {}
   /// A copy of the workload's output for the console; must not block.
   virtual void WriteConsole(std::string_view) {}
 };

@@ -116,12 +116,12 @@ IdentityFiles ReadIdentityFiles(const std::string& root) {
   return {ReadBounded(root + "/etc/passwd"), ReadBounded(root + "/etc/group")};
 }
 
-Result<Identity> ResolveUser(std::string_view spec, const IdentityFiles& files) {
+Result<UserIdentity> ResolveUser(std::string_view spec, const IdentityFiles& files) {
   const size_t colon = spec.find(':');
   std::string_view user = spec.substr(0, colon);
   if (user.empty() && colon == std::string_view::npos) user = "0";
   const auto entry = FindUser(files.passwd, user);
-  Identity identity;
+  UserIdentity identity;
   if (entry) {
     identity.uid = entry->uid;
     identity.gid = entry->gid;

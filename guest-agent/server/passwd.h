@@ -14,7 +14,7 @@
 namespace dormouse::guest {
 
 /// Whom a process runs as.
-struct Identity {
+struct UserIdentity {
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;  ///< supplementary, the primary one included
@@ -33,6 +33,6 @@ struct IdentityFiles {
 /// `spec` is "", "name", "uid", "name:group", "uid:gid" (or mixed); "" is uid 0. A number needs no
 /// entry; a name without one is kNotFound. With a group given, it is the only one; without, the
 /// primary group of the entry (0 where there is none) and those that list the user.
-[[nodiscard]] Result<Identity> ResolveUser(std::string_view spec, const IdentityFiles& files);
+[[nodiscard]] Result<UserIdentity> ResolveUser(std::string_view spec, const IdentityFiles& files);
 
 }  // namespace dormouse::guest

@@ -154,7 +154,7 @@ struct ChildImage {
 /// In the child. Raw system calls for the ids: glibc's would signal the other threads that the
 /// parent had, and they are not here.
 void BecomeUser(const ChildImage& image) {
-  const Identity& who = image.plan->identity;
+  const UserIdentity& who = image.plan->identity;
   if (::geteuid() != 0 && who.uid == ::geteuid()) return;  // not root, and asked for nobody else
   if (::syscall(SYS_setgroups, who.groups.size(), who.groups.data()) != 0 ||
       ::syscall(SYS_setresgid, who.gid, who.gid, who.gid) != 0 ||

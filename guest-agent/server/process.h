@@ -22,7 +22,7 @@ struct LaunchPlan {
   std::vector<std::string> argv;
   std::vector<std::string> env;  ///< "NAME=value"
   std::string working_dir;       ///< empty: the user's home if it is there, else "/"
-  Identity identity;
+  UserIdentity identity;
   bool tty = false;
   bool stdin_open = false;    ///< false: /dev/null; ignored with a tty
   bool merge_output = false;  ///< stderr into stdout's pipe, so that their order is kept

@@ -21,17 +21,35 @@ namespace dormouse::guest {
 class Server::Impl {
  public:
   Impl(std::unique_ptr<EventLoop> loop, UniqueFd listener, Machine& machine, ServerOptions options,
-       Cgroup workload_cgroup, Cgroup exec_cgroup)
+       Cgroup workload_cgroup, Cgroup exec_cgroup, Cgroup hook_cgroup)
       : loop_(std::move(loop)),
         listener_(std::move(listener)),
         options_(std::move(options)),
         processes_(*loop_),
         exec_cgroup_(std::move(exec_cgroup)),
-        workload_(*loop_, processes_, machine, std::move(workload_cgroup), options_.log_bytes),
-        context_{*loop_, machine, options_, processes_, workload_, exec_cgroup_, {}, false} {}
+        workload_(*loop_, processes_, machine, std::move(workload_cgroup), options_.log_bytes,
+                  options_.woken.workload),
+        freezer_(*loop_, processes_, machine, {&workload_.cgroup(), &exec_cgroup_},
+                 options_.woken.frozen),
+        hooks_(*loop_, processes_, machine, std::move(hook_cgroup),
+               {options_.hook_dir, options_.hook_limit}),
+        thawer_(machine, freezer_, hooks_),
+        context_{*loop_,       machine, options_, processes_,
+                 workload_,    exec_cgroup_, freezer_, thawer_, {},
+                 options_.woken.configured, [this] { Remember(); }} {}
 
   Result<void> Begin() {
     loop_->SetOnWake([this] { TakeAdopted(); });
+    (void)workload_.Observe([this] { Remember(); });
+    freezer_.SetOnFreeze([this] {
+      frozen_since_ = next_connection_;
+      Remember();
+    });
+    thawer_.SetOnThaw([this](bool elsewhere) {
+      Remember();
+      // After the answer: who asked may do so on a connection that is as old.
+      if (elsewhere) loop_->Defer([this, first = frozen_since_] { CloseBefore(first); });
+    });
     if (listener_) {
       DORMOUSE_TRY(loop_->Watch(listener_.get(), EPOLLIN, [this](uint32_t) { Accept(); }));
     }
@@ -97,6 +115,17 @@ class Server::Impl {
     started.SetIdleLimit(options_.first_request_limit);
   }
 
+  void Remember() {
+    context_.machine.Remember({context_.configured, freezer_.holding(), workload_.status()});
+  }
+
+  /// The VMM resets them when it restores; whoever was not told of it is not kept waiting.
+  void CloseBefore(uint64_t id) {
+    for (const auto& [known, connection] : connections_) {
+      if (known < id) connection->Close();
+    }
+  }
+
   std::unique_ptr<EventLoop> loop_;
   UniqueFd listener_;
   UniqueFd signals_;
@@ -104,9 +133,13 @@ class Server::Impl {
   ProcessTable processes_;
   Cgroup exec_cgroup_;
   Workload workload_;
+  Freezer freezer_;
+  CloneHooks hooks_;
+  Thawer thawer_;
   Context context_;
   std::map<uint64_t, std::unique_ptr<Connection>> connections_;
   uint64_t next_connection_ = 1;
+  uint64_t frozen_since_ = 0;  ///< the first connection after the last freeze
   std::mutex adopted_mutex_;
   std::vector<UniqueFd> adopted_;
 };
@@ -119,8 +152,10 @@ Result<std::unique_ptr<Server>> Server::Create(UniqueFd listener, Machine& machi
   DORMOUSE_ASSIGN(auto loop, EventLoop::Create());
   DORMOUSE_ASSIGN(Cgroup workload, Cgroup::Create(options.cgroup_dir, "workload"));
   DORMOUSE_ASSIGN(Cgroup exec, Cgroup::Create(options.cgroup_dir, "exec"));
+  DORMOUSE_ASSIGN(Cgroup hooks, Cgroup::Create(options.cgroup_dir, "hooks"));
   auto impl = std::make_unique<Impl>(std::move(loop), std::move(listener), machine,
-                                     std::move(options), std::move(workload), std::move(exec));
+                                     std::move(options), std::move(workload), std::move(exec),
+                                     std::move(hooks));
   DORMOUSE_TRY(impl->Begin());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -32,6 +32,11 @@ struct ServerOptions {
   size_t max_connections = 64;                   ///< above it, new ones are closed
   std::chrono::milliseconds idle_limit{30'000};  ///< for a control connection between requests
   std::chrono::milliseconds first_request_limit{10'000};
+  /// Programs that a clone runs before its processes go on (clone_hooks.h); empty: none.
+  std::string hook_dir = {};
+  std::chrono::milliseconds hook_limit{3'000};  ///< for each of them
+  /// A stand-in's state as Machine::Remember had it; a real guest's is in its memory.
+  ServerState woken = {};
 };
 
 class Server {

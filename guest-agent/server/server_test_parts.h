@@ -31,14 +31,36 @@ class RecordingMachine : public NoMachine {
   }
   Result<void> AddEntropy(std::string_view bytes) override {
     entropy = bytes;
+    calls.emplace_back("entropy");
     if (entropy_fails) return Fail(ErrorCode::kUnsupported, "no entropy");
     return {};
   }
+  Result<void> SetWallTime(int64_t since_1970_ns) override {
+    wall_time_ns = since_1970_ns;
+    calls.emplace_back("clock");
+    return {};
+  }
+  Result<void> TakeIdentity(const Identity& wanted) override {
+    identity = wanted;
+    calls.emplace_back("identity");
+    if (identity_fails) return Fail(ErrorCode::kNoSpace, "disk is full");
+    return {};
+  }
+  void SyncInChild() override {
+    while (sync_hangs) ::pause();
+  }
+  void Remember(const ServerState& state) override { remembered = state; }
   void PowerOff(bool reboot) override { powered_off.store(reboot ? 2 : 1); }
 
   std::string hostname;
   std::string entropy;
+  int64_t wall_time_ns = 0;
+  Identity identity;
+  ServerState remembered;
+  std::vector<std::string> calls;  ///< in their order
   bool entropy_fails = false;
+  bool identity_fails = false;
+  bool sync_hangs = false;
   std::atomic<int> powered_off{0};
 };
 
@@ -128,9 +150,12 @@ class Peer {
 
 class ServerTest : public testing::Test {
  protected:
-  void Serve(ServerOptions options = {}) {
+  void MakeDirectory() {
     char name[] = "/tmp/guest-server-test-XXXXXX";
-    directory_ = ::mkdtemp(name);
+    if (directory_.empty()) directory_ = ::mkdtemp(name);
+  }
+  void Serve(ServerOptions options = {}) {
+    MakeDirectory();
     path_ = directory_ + "/sock";
     auto server = Server::Create(ListenUnix(path_).value(), machine_, std::move(options));
     ASSERT_TRUE(server) << server.error().message();
@@ -142,8 +167,8 @@ class ServerTest : public testing::Test {
       server_->Stop();
       thread_.join();
       server_.reset();
-      std::filesystem::remove_all(directory_);
     }
+    if (!directory_.empty()) std::filesystem::remove_all(directory_);
   }
   Peer Dial() {
     UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

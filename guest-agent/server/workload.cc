@@ -19,12 +19,13 @@ int64_t NowMs() {
 }  // namespace
 
 Workload::Workload(EventLoop& loop, ProcessTable& processes, Machine& machine, Cgroup cgroup,
-                   size_t log_bytes)
+                   size_t log_bytes, WorkloadStatus woken)
     : loop_(loop),
       processes_(processes),
       machine_(machine),
       cgroup_(std::move(cgroup)),
-      log_(log_bytes) {}
+      log_(log_bytes),
+      status_(std::move(woken)) {}
 
 Workload::~Workload() {
   loop_.Cancel(kill_timer_);
@@ -94,7 +95,10 @@ void Workload::OnExit(ExitStatus status) {
 }
 
 void Workload::Stop(std::chrono::milliseconds grace) {
-  if (pid_ < 0) return;
+  if (pid_ < 0) {
+    if (status_.state == WorkloadState::kRunning) OnExit({0, SIGTERM});  // a stand-in's
+    return;
+  }
   processes_.Signal(pid_, SIGTERM);
   loop_.Cancel(kill_timer_);
   kill_timer_ = loop_.After(grace, [this] {

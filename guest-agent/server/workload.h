@@ -18,8 +18,9 @@ class Workload {
  public:
   using ObserverId = uint64_t;
 
+  /// `woken`: what a stand-in remembers of one whose processes are not there any more.
   Workload(EventLoop& loop, ProcessTable& processes, Machine& machine, Cgroup cgroup,
-           size_t log_bytes);
+           size_t log_bytes, WorkloadStatus woken);
   ~Workload();
 
   /// See StartWorkloadRequest. A program that cannot be run is an error and leaves no trace.
@@ -29,6 +30,7 @@ class Workload {
   void Stop(std::chrono::milliseconds grace);
   [[nodiscard]] const WorkloadStatus& status() const { return status_; }
   [[nodiscard]] const OutputRing& log() const { return log_; }
+  [[nodiscard]] const Cgroup& cgroup() const { return cgroup_; }
 
   /// `observer` is called, from the loop, after output came or the state changed.
   [[nodiscard]] ObserverId Observe(std::function<void()> observer);

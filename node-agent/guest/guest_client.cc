@@ -8,6 +8,9 @@ namespace {
 
 using std::chrono::steady_clock;
 
+/// For the way of the answer to a freeze that took all of its limit.
+constexpr GuestClient::Timeout kFreezeMargin{2'000};
+
 /// One request, one answer, through `parse`.
 template <typename Parse>
 auto Ask(const std::string& socket, std::string_view request, Deadline deadline, Parse parse)
@@ -78,6 +81,17 @@ Result<guest::WorkloadStatus> GuestClient::StopWorkload(Timeout grace, Timeout t
   return Ask(socket_,
              guest::Encode(guest::StopWorkloadRequest{static_cast<uint32_t>(grace.count())}),
              steady_clock::now() + grace + timeout, guest::ParseWorkloadStatus);
+}
+
+Result<guest::FreezeReply> GuestClient::Freeze(Timeout limit) const {
+  limit = std::clamp(limit, Timeout(0), Timeout(guest::kMaxWaitMs));
+  return Ask(socket_, guest::Encode(guest::FreezeRequest{static_cast<uint32_t>(limit.count())}),
+             steady_clock::now() + limit + kFreezeMargin, guest::ParseFreezeReply);
+}
+
+Result<void> GuestClient::Thaw(const guest::ThawRequest& request, Timeout timeout) const {
+  DORMOUSE_ASSIGN(const std::string frame, guest::Encode(request));
+  return Ask(socket_, frame, steady_clock::now() + timeout, Nothing);
 }
 
 Result<void> GuestClient::PowerOff(const guest::PowerOffRequest& request, Timeout timeout) const {

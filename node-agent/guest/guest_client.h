@@ -42,6 +42,13 @@ class GuestClient {
   /// top.
   [[nodiscard]] Result<guest::WorkloadStatus> WorkloadStatus(Timeout wait, Timeout timeout) const;
   [[nodiscard]] Result<guest::WorkloadStatus> StopWorkload(Timeout grace, Timeout timeout) const;
+  /// See guest::FreezeRequest: also a freeze that the limit cut short is an answer, not an error.
+  /// `limit` is at most a minute; the guest has two seconds more to say so.
+  [[nodiscard]] Result<guest::FreezeReply> Freeze(Timeout limit) const;
+  /// See guest::ThawRequest. kUnavailable (nobody answers there yet, or it hung up), kDeadline and
+  /// kBusy (a thaw that was asked for before goes on): ask again, with the same request. Hooks of a
+  /// clone may take 10 s.
+  [[nodiscard]] Result<void> Thaw(const guest::ThawRequest& request, Timeout timeout) const;
   /// Accepted, not done: the VMM's exit tells the rest.
   [[nodiscard]] Result<void> PowerOff(const guest::PowerOffRequest& request, Timeout timeout) const;
 

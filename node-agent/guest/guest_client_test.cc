@@ -215,6 +215,26 @@ TEST_F(GuestClientTest, AbortWakesWhoeverWaits) {
   stopper.join();
 }
 
+TEST_F(GuestClientTest, AGuestIsFrozenAndThawedAndRefusesCommandsBetween) {
+  const GuestClient client(path_);
+  const auto frozen = client.Freeze(kLimit);
+  ASSERT_TRUE(frozen) << frozen.error().message();
+  EXPECT_TRUE(frozen->frozen) << frozen->detail;
+  EXPECT_TRUE(client.Health(kLimit)->frozen);
+  const auto refused = client.OpenExec(Shell("true"), kLimit);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::kUnavailable);
+  EXPECT_NE(refused.error().message().find("frozen"), std::string::npos);
+  guest::ThawRequest thaw;
+  thaw.is_resume = true;
+  EXPECT_EQ(client.Thaw(thaw, kLimit).error().code(), ErrorCode::kInvalid) << "no entropy";
+  thaw.entropy = std::string(32, 'e');
+  thaw.new_identity = guest::Identity{"clone", std::string(32, 'a')};
+  EXPECT_TRUE(client.Thaw(thaw, kLimit));
+  EXPECT_FALSE(client.Health(kLimit)->frozen);
+  EXPECT_TRUE(client.OpenExec(Shell("true"), kLimit));
+}
+
 TEST_F(GuestClientTest, AWorkloadIsConfiguredStartedFollowedAndAsked) {
   const GuestClient client(path_);
   guest::ConfigureRequest configure;

@@ -139,6 +139,84 @@ TEST(HostileGuestTest, HealthFailsInTimeAndSaysWhatItSaw) {
   }
 }
 
+TEST(HostileGuestTest, FreezeAndThawFailInTimeAndSayWhatTheySaw) {
+  const struct {
+    const char* name;
+    std::function<void(int)> guest;
+    std::optional<ErrorCode> freeze;  ///< none: an answer
+    std::optional<ErrorCode> thaw;
+  } cases[] = {
+      {"hangs up", [](int) {}, ErrorCode::kUnavailable, ErrorCode::kUnavailable},
+      {"hangs up after the handshake", [](int fd) { Flood(fd, kOk, kOk.size()); },
+       ErrorCode::kUnavailable, ErrorCode::kUnavailable},
+      {"silence after the handshake", Says(kOk), ErrorCode::kDeadline, ErrorCode::kDeadline},
+      {"an empty answer", Says(kOk + guest::EncodeEmptyReply()), ErrorCode::kCorrupt, {}},
+      {"wrong types", Says(kOk + EncodeFrame(FrameType::kReply, R"({"frozen":"yes"})")),
+       ErrorCode::kCorrupt, {}},
+      {"an endless detail",
+       Says(kOk + EncodeFrame(FrameType::kReply, R"({"frozen":true,"detail":")" +
+                                                     std::string(60'000, 'x') + "\"}")),
+       ErrorCode::kCorrupt, {}},
+      {"another kind of frame", Says(kOk + EncodeFrame(FrameType::kStdout, "x")),
+       ErrorCode::kCorrupt, ErrorCode::kCorrupt},
+      {"length above the limit", Says(kOk + kLongHeader), ErrorCode::kCorrupt, ErrorCode::kCorrupt},
+      {"endless frames of nothing",
+       [](int fd) {
+         Flood(fd, kOk, kOk.size());
+         Flood(fd, EncodeFrame(FrameType::kStdout, ""), SIZE_MAX);
+       },
+       ErrorCode::kCorrupt, ErrorCode::kCorrupt},
+      {"an old guest",
+       Says(kOk + guest::EncodeError(Error(ErrorCode::kUnsupported, "request 9 is not known"))),
+       ErrorCode::kUnsupported, ErrorCode::kUnsupported},
+  };
+  for (const auto& test : cases) {
+    const auto check = [&](const char* what, const auto& ask,
+                           const std::optional<ErrorCode>& wanted) {
+      HostileGuest guest(test.guest);
+      const auto before = std::chrono::steady_clock::now();
+      const auto answer = ask(GuestClient(guest.path()));
+      EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000)) << test.name;
+      EXPECT_EQ(answer.has_value(), !wanted) << what << ": " << test.name;
+      if (answer || !wanted) return;
+      EXPECT_EQ(answer.error().code(), *wanted) << what << ": " << test.name;
+    };
+    check("freeze", [](const GuestClient& client) { return client.Freeze(milliseconds(0)); },
+          test.freeze);
+    check("thaw", [](const GuestClient& client) { return client.Thaw({}, kTimeout); }, test.thaw);
+  }
+}
+
+TEST(HostileGuestTest, AConnectionThatBreaksRightAfterAWakeIsUnavailableAtOnce) {
+  // What a VMM's muxer does right after a restore: it refuses, closes, or resets.
+  const std::function<void(int)> breaks[] = {
+      [](int) {},
+      [](int fd) { (void)::shutdown(fd, SHUT_RDWR); },
+      [](int fd) {  // unread bytes at the close: the host reads ECONNRESET
+        char first = 0;
+        (void)::recv(fd, &first, 1, 0);
+      },
+      [](int fd) {
+        Flood(fd, kOk, kOk.size());
+        char first = 0;
+        (void)::recv(fd, &first, 1, 0);
+      },
+  };
+  constexpr milliseconds kPatience{30'000};
+  for (const auto& how : breaks) {
+    HostileGuest guest(how);
+    const auto before = std::chrono::steady_clock::now();
+    const auto health = GuestClient(guest.path()).Health(kPatience);
+    ASSERT_FALSE(health);
+    EXPECT_EQ(health.error().code(), ErrorCode::kUnavailable) << health.error().message();
+    EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000));
+  }
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(GuestClient("/tmp/no/such/vsock").Thaw({}, kPatience).error().code(),
+            ErrorCode::kUnavailable);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000));
+}
+
 TEST(HostileGuestTest, BytesThatDribbleMeetTheDeadline) {
   HostileGuest guest([](int fd) {
     const std::string bytes = kOk + EncodeFrame(FrameType::kReply, std::string(60'000, ' '));

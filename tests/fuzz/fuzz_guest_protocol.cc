@@ -39,6 +39,13 @@ void Interpret(const Frame& frame) {
       (void)ParseWorkloadStatusRequest(frame.payload);
       (void)ParseWorkloadStatus(frame.payload);
       return;
+    case FrameType::kFreeze:
+      if (const auto parsed = ParseFreeze(frame.payload); parsed && parsed->limit_ms > kMaxWaitMs) {
+        std::abort();
+      }
+      return;
+    case FrameType::kThaw:
+      return RoundTrip(ParseThaw(frame.payload), ParseThaw);
     case FrameType::kLogs:
       (void)ParseLogs(frame.payload);
       return;
@@ -50,6 +57,10 @@ void Interpret(const Frame& frame) {
       return;
     default:
       (void)ParseHealthReply(frame.payload);
+      if (const auto reply = ParseFreezeReply(frame.payload);
+          reply && reply->detail.size() > kMaxErrorText) {
+        std::abort();
+      }
       if (ParseError(frame.payload).message().size() > 2 * kMaxErrorText) std::abort();
       return;
   }

@@ -46,6 +46,8 @@ enum class FrameType : uint8_t {
   kLogs = 0x06,
   kPowerOff = 0x07,
   kStopWorkload = 0x08,
+  kFreeze = 0x09,
+  kThaw = 0x0a,
   // Answers, guest to host: JSON.
   kReply = 0x40,
   kError = 0x41,

@@ -1,163 +1,13 @@
 #include "src/common/guest/messages.h"
 
-#include <limits>
 #include <nlohmann/json.hpp>
+
+#include "src/common/guest/json_reader.h"
 
 namespace dormouse::guest {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr size_t kMaxArgs = 4096;
-constexpr size_t kMaxListItems = 64;
-constexpr size_t kMinEntropy = 16;
-constexpr size_t kMaxEntropy = 512;
-/// What a string may hold where nothing narrower is said; the frame is the outer bound.
-constexpr size_t kMaxString = kMaxPayloadBytes;
-
-/// Reads the fields of one object and keeps the first thing that was wrong.
-class Reader {
- public:
-  explicit Reader(std::string_view text) {
-    json_ = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!json_.is_object()) Reject("payload is not a JSON object");
-  }
-  explicit Reader(const Json& json, std::string name) : json_(json), name_(std::move(name)) {
-    if (!json_.is_object()) Reject("is not an object");
-  }
-
-  [[nodiscard]] const Json* Find(const char* key) const {
-    if (!json_.is_object()) return nullptr;
-    const auto found = json_.find(key);
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-
-  std::string String(const char* key, size_t max, bool required = false) {
-    const Json* field = Find(key);
-    if (field == nullptr) {
-      if (required) Reject(std::string(key) + " is missing");
-      return {};
-    }
-    return Text(*field, key, max);
-  }
-
-  uint64_t Unsigned(const char* key, uint64_t max, uint64_t otherwise) {
-    const Json* field = Find(key);
-    if (field == nullptr) return otherwise;
-    if (!field->is_number_unsigned() || field->get<uint64_t>() > max) {
-      Reject(std::string(key) + " is not a number from 0 to " + std::to_string(max));
-      return otherwise;
-    }
-    return field->get<uint64_t>();
-  }
-
-  int64_t Signed(const char* key) {
-    const Json* field = Find(key);
-    if (field == nullptr) return 0;
-    if (!field->is_number_integer() ||
-        (field->is_number_unsigned() &&
-         field->get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()})) {
-      Reject(std::string(key) + " is not a whole number");
-      return 0;
-    }
-    return field->get<int64_t>();
-  }
-
-  bool Bool(const char* key, bool otherwise) {
-    const Json* field = Find(key);
-    if (field == nullptr) return otherwise;
-    if (!field->is_boolean()) {
-      Reject(std::string(key) + " is neither true nor false");
-      return otherwise;
-    }
-    return field->get<bool>();
-  }
-
-  std::vector<std::string> Strings(const char* key, size_t max_items, size_t max_length) {
-    std::vector<std::string> out;
-    const Json* field = Find(key);
-    if (field == nullptr) return out;
-    if (!field->is_array() || field->size() > max_items) {
-      Reject(std::string(key) + " is not a list of at most " + std::to_string(max_items));
-      return out;
-    }
-    out.reserve(field->size());
-    for (const Json& item : *field) out.push_back(Text(item, key, max_length));
-    return out;
-  }
-
-  /// A list of [name, value] pairs: an order that later values can win by.
-  std::vector<EnvVar> Env(const char* key) {
-    std::vector<EnvVar> out;
-    const Json* field = Find(key);
-    if (field == nullptr) return out;
-    if (!field->is_array() || field->size() > kMaxArgs) {
-      Reject(std::string(key) + " is not a list of at most " + std::to_string(kMaxArgs));
-      return out;
-    }
-    for (const Json& item : *field) {
-      if (!item.is_array() || item.size() != 2) {
-        Reject(std::string(key) + " holds something that is not [name, value]");
-        return out;
-      }
-      std::string name = Text(item[0], key, kMaxString);
-      if (name.empty() || name.find('=') != std::string::npos) {
-        Reject(std::string(key) + " holds a name that is empty or has a '='");
-        return out;
-      }
-      out.emplace_back(std::move(name), Text(item[1], key, kMaxString));
-    }
-    return out;
-  }
-
-  void Reject(std::string why) {
-    if (!error_) error_ = Error(ErrorCode::kInvalid, name_.empty() ? why : name_ + ": " + why);
-  }
-  void Absorb(const Reader& other) {
-    if (other.error_ && !error_) error_ = other.error_;
-  }
-
-  template <typename T>
-  [[nodiscard]] Result<T> Finish(T value) const {
-    if (error_) return Fail(*error_);
-    return value;
-  }
-
- private:
-  /// NUL would end the string early wherever it reaches the kernel.
-  std::string Text(const Json& field, const char* key, size_t max) {
-    const auto* text = field.get_ptr<const std::string*>();
-    if (text == nullptr || text->size() > max || text->find('\0') != std::string::npos) {
-      Reject(std::string(key) + " is not a string of at most " + std::to_string(max) + " bytes");
-      return {};
-    }
-    return *text;
-  }
-
-  Json json_;
-  std::string name_;
-  std::optional<Error> error_;
-};
-
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-/// For payloads whose size our own caps bound.
-std::string Framed(FrameType type, const Json& json) {
-  return EncodeFrame(type, Dump(json));
-}
-
-Result<std::string> FramedIfFits(FrameType type, const Json& json, std::string_view what) {
-  std::string text = Dump(json);
-  if (text.size() > kMaxPayloadBytes) {
-    return Fail(ErrorCode::kInvalid,
-                std::string(what) + " of " + std::to_string(text.size()) +
-                    " bytes: arguments and environment together must stay below " +
-                    std::to_string(kMaxPayloadBytes));
-  }
-  return EncodeFrame(type, text);
-}
 
 Json EnvJson(const std::vector<EnvVar>& env) {
   Json list = Json::array();
@@ -187,33 +37,6 @@ ProcessSpec ReadProcess(Reader& outer) {
   process.user = reader.String("user", 256);
   outer.Absorb(reader);
   return process;
-}
-
-std::string HexEncode(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string out;
-  for (const char c : bytes) {
-    out.push_back(kDigits[static_cast<uint8_t>(c) >> 4]);
-    out.push_back(kDigits[static_cast<uint8_t>(c) & 15]);
-  }
-  return out;
-}
-
-std::optional<std::string> HexDecode(std::string_view text) {
-  const auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
-  };
-  if (text.size() % 2 != 0) return std::nullopt;
-  std::string out;
-  for (size_t at = 0; at < text.size(); at += 2) {
-    const int high = digit(text[at]);
-    const int low = digit(text[at + 1]);
-    if (high < 0 || low < 0) return std::nullopt;
-    out.push_back(static_cast<char>(high << 4 | low));
-  }
-  return out;
 }
 
 constexpr std::pair<WorkloadState, const char*> kStates[] = {
@@ -281,12 +104,7 @@ Result<ConfigureRequest> ParseConfigure(std::string_view json) {
     request.wall_time_ns = reader.Signed("wallTimeNs");
     if (*request.wall_time_ns < 0) reader.Reject("wallTimeNs is before 1970");
   }
-  const auto entropy = HexDecode(reader.String("entropy", 2 * kMaxEntropy));
-  if (!entropy || (!entropy->empty() && entropy->size() < kMinEntropy)) {
-    reader.Reject("entropy is not 16 to 512 bytes in lower-case hexadecimal");
-  } else {
-    request.entropy = *entropy;
-  }
+  request.entropy = reader.Entropy("entropy");
   request.env = reader.Env("env");
   request.working_dir = reader.String("workingDir", 4096);
   request.user = reader.String("user", 256);
@@ -381,6 +199,7 @@ std::string EncodeReply(const HealthReply& reply) {
                                     {"bootId", reply.boot_id},
                                     {"uptimeMs", reply.uptime_ms},
                                     {"configured", reply.configured},
+                                    {"frozen", reply.frozen},
                                     {"features", reply.features},
                                     {"warnings", reply.warnings},
                                     {"workload", StatusJson(reply.workload)}});
@@ -393,6 +212,7 @@ Result<HealthReply> ParseHealthReply(std::string_view json) {
   reply.boot_id = reader.String("bootId", 64, true);
   reply.uptime_ms = reader.Unsigned("uptimeMs", UINT64_MAX, 0);
   reply.configured = reader.Bool("configured", false);
+  reply.frozen = reader.Bool("frozen", false);
   reply.features = reader.Strings("features", kMaxListItems, 64);
   reply.warnings = reader.Strings("warnings", kMaxListItems, kMaxErrorText);
   const Json* workload = reader.Find("workload");

@@ -44,6 +44,7 @@ struct HealthReply {
   std::string boot_id;     ///< of the guest's kernel: another one means that the guest rebooted
   uint64_t uptime_ms = 0;  ///< CLOCK_BOOTTIME
   bool configured = false;
+  bool frozen = false;                ///< between a freeze and its thaw: starts nothing new
   std::vector<std::string> features;  ///< what this agent can beyond protocol version 1
   std::vector<std::string>
       warnings;  ///< what went wrong at boot and did not stop it (a disk that did not grow)
@@ -96,8 +97,40 @@ struct PowerOffRequest {
   uint32_t grace_ms = 2'000;  ///< between SIGTERM and SIGKILL to everything
 };
 
+/// Before a snapshot: from now on nothing new is started (kUnavailable, "frozen: ..."), the
+/// workload's processes and those of execs stand still, file systems are written back. What the
+/// limit cuts off is told in the reply, and the guest stays frozen all the same, until it is
+/// thawed. The same again is success at once. A guest that was never configured can be frozen.
+struct FreezeRequest {
+  uint32_t limit_ms = 5'000;  ///< at most kMaxWaitMs
+};
+
+struct FreezeReply {
+  bool frozen = false;  ///< every process of the sandbox stands still
+  std::string detail;   ///< what the limit cut off: processes that go on, a sync that did not end
+  uint32_t took_ms = 0;
+};
+
+/// What makes a clone somebody else than its source.
+struct Identity {
+  std::string hostname;
+  std::string machine_id;  ///< 32 lower-case hexadecimal digits, not all zero (machine-id(5))
+};
+
+/// After it: entropy in, generator reseeded, clock set, identity repaired, hooks run, and only then
+/// the processes go on. An error means that nothing was thawed; the same can be asked again.
+/// A guest that is not frozen takes entropy and clock and answers success, but for an identity that
+/// it does not have already: kConflict.
+struct ThawRequest {
+  int64_t wall_time_ns = 0;  ///< since 1970; 0 leaves the clock as it is
+  std::string entropy;       ///< as ConfigureRequest's; none only if it went on where it stood
+  std::optional<Identity> new_identity;  ///< for a clone; none: it is who it was
+  bool is_resume = false;  ///< woken in another VMM: connections from before the freeze are closed
+};
+
 /// Caps on strings; both sides hold them.
 inline constexpr size_t kMaxHostname = 64;
+inline constexpr size_t kMachineIdDigits = 32;
 inline constexpr size_t kMaxId = 128;
 inline constexpr size_t kMaxErrorText = 2048;
 
@@ -110,6 +143,8 @@ inline constexpr size_t kMaxErrorText = 2048;
 [[nodiscard]] std::string Encode(const StopWorkloadRequest& request);
 [[nodiscard]] std::string Encode(const LogsRequest& request);
 [[nodiscard]] std::string Encode(const PowerOffRequest& request);
+[[nodiscard]] std::string Encode(const FreezeRequest& request);
+[[nodiscard]] Result<std::string> Encode(const ThawRequest& request);
 
 [[nodiscard]] Result<ConfigureRequest> ParseConfigure(std::string_view json);
 [[nodiscard]] Result<StartWorkloadRequest> ParseStartWorkload(std::string_view json);
@@ -118,13 +153,17 @@ inline constexpr size_t kMaxErrorText = 2048;
 [[nodiscard]] Result<ExecRequest> ParseExec(std::string_view json);
 [[nodiscard]] Result<LogsRequest> ParseLogs(std::string_view json);
 [[nodiscard]] Result<PowerOffRequest> ParsePowerOff(std::string_view json);
+[[nodiscard]] Result<FreezeRequest> ParseFreeze(std::string_view json);
+[[nodiscard]] Result<ThawRequest> ParseThaw(std::string_view json);
 
 // Answers, as kReply frames; an empty answer is "{}".
 [[nodiscard]] std::string EncodeReply(const HealthReply& reply);
 [[nodiscard]] std::string EncodeReply(const WorkloadStatus& reply);
+[[nodiscard]] std::string EncodeReply(const FreezeReply& reply);
 [[nodiscard]] std::string EncodeEmptyReply();
 [[nodiscard]] Result<HealthReply> ParseHealthReply(std::string_view json);
 [[nodiscard]] Result<WorkloadStatus> ParseWorkloadStatus(std::string_view json);
+[[nodiscard]] Result<FreezeReply> ParseFreezeReply(std::string_view json);
 
 /// A kError frame: the code's name and the message, cut to kMaxErrorText.
 [[nodiscard]] std::string EncodeError(const Error& error);

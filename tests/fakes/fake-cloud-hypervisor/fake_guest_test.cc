@@ -12,6 +12,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "node-agent/guest/guest_client.h"
 #include "node-agent/vmm/watch.h"
 #include "src/common/guest/frame.h"
 #include "tests/node/vmm_process.h"
@@ -34,6 +35,7 @@ class FakeGuestTest : public ::testing::Test {
     ASSERT_NE(vmm_, nullptr);
   }
   void TearDown() override {
+    woken_.reset();
     vmm_.reset();
     fs::remove_all(root_);
   }
@@ -89,8 +91,27 @@ class FakeGuestTest : public ::testing::Test {
     return false;
   }
 
+  // Pauses, takes a snapshot and wakes it in a VMM of its own, in `root_`/`name`.
+  void SleepAndWakeIn(const std::string& name) {
+    const std::string home = root_ + "/" + name;
+    fs::create_directory(home);
+    ASSERT_TRUE(vmm_->api().Pause());
+    ASSERT_TRUE(vmm_->api().Snapshot(home));
+    vmm_->Signal(SIGKILL);
+    ASSERT_NE(vmm_->Wait(), -1);
+    std::ifstream in(home + "/config.json");
+    json config = json::parse(in);
+    config["vsock"]["socket"] = home + "/vsock.sock";
+    config["serial"]["socket"] = home + "/serial.sock";
+    std::ofstream(home + "/config.json") << config.dump();
+    woken_ = VmmProcess::Start(home);
+    ASSERT_NE(woken_, nullptr);
+    ASSERT_TRUE(woken_->api().Restore({home, true}));
+  }
+
   std::string root_;
   std::unique_ptr<VmmProcess> vmm_;
+  std::unique_ptr<VmmProcess> woken_;
 };
 
 TEST_F(FakeGuestTest, AnswersWhenItHasBooted) {
@@ -170,6 +191,47 @@ TEST_F(FakeGuestTest, APausedGuestIsSilentUntilItIsResumed) {
   EXPECT_EQ(Dial(64), "");
   ASSERT_TRUE(vmm_->api().Resume());
   EXPECT_TRUE(Answers());
+}
+
+TEST_F(FakeGuestTest, AFrozenGuestWakesFrozenAndGoesOnWithItsThaw) {
+  constexpr std::chrono::milliseconds kLimit{20'000};
+  BootWith("boot-ms=0");
+  ASSERT_TRUE(Answers());
+  const GuestClient before(vsock());
+  guest::StartWorkloadRequest start;
+  start.id = "w";
+  start.process.argv = {"/bin/sh", "-c", "exit 0"};
+  ASSERT_TRUE(before.Configure({}, kLimit));
+  ASSERT_TRUE(before.StartWorkload(start, kLimit));
+  ASSERT_EQ(before.WorkloadStatus(kLimit, kLimit)->state, guest::WorkloadState::kExited);
+  const auto frozen = before.Freeze(kLimit);
+  ASSERT_TRUE(frozen) << frozen.error().message();
+  EXPECT_TRUE(frozen->frozen) << frozen->detail;
+  ASSERT_NO_FATAL_FAILURE(SleepAndWakeIn("clone"));
+
+  const GuestClient after(root_ + "/clone/vsock.sock");
+  const auto woken = after.WaitReady(kLimit, std::chrono::milliseconds(1));
+  ASSERT_TRUE(woken) << woken.error().message();
+  EXPECT_TRUE(woken->frozen);
+  EXPECT_TRUE(woken->configured);
+  EXPECT_EQ(woken->workload.id, "w");
+  EXPECT_EQ(woken->workload.state, guest::WorkloadState::kExited);
+  guest::ExecRequest command;
+  command.process.argv = {"/bin/true"};
+  EXPECT_EQ(after.OpenExec(command, kLimit).error().code(), ErrorCode::kUnavailable);
+
+  guest::ThawRequest thaw;
+  thaw.entropy = std::string(32, 'e');
+  thaw.is_resume = true;
+  thaw.new_identity = guest::Identity{"clone", std::string(32, 'a')};
+  ASSERT_TRUE(after.Thaw(thaw, kLimit));
+  const auto thawed = after.Health(kLimit);
+  ASSERT_TRUE(thawed);
+  EXPECT_FALSE(thawed->frozen);
+  ASSERT_EQ(thawed->warnings.size(), 1u);
+  EXPECT_EQ(thawed->warnings[0], "fake guest: thawed 1 times, hostname clone, machine-id " +
+                                     std::string(32, 'a'));
+  EXPECT_TRUE(after.OpenExec(command, kLimit));
 }
 
 TEST_F(FakeGuestTest, ItsMemoryCostsOnlyWhatIsTouched) {

@@ -25,7 +25,18 @@ struct GuestPage {
   char magic[8];
   char boot_id[40];
   uint64_t dialled;  // counts the host's connections: a page that diverges in a clone
+  uint64_t thawed;   // counts the thaws that the host asked for
+  uint8_t configured;
+  uint8_t frozen;
+  uint8_t workload_state;
+  char workload_id[guest::kMaxId + 1];
+  guest::ExitStatus exit;
+  int64_t started_at_ms;
+  int64_t finished_at_ms;
+  char hostname[guest::kMaxHostname + 1];
+  char machine_id[guest::kMachineIdDigits + 1];
 };
+static_assert(sizeof(GuestPage) <= 4096);
 constexpr char kMagic[8] = {'D', 'O', 'R', 'M', 'F', 'A', 'K', 'E'};
 
 std::string RandomBootId() {
@@ -37,6 +48,32 @@ std::string RandomBootId() {
                       r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12],
                       r[13], r[14], r[15]);
   return text.data();
+}
+
+template <size_t kSize>
+void Put(char (&field)[kSize], const std::string& text) {
+  std::memset(field, 0, kSize);
+  text.copy(field, kSize - 1);
+}
+
+// RAM comes from a file that a test may have spoilt: nothing in it is believed to end.
+template <size_t kSize>
+std::string Get(const char (&field)[kSize]) {
+  return {field, ::strnlen(field, kSize)};
+}
+
+guest::ServerState ReadState(const GuestPage& page) {
+  guest::ServerState state;
+  state.configured = page.configured != 0;
+  state.frozen = page.frozen != 0;
+  state.workload.state = page.workload_state == 1   ? guest::WorkloadState::kRunning
+                         : page.workload_state == 2 ? guest::WorkloadState::kExited
+                                                    : guest::WorkloadState::kNone;
+  state.workload.id = Get(page.workload_id);
+  state.workload.exit = page.exit;
+  state.workload.started_at_ms = page.started_at_ms;
+  state.workload.finished_at_ms = page.finished_at_ms;
+  return state;
 }
 
 // Reads "CONNECT <port>\n" (32 bytes at most); 0 for anything else.
@@ -63,9 +100,33 @@ class Guest::Agent : public guest::Machine {
   Agent(GuestPage* page, SerialPort* serial, std::function<void(GuestWish)> wish)
       : page_(page), serial_(serial), wish_(std::move(wish)) {}
 
-  Result<void> SetHostname(const std::string&) override { return {}; }
+  Result<void> SetHostname(const std::string& name) override {
+    Put(page_->hostname, name);
+    return {};
+  }
   Result<void> SetWallTime(int64_t) override { return {}; }
   Result<void> AddEntropy(std::string_view) override { return {}; }
+  Result<void> TakeIdentity(const guest::Identity& identity) override {
+    Put(page_->machine_id, identity.machine_id);
+    return SetHostname(identity.hostname);
+  }
+  void Remember(const guest::ServerState& state) override {
+    if (page_->frozen != 0 && !state.frozen) ++page_->thawed;
+    page_->configured = state.configured ? 1 : 0;
+    page_->frozen = state.frozen ? 1 : 0;
+    page_->workload_state = state.workload.state == guest::WorkloadState::kRunning  ? 1
+                            : state.workload.state == guest::WorkloadState::kExited ? 2
+                                                                                    : 0;
+    Put(page_->workload_id, state.workload.id);
+    page_->exit = state.workload.exit;
+    page_->started_at_ms = state.workload.started_at_ms;
+    page_->finished_at_ms = state.workload.finished_at_ms;
+  }
+  std::vector<std::string> Warnings() override {
+    if (page_->thawed == 0) return {};
+    return {"fake guest: thawed " + std::to_string(page_->thawed) + " times, hostname " +
+            Get(page_->hostname) + ", machine-id " + Get(page_->machine_id)};
+  }
   void PowerOff(bool reboot) override { wish_(reboot ? GuestWish::kReboot : GuestWish::kPoweroff); }
   std::string BootId() override {
     std::unique_lock lock(mutex_);
@@ -120,6 +181,7 @@ class Guest::Agent : public guest::Machine {
 Guest::Guest(Parts parts, bool booted) : parts_(std::move(parts)) {
   auto* page = reinterpret_cast<GuestPage*>(parts_.memory->first_page());
   if (booted) {
+    *page = {};
     std::memcpy(page->magic, kMagic, sizeof(kMagic));
     const std::string boot_id = RandomBootId();
     std::memcpy(page->boot_id, boot_id.c_str(), boot_id.size() + 1);
@@ -128,11 +190,13 @@ Guest::Guest(Parts parts, bool booted) : parts_(std::move(parts)) {
     parts_.memory->Touch(parts_.knobs.touch_mib << 20, word);
   }
   // RAM without a guest in it: it would triple-fault.
-  if (std::memcmp(page->magic, kMagic, sizeof(kMagic)) != 0) parts_.knobs.reboot_ms = 0;
+  const bool whole = std::memcmp(page->magic, kMagic, sizeof(kMagic)) == 0;
+  if (!whole) parts_.knobs.reboot_ms = 0;
 
   machine_ = std::make_unique<Agent>(page, parts_.serial, parts_.wish);
   guest::ServerOptions options;
   options.agent_version = "fake";
+  if (whole) options.woken = ReadState(*page);
   if (auto server = guest::Server::Create(UniqueFd(), *machine_, options))
     server_ = std::move(*server);
   wake_.Reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

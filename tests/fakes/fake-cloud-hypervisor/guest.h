@@ -2,6 +2,11 @@
 // knobs say so, misbehaves. Its agent is the project's own guest server; commands run on this
 // machine.
 //
+// What the agent knows lies in the first page of its RAM, so it survives a snapshot and a restore:
+// whether it is configured and frozen, its workload's state (its processes do not: it only seems to
+// run), who it is. Its health answers warn "fake guest: thawed <n> times, hostname <h>, machine-id
+// <m>" once the host has thawed it.
+//
 // Start, Freeze, Thaw and the destructor belong to one thread; the guest's own threads are inside.
 #pragma once
 
