@@ -146,7 +146,7 @@ Result<Response> UnixClient::Request(std::string_view method, std::string_view t
       }
     }
     DORMOUSE_ASSIGN(const bool closed, ReadResponse(socket.get(), parser, pending, deadline, what));
-    const int status = parser.get().result_int();
+    const int status = static_cast<int>(parser.get().result_int());
     if (status >= 100 && status < 200) {
       if (closed) return Fail(ErrorCode::kUnavailable, what + ": the peer closed the connection");
       continue;
