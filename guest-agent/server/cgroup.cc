@@ -45,8 +45,8 @@ bool SaysFrozen(const UniqueFd& events) {
   if (!events) return true;
   char text[256];
   const ssize_t got = ::pread(events.get(), text, sizeof(text), 0);
-  return got > 0 &&
-         std::string_view(text, static_cast<size_t>(got)).find("frozen 1") != std::string_view::npos;
+  const std::string_view seen(text, got > 0 ? static_cast<size_t>(got) : 0);
+  return seen.find("frozen 1") != std::string_view::npos;
 }
 
 }  // namespace dormouse::guest

@@ -31,9 +31,8 @@ std::vector<std::string> ListHooks(const std::string& dir) {
   if (stream == nullptr) return names;
   while (const dirent* entry = ::readdir(stream)) {
     struct stat info {};
-    if (entry->d_name[0] == '.' ||
-        ::fstatat(::dirfd(stream), entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode) ||
-        (info.st_mode & S_IXUSR) == 0) {
+    if (entry->d_name[0] == '.' || ::fstatat(::dirfd(stream), entry->d_name, &info, 0) != 0 ||
+        !S_ISREG(info.st_mode) || (info.st_mode & S_IXUSR) == 0) {
       continue;
     }
     names.emplace_back(entry->d_name);
@@ -101,7 +100,9 @@ Result<void> CloneHooks::Start(const std::string& hook) {
   DORMOUSE_TRY(
       processes_.Add(pid_, std::move(child.pidfd), [this](ExitStatus status) { OnExit(status); }));
   DORMOUSE_TRY(loop_.Watch(out_.get(), EPOLLIN, [this](uint32_t) { ReadOutput(); }));
-  timer_ = loop_.After(options_.limit, [this] {
+  allowed_ =
+      std::min(options_.limit, std::chrono::ceil<milliseconds>(deadline_ - steady_clock::now()));
+  timer_ = loop_.After(allowed_, [this] {
     timer_ = 0;
     OnLimit();
   });
@@ -134,7 +135,7 @@ void CloneHooks::OnExit(ExitStatus status) {
 
 void CloneHooks::OnLimit() {
   processes_.Signal(pid_, SIGKILL);
-  Leave("did not end within " + std::to_string(options_.limit.count()) + " ms");
+  Leave("did not end within " + std::to_string(allowed_.count()) + " ms");
   Next();
 }
 

@@ -61,6 +61,7 @@ class CloneHooks {
   std::deque<std::string> left_;
   std::vector<std::string> notes_;
   std::chrono::steady_clock::time_point deadline_{};
+  std::chrono::milliseconds allowed_{0};  ///< for the current one
   std::string current_;
   pid_t pid_ = -1;
   UniqueFd out_;

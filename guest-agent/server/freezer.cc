@@ -14,8 +14,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 milliseconds Until(steady_clock::time_point deadline) {
-  return std::max(milliseconds(0),
-                  std::chrono::ceil<milliseconds>(deadline - steady_clock::now()));
+  return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - steady_clock::now()));
 }
 
 milliseconds Since(steady_clock::time_point began) {

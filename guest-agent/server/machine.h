@@ -44,7 +44,8 @@ class Machine {
   [[nodiscard]] virtual std::vector<std::string> Warnings() { return {}; }
   /// Of the root disk, read anew each time.
   [[nodiscard]] virtual IdentityFiles Users() { return ReadIdentityFiles(""); }
-  /// The server's state changed: for a stand-in whose snapshots hold no server (ServerOptions::woken).
+  /// The server's state changed: for a stand-in whose snapshots hold no server
+  /// (ServerOptions::woken).
   virtual void Remember(const ServerState&) {}
   /// A copy of the workload's output for the console; must not block.
   virtual void WriteConsole(std::string_view) {}

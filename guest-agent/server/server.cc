@@ -34,9 +34,17 @@ class Server::Impl {
         hooks_(*loop_, processes_, machine, std::move(hook_cgroup),
                {options_.hook_dir, options_.hook_limit}),
         thawer_(machine, freezer_, hooks_),
-        context_{*loop_,       machine, options_, processes_,
-                 workload_,    exec_cgroup_, freezer_, thawer_, {},
-                 options_.woken.configured, [this] { Remember(); }} {}
+        context_{*loop_,
+                 machine,
+                 options_,
+                 processes_,
+                 workload_,
+                 exec_cgroup_,
+                 freezer_,
+                 thawer_,
+                 {},
+                 options_.woken.configured,
+                 [this] { Remember(); }} {}
 
   Result<void> Begin() {
     loop_->SetOnWake([this] { TakeAdopted(); });
@@ -153,9 +161,9 @@ Result<std::unique_ptr<Server>> Server::Create(UniqueFd listener, Machine& machi
   DORMOUSE_ASSIGN(Cgroup workload, Cgroup::Create(options.cgroup_dir, "workload"));
   DORMOUSE_ASSIGN(Cgroup exec, Cgroup::Create(options.cgroup_dir, "exec"));
   DORMOUSE_ASSIGN(Cgroup hooks, Cgroup::Create(options.cgroup_dir, "hooks"));
-  auto impl = std::make_unique<Impl>(std::move(loop), std::move(listener), machine,
-                                     std::move(options), std::move(workload), std::move(exec),
-                                     std::move(hooks));
+  auto impl =
+      std::make_unique<Impl>(std::move(loop), std::move(listener), machine, std::move(options),
+                             std::move(workload), std::move(exec), std::move(hooks));
   DORMOUSE_TRY(impl->Begin());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -70,8 +70,7 @@ class SleepTest : public ServerTest {
   }
 
   FreezeReply Freeze(milliseconds limit = milliseconds(10'000)) {
-    const auto got =
-        Dial().Ask(Encode(FreezeRequest{static_cast<uint32_t>(limit.count())}));
+    const auto got = Dial().Ask(Encode(FreezeRequest{static_cast<uint32_t>(limit.count())}));
     EXPECT_EQ(got.type, FrameType::kReply) << got.payload;
     return ParseFreezeReply(got.payload).value_or(FreezeReply{false, "no reply", 0});
   }
@@ -81,13 +80,17 @@ class SleepTest : public ServerTest {
     return Fail(ParseError(got.payload));
   }
   static ThawRequest InPlace() { return {}; }
-  static ThawRequest Resumed() { return {1'700'000'000'000'000'000, std::string(32, 'e'), {}, true}; }
+  static ThawRequest Resumed() {
+    return {1'700'000'000'000'000'000, std::string(32, 'e'), {}, true};
+  }
   static ThawRequest Cloned() {
     ThawRequest request = Resumed();
     request.new_identity = Identity{"clone-1", kMachineId};
     return request;
   }
-  HealthReply Health() { return ParseHealthReply(Dial().Ask(EncodeHealthRequest()).payload).value(); }
+  HealthReply Health() {
+    return ParseHealthReply(Dial().Ask(EncodeHealthRequest()).payload).value();
+  }
   std::optional<ErrorCode> WhyNoExec() {
     const auto got = Dial().Ask(Encode(Shell("true")).value());
     if (got.type == FrameType::kReply) return std::nullopt;
@@ -418,8 +421,7 @@ TEST_F(SleepTest, AStandInWakesAsItWasRemembered) {
   EXPECT_EQ(WhyNoExec(), ErrorCode::kUnavailable);
   ASSERT_TRUE(Thaw(Resumed()));
   EXPECT_FALSE(machine_.remembered.frozen);
-  const auto stopped =
-      ParseWorkloadStatus(Dial().Ask(Encode(StopWorkloadRequest{5'000})).payload);
+  const auto stopped = ParseWorkloadStatus(Dial().Ask(Encode(StopWorkloadRequest{5'000})).payload);
   ASSERT_TRUE(stopped);
   EXPECT_EQ(stopped->state, WorkloadState::kExited);
 }

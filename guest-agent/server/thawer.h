@@ -33,7 +33,8 @@ class Thawer {
   void Forget(WaiterId id);
   /// What the last thaw had to complain about and went on.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
-  /// Told after each thaw and before its answer, with whether the guest woke in another VMM than it was frozen in.
+  /// Told after each thaw and before its answer, with whether the guest woke in another VMM than it
+  /// was frozen in.
   void SetOnThaw(std::function<void(bool elsewhere)> on_thaw) { on_thaw_ = std::move(on_thaw); }
 
  private:

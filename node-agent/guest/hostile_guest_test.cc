@@ -151,12 +151,15 @@ TEST(HostileGuestTest, FreezeAndThawFailInTimeAndSayWhatTheySaw) {
        ErrorCode::kUnavailable, ErrorCode::kUnavailable},
       {"silence after the handshake", Says(kOk), ErrorCode::kDeadline, ErrorCode::kDeadline},
       {"an empty answer", Says(kOk + guest::EncodeEmptyReply()), ErrorCode::kCorrupt, {}},
-      {"wrong types", Says(kOk + EncodeFrame(FrameType::kReply, R"({"frozen":"yes"})")),
-       ErrorCode::kCorrupt, {}},
+      {"wrong types",
+       Says(kOk + EncodeFrame(FrameType::kReply, R"({"frozen":"yes"})")),
+       ErrorCode::kCorrupt,
+       {}},
       {"an endless detail",
-       Says(kOk + EncodeFrame(FrameType::kReply, R"({"frozen":true,"detail":")" +
-                                                     std::string(60'000, 'x') + "\"}")),
-       ErrorCode::kCorrupt, {}},
+       Says(kOk + EncodeFrame(FrameType::kReply,
+                              R"({"frozen":true,"detail":")" + std::string(60'000, 'x') + "\"}")),
+       ErrorCode::kCorrupt,
+       {}},
       {"another kind of frame", Says(kOk + EncodeFrame(FrameType::kStdout, "x")),
        ErrorCode::kCorrupt, ErrorCode::kCorrupt},
       {"length above the limit", Says(kOk + kLongHeader), ErrorCode::kCorrupt, ErrorCode::kCorrupt},
@@ -181,9 +184,11 @@ TEST(HostileGuestTest, FreezeAndThawFailInTimeAndSayWhatTheySaw) {
       if (answer || !wanted) return;
       EXPECT_EQ(answer.error().code(), *wanted) << what << ": " << test.name;
     };
-    check("freeze", [](const GuestClient& client) { return client.Freeze(milliseconds(0)); },
-          test.freeze);
-    check("thaw", [](const GuestClient& client) { return client.Thaw({}, kTimeout); }, test.thaw);
+    check(
+        "freeze", [](const GuestClient& client) { return client.Freeze(milliseconds(0)); },
+        test.freeze);
+    check(
+        "thaw", [](const GuestClient& client) { return client.Thaw({}, kTimeout); }, test.thaw);
   }
 }
 

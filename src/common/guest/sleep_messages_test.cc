@@ -86,9 +86,9 @@ TEST(SleepMessagesTest, HostilePayloadsAreRefused) {
         deep.c_str()}) {
     EXPECT_FALSE(ParseThaw(json)) << std::string_view(json).substr(0, 80);
   }
-  for (const char* json : {"{}", "[]", R"({"frozen":1})", R"({"frozen":"true"})",
-                           R"({"frozen":true,"detail":[]})", R"({"frozen":true,"tookMs":-1})",
-                           R"({"frozen":true,"tookMs":4294967296})"}) {
+  for (const char* json :
+       {"{}", "[]", R"({"frozen":1})", R"({"frozen":"true"})", R"({"frozen":true,"detail":[]})",
+        R"({"frozen":true,"tookMs":-1})", R"({"frozen":true,"tookMs":4294967296})"}) {
     EXPECT_FALSE(ParseFreezeReply(json)) << json;
   }
 }

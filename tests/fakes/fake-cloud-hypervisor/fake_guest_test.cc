@@ -229,8 +229,8 @@ TEST_F(FakeGuestTest, AFrozenGuestWakesFrozenAndGoesOnWithItsThaw) {
   ASSERT_TRUE(thawed);
   EXPECT_FALSE(thawed->frozen);
   ASSERT_EQ(thawed->warnings.size(), 1u);
-  EXPECT_EQ(thawed->warnings[0], "fake guest: thawed 1 times, hostname clone, machine-id " +
-                                     std::string(32, 'a'));
+  EXPECT_EQ(thawed->warnings[0],
+            "fake guest: thawed 1 times, hostname clone, machine-id " + std::string(32, 'a'));
   EXPECT_TRUE(after.OpenExec(command, kLimit));
 }
 
