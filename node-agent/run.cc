@@ -167,6 +167,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const auto dm, hardware.device_mapper(device_nodes));
   DORMOUSE_ASSIGN(const auto loops, hardware.loop_devices(device_nodes));
   DORMOUSE_ASSIGN(auto config, MachineConfig(flags, hardware));
+  DORMOUSE_ASSIGN(const NodeFacts facts, ReadNodeFacts(paths.state));
+  config.cpu_model = facts.cpu_model;
   std::atomic<Agent*> agent_slot{nullptr};
   DORMOUSE_ASSIGN(const auto machine,
                   LinuxMachine::Open(std::move(config), host, *dm, *loops, [&agent_slot](const std::string& uid) {
@@ -179,13 +181,13 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   options.node_name = node.text();
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
+  options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
   options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
   Agent agent(options, *machine, records, sandboxes, control_plane,
               [&queue](const std::string& uid) { queue.Add(uid); });
   agent_slot = &agent;
   DORMOUSE_TRY(agent.Adopt());
 
-  DORMOUSE_ASSIGN(const NodeFacts facts, ReadNodeFacts(paths.state));
   NodePublisherOptions publishing{.name = node, .facts = facts, .allowance = {}, .endpoint = {}};
   publishing.allowance.reserve_memory_bytes = flags.reserve_memory_mib << 20;
   publishing.allowance.reserve_cpus = flags.reserve_cpus;

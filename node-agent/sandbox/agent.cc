@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
 
 #include "src/common/api/reasons.h"
 #include "src/common/base/failpoint.h"
@@ -29,8 +30,19 @@ const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::S
 }
 
 bool EndsHere(Outcome outcome) {
-  return outcome == Outcome::kBackOff || outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
+  return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom || outcome == Outcome::kBackOff || outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
          outcome == Outcome::kReleased || outcome == Outcome::kFailed;
+}
+
+bool IsCapture(Step step) {
+  return step == Step::kPrepareCapture || step == Step::kFreezeGuest || step == Step::kPauseVm ||
+         step == Step::kCaptureState || step == Step::kCaptureMemory || step == Step::kCaptureDisk ||
+         step == Step::kSyncCapture || step == Step::kCommitSuspend;
+}
+
+bool Captures(const Plan& plan) {
+  return std::any_of(plan.stages.begin(), plan.stages.end(),
+                     [](const Stage& stage) { return stage.front() == Step::kCaptureState; });
 }
 
 Observed RunningVm() {
@@ -229,14 +241,35 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
   return ReconcileResult::RequeueAfter(*record.orphaned_at + options_.orphan_retention - now);
 }
 
-Desired Agent::DesiredOf(const api::Sandbox& sandbox) const {
+Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) const {
   Desired desired;
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
   desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
+  desired.no_room = record.intent == Intent::kSuspended && !HasRoomFor(record);
+  const Runtime runtime = RuntimeOf(sandbox.uid);
+  desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
+}
+
+bool Agent::HasRoomFor(const Record& record) const {
+  if (options_.memory_bytes == 0) return true;
+  int64_t given = record.resources.memory_bytes;
+  for (const Record& other : records_.All()) {
+    if (other.uid != record.uid && other.intent == Intent::kRun) given += other.resources.memory_bytes;
+  }
+  return given <= options_.memory_bytes;
+}
+
+void Agent::HoldCaptures(const Record& record, const Problem& problem) {
+  UpdateRuntime(record.uid, [&](Runtime& runtime) {
+    const auto delay = std::min<std::chrono::seconds>(
+        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)), std::chrono::minutes(5));
+    runtime.no_capture_before = clock_.Now() + delay;
+    runtime.capture_problem = problem;
+  });
 }
 
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
@@ -266,7 +299,7 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
 
 Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new) {
   const MonotonicTime began = clock_.Now();
-  const Desired desired = DesiredOf(sandbox);
+  Desired desired = DesiredOf(sandbox, record);
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;
@@ -277,6 +310,12 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     if (seen) {
       in.observed = *seen;
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
+      if (Captures(plan)) {
+        StatusInputs begun = in;
+        begun.record = record;
+        begun.outcome = Outcome::kSuspending;
+        DORMOUSE_TRY(Tell(sandbox, std::move(begun)));
+      }
       carried = Carry(plan, sandbox.spec, &record, &failed);
       is_new = false;
     } else {
@@ -286,6 +325,17 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       failure = carried.error();
       in.problem = failed ? ProblemOf(failed, *failure) : Problem{std::string(reasons::kHostError), failure->message()};
       UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
+      if (failed && IsCapture(*failed) && desired.mode == api::OperatingMode::kSuspended &&
+          !RuntimeOf(record.uid).commit_in_doubt) {
+        // Failing keeps the sandbox: it runs on, and says so.
+        HoldCaptures(record, *in.problem);
+        desired.hold_suspend = true;
+        log::Warning("a capture failed, and the sandbox runs on",
+                     {{"sandbox", record.key().ToString()}, {"step", StepName(*failed)}, {"error", failure->message()}});
+        failure.reset();
+        in.problem.reset();
+        continue;
+      }
       break;
     }
     if (EndsHere(plan.outcome)) break;
@@ -329,6 +379,10 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (!told) return Fail(told.error());
   auto next = NextLook(plan.outcome, plan, record);
   if (plan.outcome == Outcome::kRunning && working) next = kWorkloadPoll;
+  if (plan.outcome == Outcome::kRunning && desired.hold_suspend) {
+    const auto until = RuntimeOf(record.uid).no_capture_before - clock_.Now();
+    next = std::clamp<std::chrono::nanoseconds>(until, 1ms, next);
+  }
   return next.count() > 0 ? ReconcileResult::RequeueAfter(next) : ReconcileResult::Done();
 }
 
@@ -345,9 +399,12 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan, cons
     case Outcome::kRunning:
       return options_.resync;
     case Outcome::kPaused:
+    case Outcome::kNoRoom:
       return 2s;
     case Outcome::kProceed:
+    case Outcome::kSuspending:
       return 1s;
+    case Outcome::kSuspended:
     case Outcome::kStopped:
     case Outcome::kReleased:
     case Outcome::kFailed:
@@ -402,6 +459,7 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   switch (step) {
     case Step::kSaveIntent:
       DORMOUSE_TRY(records_.Save(*record));
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
       break;
     case Step::kLaunchVmm:
       UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
@@ -409,6 +467,12 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
       DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + name, subject));
       DORMOUSE_TRY(records_.Save(*record));
       DORMOUSE_TRY(machine_.Watch(*record));
+      break;
+    case Step::kCommitSuspend:
+      DORMOUSE_TRY(CommitSuspend(record));
+      break;
+    case Step::kCommitWake:
+      DORMOUSE_TRY(CommitWake(record));
       break;
     case Step::kKillVmm:
       machine_.Unwatch(*record);
@@ -427,10 +491,49 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   return failpoint::Hit("agent.step.after." + name, subject);
 }
 
+Result<> Agent::CommitSuspend(Record* record) {
+  Record asleep = *record;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = asleep.generations;
+  asleep.memory_generation.reset();
+  asleep.vmm.reset();
+  asleep.started_at.reset();
+  asleep.boot_to_ready_ms.reset();
+  asleep.ending.reset();
+  asleep.not_before.reset();
+  asleep.wake_attempts = 0;
+  asleep.suspended_at = clock_.WallNow();
+  if (auto saved = records_.Save(asleep); !saved) {
+    // It may have reached the disk all the same: before the guest runs on, the record must say that it runs.
+    if (!records_.Save(*record)) {
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
+    }
+    return saved;
+  }
+  *record = std::move(asleep);
+  UpdateRuntime(record->uid, [](Runtime& runtime) {
+    runtime.captures_failed = 0;
+    runtime.capture_problem.reset();
+    runtime.disk.reset();
+  });
+  return {};
+}
+
+Result<> Agent::CommitWake(Record* record) {
+  Record awake = *record;
+  awake.memory_generation = std::exchange(awake.sleeping, std::nullopt);
+  awake.ending.reset();
+  awake.wake_attempts = 0;
+  DORMOUSE_TRY(records_.Save(awake));
+  *record = std::move(awake);
+  return {};
+}
+
 Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   Runtime runtime = RuntimeOf(sandbox.uid);
   in.node_ip = options_.node_ip;
   in.disk = runtime.disk;
+  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) in.capture_problem = runtime.capture_problem;
   if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
   if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
   const api::Sandbox& before = Newer(sandbox, runtime.latest);
@@ -457,13 +560,24 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
 void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const api::SandboxStatus& status) {
   const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
   if (ready == nullptr) return;
+  const auto* suspended = api::FindCondition(status.conditions, api::condition::kSuspended);
+  const auto* before = api::FindCondition(sandbox.status.conditions, api::condition::kSuspended);
+  if (suspended != nullptr && (before == nullptr || before->status != suspended->status ||
+                               before->reason != suspended->reason)) {
+    if (suspended->status == api::ConditionStatus::kTrue) {
+      control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
+    } else if (suspended->reason == reasons::kSnapshotFailed) {
+      control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
+    }
+  }
+  if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) return;
   if (ready->status == api::ConditionStatus::kTrue) {
     const bool was_ready = api::IsTrue(sandbox.status.conditions, api::condition::kReady);
     UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
     if (was_ready && sandbox.status.restart_count == status.restart_count) return;
     std::string note = "the guest answers";
     if (in.record.boot_to_ready_ms) note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
-    control_plane_.Event(sandbox, false, reasons::kStarted, note);
+    control_plane_.Event(sandbox, false, in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
     return;
   }
   if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;

@@ -32,6 +32,9 @@ struct AgentOptions {
   std::chrono::milliseconds guest_timeout{120'000};  ///< from the VMM's start to the guest's first answer
   std::chrono::milliseconds inline_wait{100};        ///< how long a worker waits for a guest before it requeues
   std::chrono::seconds resync{60};                   ///< how often a running sandbox is looked at in full
+  /// How long a sandbox runs on after a capture that failed, before the next: doubled each time, up to 5 min.
+  std::chrono::seconds capture_retry{15};
+  int64_t memory_bytes = 0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
   PlanLimits limits;
 };
@@ -74,6 +77,10 @@ class Agent : public AgentView {
     std::optional<api::Sandbox> latest;     ///< as our own last write returned it
     api::NetworkSpec network;               ///< the policy that is in force
     std::string last_warning;
+    MonotonicTime no_capture_before{};      ///< after one that failed
+    int captures_failed = 0;                ///< in a row
+    bool commit_in_doubt = false;           ///< the record on disk may say asleep: nothing may run before it is known
+    std::optional<Problem> capture_problem;
     std::string phase, ready_reason;
     std::string plan;
   };
@@ -90,10 +97,15 @@ class Agent : public AgentView {
   Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
   Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
   Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
+  Result<> CommitSuspend(Record* record);
+  Result<> CommitWake(Record* record);
+  /// A capture failed and the sandbox shall run on: remembers it, and for how long.
+  void HoldCaptures(const Record& record, const Problem& problem);
+  [[nodiscard]] bool HasRoomFor(const Record& record) const;
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs, const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
-  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox) const;
+  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
 
   [[nodiscard]] Runtime RuntimeOf(const api::SandboxUid& uid) const;
   void UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change);

@@ -14,14 +14,19 @@ namespace dormouse {
 class FakeMachine : public Machine {
  public:
   enum class Workload { kNone, kRunning, kExited };
+  struct Generation {
+    bool whole = false;
+    Workload state = Workload::kNone;
+  };
   struct Vm {
     bool disk = false, net = false, prepared = false, created = false, booted = false, paused = false;
     int pid = 0;  ///< 0 = no process
-    bool configured = false;
+    bool configured = false, frozen = false;
     Workload workload = Workload::kNone;
     int exit_code = 0;
     bool silent = false;
     std::optional<Ending> ending;
+    std::map<uint64_t, Generation> generations;
     [[nodiscard]] bool Nothing() const { return !disk && !net && !prepared && pid == 0; }
   };
 
@@ -52,6 +57,9 @@ class FakeMachine : public Machine {
       seen.vmm = vm.paused ? VmmState::kPaused : vm.booted ? VmmState::kRunning : vm.created ? VmmState::kCreated : VmmState::kStarting;
     }
     if (seen.vmm == VmmState::kRunning) GuestLocked(vm, &seen);
+    for (const auto& [number, generation] : vm.generations) {
+      seen.stale_files |= number != record.sleeping && number != record.memory_generation;
+    }
     return seen;
   }
   void ObserveGuest(const Record& record, Observed* seen) override {
@@ -76,7 +84,7 @@ class FakeMachine : public Machine {
       case Step::kLaunchVmm:
         if (!vm.disk || !vm.net || !vm.prepared || vm.pid != 0) return Fail(ErrorCode::kInternal, "launched out of order");
         vm.pid = ++last_pid;
-        vm.created = vm.booted = vm.configured = vm.paused = false;
+        vm.created = vm.booted = vm.configured = vm.paused = vm.frozen = false;
         vm.workload = Workload::kNone;
         vm.ending.reset();
         record->vmm = ProcessHint{vm.pid, 1, "boot"};
@@ -112,8 +120,48 @@ class FakeMachine : public Machine {
       case Step::kRemoveVmm:
         vm.prepared = false;
         break;
+      case Step::kPrepareCapture:
+        // Any number that no record names may be there from a capture that was cut short.
+        vm.generations[record->generations] = Generation{};
+        break;
+      case Step::kFreezeGuest:
+        vm.frozen = true;
+        break;
+      case Step::kCaptureState:
+        if (!vm.paused) return Fail(ErrorCode::kInternal, "captured a running VM");
+        vm.generations.at(record->generations).state = vm.workload;
+        break;
+      case Step::kCaptureMemory:
+      case Step::kCaptureDisk:
+        break;
+      case Step::kSyncCapture:
+        vm.generations.at(record->generations).whole = true;
+        record->capture = CaptureFigures{1 << 20, 4096, 12};
+        break;
+      case Step::kRestoreStore:
+        if (vm.disk) return Fail(ErrorCode::kBusy, "the store is in use");
+        if (!vm.generations.contains(*record->sleeping)) return Fail(ErrorCode::kNotFound, "the generation is gone");
+        break;
+      case Step::kRestoreVm:
+        if (!vm.generations.at(*record->sleeping).whole) return Fail(ErrorCode::kCorrupt, "half a generation");
+        if (restore_error) return Fail(*restore_error);
+        vm.created = vm.booted = vm.configured = vm.frozen = true;
+        vm.workload = vm.generations.at(*record->sleeping).state;
+        break;
+      case Step::kThawGuest:
+        vm.frozen = false;
+        break;
+      case Step::kPruneFiles:
+        std::erase_if(vm.generations, [&](const auto& each) {
+          return each.first != record->sleeping && each.first != record->memory_generation;
+        });
+        break;
+      case Step::kCommitSuspend:
+      case Step::kCommitWake:
       case Step::kSaveIntent:
+        break;
       case Step::kRemoveFiles:
+        vm.generations.clear();
         break;
     }
     return {};
@@ -159,7 +207,7 @@ class FakeMachine : public Machine {
   std::mutex mutex;
   std::map<api::SandboxUid, Vm> vms;
   std::vector<std::string> steps;
-  std::optional<Error> resolve_error;
+  std::optional<Error> resolve_error, restore_error;
   DiskUsage usage;
   DiskState disk_state = DiskState::kFine;
   int last_pid = 100;
@@ -169,6 +217,8 @@ class FakeMachine : public Machine {
   static void GuestLocked(const Vm& vm, Observed* seen) {
     if (vm.silent) {
       seen->guest = GuestState::kSilent;
+    } else if (vm.frozen) {
+      seen->guest = GuestState::kFrozen;
     } else if (!vm.configured) {
       seen->guest = GuestState::kAnswering;
     } else if (vm.workload == Workload::kRunning) {

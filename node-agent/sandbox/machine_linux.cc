@@ -180,7 +180,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kResumeVm:
       return Api(*record).Resume();
     case Step::kPauseVm:
-      return Api(*record).Pause();
+      return Pause(*record);
     case Step::kConfigureGuest:
       return ConfigureGuest(spec, *record);
     case Step::kStartWorkload:
@@ -196,6 +196,29 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return RemoveVmm(short_id);
     case Step::kRemoveFiles:
       return RemoveFile(config_.paths.Store(record->uid));
+    case Step::kPrepareCapture:
+      return PrepareCapture(*record);
+    case Step::kFreezeGuest:
+      return FreezeGuest(*record);
+    case Step::kCaptureState:
+      return CaptureState(*record);
+    case Step::kCaptureMemory:
+      return CaptureMemory(*record);
+    case Step::kCaptureDisk:
+      return CaptureDisk(*record);
+    case Step::kSyncCapture:
+      return SyncCapture(record);
+    case Step::kRestoreStore:
+      return RestoreStore(*record);
+    case Step::kRestoreVm:
+      return Restore(*record);
+    case Step::kThawGuest:
+      return ThawGuest(*record);
+    case Step::kPruneFiles:
+      return PruneFiles(*record);
+    case Step::kCommitSuspend:
+    case Step::kCommitWake:
+      return {};
   }
   return {};
 }
@@ -206,6 +229,8 @@ Result<Observed> LinuxMachine::Observe(const Record& record) {
   DORMOUSE_ASSIGN(const auto net, nets_.Observe(NetSpec({}, record)));
   seen.net = net.Ready() ? Presence::kComplete : net.Gone() ? Presence::kAbsent : Presence::kPartial;
   DORMOUSE_TRY(ObserveVmm(record, &seen));
+  DORMOUSE_ASSIGN(const auto stale, StaleFiles(record));
+  seen.stale_files = !stale.empty();
   return seen;
 }
 

@@ -4,7 +4,9 @@
 // What it names and where: docs/structure.md, invariant 3, and paths.h.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,7 @@ struct LinuxMachineConfig {
   std::string kernel, initramfs;  ///< the guest's
   std::string extra_cmdline;  ///< appended to the guest kernel's command line
   std::string launcher;       ///< dormouse-launch
+  std::string cpu_model;      ///< of this node, as a generation remembers it
   uint32_t vmm_uid_base = 1'900'000'000;  ///< a VMM's uid is this plus its slot; above what containers get
   uint64_t vmm_overhead_bytes = 96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
   uint64_t allocation_window = disk::kAllocationWindow;
@@ -91,6 +94,23 @@ class LinuxMachine : public Machine {
   Result<> RemoveVmm(const std::string& short_id);
   Result<> RemoveNetByName(const std::string& short_id);
 
+  // Sleep and wake: machine_snapshot.cc.
+  struct Capture;
+  Result<> PrepareCapture(const Record& record);
+  Result<> FreezeGuest(const Record& record);
+  Result<> Pause(const Record& record);
+  Result<> CaptureState(const Record& record);
+  Result<> CaptureMemory(const Record& record);
+  Result<> CaptureDisk(const Record& record);
+  Result<> SyncCapture(Record* record);
+  Result<> RestoreStore(const Record& record);
+  Result<> Restore(const Record& record);
+  Result<> ThawGuest(const Record& record);
+  Result<> PruneFiles(const Record& record);
+  /// What of the sandbox's generations the record does not name; paths.
+  Result<std::vector<std::string>> StaleFiles(const Record& record) const;
+  [[nodiscard]] std::shared_ptr<Capture> CaptureOf(const Record& record);
+
   Result<> ObserveDisk(const Record& record, Observed* seen);
   Result<> ObserveVmm(const Record& record, Observed* seen);
   [[nodiscard]] Ending ExplainEnd(const Record& record) const;
@@ -112,6 +132,9 @@ class LinuxMachine : public Machine {
   vmm::VmmVersion version_;
   VmmIdentity vmm_;
   disk::DiskPressure pressure_ = disk::DiskPressure::kNone;
+  // What one capture learns step by step; lost with the agent, and the capture then begins anew.
+  std::mutex captures_mutex_;
+  std::map<api::SandboxUid, std::shared_ptr<Capture>> captures_;
 };
 
 }  // namespace dormouse

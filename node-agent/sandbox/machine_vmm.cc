@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/sandbox/inner_paths.h"
 #include "node-agent/sandbox/machine_linux.h"
 #include "node-agent/vmm/command_line.h"
 #include "node-agent/vmm/exit_reason.h"
@@ -19,13 +20,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// As the VMM sees its own root (host/launch.h).
-constexpr char kInnerDirectory[] = "/vm";
-constexpr char kInnerBinary[] = "/vmm/cloud-hypervisor";
-constexpr char kInnerKernel[] = "/vmm/kernel";
-constexpr char kInnerInitramfs[] = "/vmm/initramfs";
-constexpr char kInnerDisk[] = "/dev/disk";
-
 constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
 constexpr auto kReadyLimit = 20s;      // an emulated node takes seconds
 constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
@@ -34,9 +28,6 @@ constexpr auto kHealthTimeout = 2s;
 constexpr auto kBootProbe = 1s;
 constexpr auto kGuestTimeout = 10s;
 constexpr size_t kEntropyBytes = 64;
-
-std::string FileName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
-std::string Inner(const std::string& host_path) { return std::string(kInnerDirectory) + "/" + FileName(host_path); }
 
 host::ProcessIdentity IdentityOf(const ProcessHint& hint) { return {hint.pid, hint.start_time_ticks, hint.boot_id}; }
 
@@ -118,6 +109,13 @@ Result<> LinuxMachine::Launch(Record* record) {
                 {binary.path, kInnerBinary, false, true},
                 {kernel.path, kInnerKernel, false, false},
                 {initramfs.path, kInnerInitramfs, false, false}};
+  // Its own only during a capture (CaptureState): else it could fill the node's disk.
+  DORMOUSE_TRY(MakeDirectories(config_.paths.Drop(record->uid), 0700));
+  spec.binds.push_back({config_.paths.Drop(record->uid), kInnerDrop, true, false});
+  if (record->sleeping) {
+    const std::string memory = config_.paths.Generation(record->uid, *record->sleeping) + "/" + kMemoryFile;
+    spec.binds.push_back({memory, kInnerMemory, false, false});
+  }
   spec.devices = {{kInnerDisk, disk.number, true}};
   spec.system_libraries = vmm_needs_libraries_;
   spec.cgroup = cgroup.get();
@@ -245,6 +243,10 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   const auto health = client.Health(record.started_at ? kHealthTimeout : kBootProbe);
   if (!health) {
     seen->guest = health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
+    return;
+  }
+  if (health->frozen) {
+    seen->guest = GuestState::kFrozen;
     return;
   }
   if (!health->configured) {

@@ -9,6 +9,9 @@
 //     sandboxes/<uid>/
 //       record.json                  the sandbox's record: the one commit point (record.h)
 //       store.cow                    its disk's differing blocks (disk/store.h)
+//       gen-<n>/                     a generation (memory/manifest.h): memory, config.json, state.json, store.cow,
+//                                    manifest.json, memory.digests; once it was consumed only what its VM maps
+//       drop/                        where the VMM writes its state: its own during a capture, else root's
 //       console.log{,.1}             the guest's serial line, capped
 //     quarantine/<uid>.json          records that failed their checks, kept for a person to look at
 //   <run>/                           /run/dormouse; gone after a boot
@@ -17,7 +20,7 @@
 //     dev/                           device nodes of our own: dm control, loops
 //     root/                          empty; each VMM's private root is mounted over it, in its own namespace
 //     vm/<short>/                    the VMM's own directory, owned by its uid:
-//       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  disk
+//       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  restore/
 //
 // <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id).
 // Pure values; thread-safe.
@@ -31,6 +34,8 @@
 namespace dormouse {
 
 struct Paths {
+  static constexpr char kGenerationPrefix[] = "gen-";
+
   std::string state = "/var/lib/dormouse";
   std::string run = "/run/dormouse";
 
@@ -45,6 +50,11 @@ struct Paths {
   [[nodiscard]] std::string Record(const api::SandboxUid& uid) const { return Sandbox(uid) + "/record.json"; }
   [[nodiscard]] std::string Store(const api::SandboxUid& uid) const { return Sandbox(uid) + "/store.cow"; }
   [[nodiscard]] std::string Console(const api::SandboxUid& uid) const { return Sandbox(uid) + "/console.log"; }
+
+  [[nodiscard]] std::string Generation(const api::SandboxUid& uid, uint64_t number) const {
+    return Sandbox(uid) + "/" + kGenerationPrefix + std::to_string(number);
+  }
+  [[nodiscard]] std::string Drop(const api::SandboxUid& uid) const { return Sandbox(uid) + "/drop"; }
 
   [[nodiscard]] std::string ControlSocket() const { return run + "/agent.sock"; }
   [[nodiscard]] std::string NetworkNamespaces() const { return run + "/netns"; }
@@ -62,6 +72,7 @@ struct Paths {
   [[nodiscard]] std::string EventFile(const api::SandboxUid& uid, uint64_t incarnation) const {
     return VmDirectory(uid) + "/events-" + std::to_string(incarnation) + ".json";
   }
+  [[nodiscard]] std::string RestoreDirectory(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/restore"; }
   [[nodiscard]] std::string VmmLog(const api::SandboxUid& uid, uint64_t incarnation) const {
     return VmDirectory(uid) + "/vmm-" + std::to_string(incarnation) + ".log";
   }

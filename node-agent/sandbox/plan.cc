@@ -35,6 +35,47 @@ Plan PlanRelease(Plan plan, const Observed& seen) {
   return plan;
 }
 
+Plan PlanAsleep(Plan plan, const Observed& seen, Outcome outcome) {
+  if (plan.record.intent != Intent::kSuspended) {
+    plan.record.intent = Intent::kSuspended;
+    plan.stages.push_back({Step::kSaveIntent});
+  }
+  plan.record.vmm.reset();
+  AppendTeardown(seen, &plan.stages);
+  if (seen.stale_files) plan.stages.push_back({Step::kPruneFiles});
+  plan.outcome = outcome;
+  return plan;
+}
+
+// The VM of a wake is gone, or its guest never answered: its generation is as it was.
+Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, WallTime now, const PlanLimits& limits) {
+  Record& record = plan.record;
+  record.ending = Ending{std::string(api::reasons::kResumeFailed), why, false, std::nullopt, now};
+  record.not_before = now + RestartDelay(++record.wake_attempts, limits);
+  plan = PlanAsleep(std::move(plan), seen, Outcome::kBackOff);
+  plan.at = plan.record.not_before;
+  return plan;
+}
+
+// The whole way down. Only the commit changes what the record says.
+Plan PlanSuspend(Plan plan, const Observed& seen) {
+  ++plan.record.generations;
+  plan.stages = {{Step::kSaveIntent}, {Step::kPrepareCapture}};
+  // Killed in the middle of it, an agent finds the VM paused: what is to be captured stands still already.
+  if (seen.vmm == VmmState::kRunning) {
+    plan.stages.push_back({Step::kFreezeGuest});
+    plan.stages.push_back({Step::kPauseVm});
+  }
+  plan.stages.push_back({Step::kCaptureState});
+  plan.stages.push_back({Step::kCaptureMemory, Step::kCaptureDisk});
+  plan.stages.push_back({Step::kSyncCapture});
+  plan.stages.push_back({Step::kCommitSuspend});
+  AppendTeardown(seen, &plan.stages);
+  plan.stages.push_back({Step::kPruneFiles});
+  plan.outcome = Outcome::kSuspended;
+  return plan;
+}
+
 Plan PlanStopped(Plan plan, const Observed& seen) {
   if (AnythingInKernel(seen)) AppendTeardown(seen, &plan.stages);
   plan.outcome = Outcome::kStopped;
@@ -47,6 +88,7 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
   Record& record = plan.record;
   record.ending = std::move(ending);
   record.vmm.reset();
+  record.memory_generation.reset();
   if (!ShouldRestart(desired.restart_policy, *record.ending)) {
     record.intent = Intent::kStopped;
     plan.stages.push_back({Step::kSaveIntent});
@@ -73,23 +115,36 @@ Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
     plan.at = record.not_before;
     return plan;
   }
+  const bool waking = record.sleeping.has_value();
+  const bool anew = seen.vmm == VmmState::kAbsent || seen.vmm == VmmState::kForeign;
+  if (waking && anew) {
+    // A wake that was cut short may have let the guest write: each begins with the generation's own store.
+    if (seen.vmm == VmmState::kForeign) plan.stages.push_back({Step::kKillVmm});
+    if (seen.disk != Presence::kAbsent) plan.stages.push_back({Step::kReleaseDisk});
+    plan.stages.push_back({Step::kRestoreStore});
+  }
   Stage prepare;
-  if (seen.disk != Presence::kComplete) prepare.push_back(Step::kPrepareDisk);
+  if (seen.disk != Presence::kComplete || (waking && anew)) prepare.push_back(Step::kPrepareDisk);
   if (seen.net != Presence::kComplete) prepare.push_back(Step::kPrepareNet);
   if (!seen.cgroup || !seen.vmm_directory) prepare.push_back(Step::kPrepareVmm);
   if (!prepare.empty()) plan.stages.push_back(std::move(prepare));
   switch (seen.vmm) {
     case VmmState::kForeign:
-      plan.stages.push_back({Step::kKillVmm});
+      if (!waking) plan.stages.push_back({Step::kKillVmm});
       [[fallthrough]];
     case VmmState::kAbsent:
       ++record.incarnation;
       record.vmm.reset();
       record.not_before.reset();
+      record.intent = Intent::kRun;
       plan.stages.insert(plan.stages.begin(), Stage{Step::kSaveIntent});
       plan.stages.push_back({Step::kLaunchVmm});
       [[fallthrough]];
     case VmmState::kStarting:
+      if (waking) {
+        plan.stages.push_back({Step::kRestoreVm});
+        break;
+      }
       plan.stages.push_back({Step::kCreateVm});
       [[fallthrough]];
     case VmmState::kCreated:
@@ -103,6 +158,14 @@ Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
   return plan;
 }
 
+// `plan.record` says running when the stages are done, and not before: until then the generation is whole.
+Plan PlanAwake(Plan plan) {
+  plan.stages.push_back({Step::kCommitWake});
+  plan.stages.push_back({Step::kPruneFiles});
+  plan.outcome = Outcome::kRunning;
+  return plan;
+}
+
 Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
   switch (seen.guest) {
     case GuestState::kUnknown:
@@ -110,16 +173,24 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
     case GuestState::kViolation:
       plan.outcome = Outcome::kAwaitGuest;
       return plan;
+    case GuestState::kFrozen:
+      // Restored, or the capture that it was frozen for did not come to its end.
+      plan.stages.push_back({Step::kThawGuest});
+      return plan.record.sleeping ? PlanAwake(std::move(plan)) : plan;
     case GuestState::kAnswering:
       plan.stages.push_back({Step::kConfigureGuest});
       [[fallthrough]];
     case GuestState::kConfigured:
+      if (plan.record.sleeping) return PlanAwake(std::move(plan));
       if (desired.has_workload) plan.stages.push_back({Step::kStartWorkload});
       break;
     case GuestState::kWorking:
     case GuestState::kWorkloadEnded:
+      // Killed between the thaw and the commit of the wake.
+      if (plan.record.sleeping) return PlanAwake(std::move(plan));
       break;
   }
+  if (seen.stale_files) plan.stages.push_back({Step::kPruneFiles});
   plan.outcome = Outcome::kRunning;
   return plan;
 }
@@ -132,8 +203,19 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
                             "the disk's store failed a write and is lost; its files are kept", false, std::nullopt, now},
                      now, limits);
   }
+  const bool waking = plan.record.sleeping.has_value();
+  if (waking && desired.mode == api::OperatingMode::kSuspended) {
+    return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
+  }
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
+    if (waking) return PlanWakeFailed(std::move(plan), seen, seen.vmm_ending->message, now, limits);
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);
+  }
+  if (seen.guest_ending && waking) {
+    return PlanWakeFailed(std::move(plan), seen, seen.guest_ending->message, now, limits);
+  }
+  if (seen.guest_timed_out && waking) {
+    return PlanWakeFailed(std::move(plan), seen, "the guest did not answer after its wake", now, limits);
   }
   if (seen.guest_ending) return PlanEnded(std::move(plan), desired, seen, *seen.guest_ending, now, limits);
   if (seen.guest_timed_out) {
@@ -151,8 +233,14 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   }
   const bool whole = seen.disk == Presence::kComplete && seen.net == Presence::kComplete && seen.cgroup &&
                      seen.vmm_directory;
+  const bool suspend = desired.mode == api::OperatingMode::kSuspended && !desired.hold_suspend;
+  if (suspend && whole && seen.vmm == VmmState::kPaused) return PlanSuspend(std::move(plan), seen);
+  if (suspend && seen.vmm != VmmState::kRunning && seen.vmm != VmmState::kPaused) {
+    // Nothing runs whose memory could be kept.
+    return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
+  }
   if (seen.vmm == VmmState::kPaused && whole) {
-    if (desired.node_disk_full) {
+    if (desired.node_disk_full && !waking) {
       plan.outcome = Outcome::kPaused;
     } else {
       plan.stages.push_back({Step::kResumeVm});
@@ -165,6 +253,11 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
       plan.outcome = Outcome::kPaused;
       return plan;
     }
+    const bool settled = seen.guest == GuestState::kConfigured || seen.guest == GuestState::kWorking ||
+                         seen.guest == GuestState::kFrozen;
+    // What was asked to be started before is started first: a capture holds what the user wanted to run.
+    const bool started = settled && !(seen.guest == GuestState::kConfigured && desired.has_workload);
+    if (suspend && started) return PlanSuspend(std::move(plan), seen);
     return PlanGuest(std::move(plan), desired, seen);
   }
   return PlanStart(std::move(plan), seen, now);
@@ -206,13 +299,37 @@ std::string_view StepName(Step step) {
       return "vmm.remove";
     case Step::kRemoveFiles:
       return "files.remove";
+    case Step::kPrepareCapture:
+      return "capture.prepare";
+    case Step::kFreezeGuest:
+      return "guest.freeze";
+    case Step::kCaptureState:
+      return "capture.state";
+    case Step::kCaptureMemory:
+      return "capture.memory";
+    case Step::kCaptureDisk:
+      return "capture.disk";
+    case Step::kSyncCapture:
+      return "capture.sync";
+    case Step::kCommitSuspend:
+      return "record.suspended";
+    case Step::kRestoreStore:
+      return "disk.restore";
+    case Step::kRestoreVm:
+      return "vmm.restore";
+    case Step::kThawGuest:
+      return "guest.thaw";
+    case Step::kCommitWake:
+      return "record.awake";
+    case Step::kPruneFiles:
+      return "files.prune";
   }
   return "?";
 }
 
 std::string Plan::ToString() const {
   static constexpr std::string_view kOutcomes[] = {"Proceed", "AwaitGuest", "Running",  "BackOff",
-                                                   "Stopped", "Paused",     "Released", "Failed"};
+                                                   "Suspending", "Suspended", "NoRoom", "Stopped", "Paused", "Released", "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";
@@ -231,6 +348,12 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
   plan.record = record;
   if (desired.deleting || record.intent == Intent::kRelease) return PlanRelease(std::move(plan), observed);
   if (record.intent == Intent::kStopped) return PlanStopped(std::move(plan), observed);
+  if (record.intent == Intent::kSuspended) {
+    if (desired.mode == api::OperatingMode::kSuspended) return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
+    if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
+    if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
+    return PlanStart(std::move(plan), observed, now);
+  }
   return PlanRun(std::move(plan), desired, observed, now, limits);
 }
 

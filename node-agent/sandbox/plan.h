@@ -38,6 +38,7 @@ enum class GuestState {
   kUnknown,       ///< no VM runs, or it was not asked
   kSilent,        ///< does not answer
   kViolation,     ///< answers, but not by the protocol
+  kFrozen,        ///< healthy; its workload stands still for a capture, or has just been restored
   kAnswering,     ///< healthy, its identity not yet given
   kConfigured,    ///< healthy, no workload started (or none wanted)
   kWorking,       ///< its workload runs
@@ -56,6 +57,7 @@ struct Observed {
   std::optional<Ending> guest_ending;    ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
   bool guest_timed_out = false;          ///< it never answered within its boot deadline
   std::optional<Ending> vmm_ending;      ///< how the incarnation ended, when its process is gone
+  bool stale_files = false;              ///< generations, or parts of them, that the record does not need
 };
 
 struct Desired {
@@ -64,6 +66,8 @@ struct Desired {
   api::RestartPolicy restart_policy = api::RestartPolicy::kNever;
   bool has_workload = false;
   bool node_disk_full = false;           ///< the node must stop what writes
+  bool no_room = false;                  ///< the node's memory is given to others: no wake now
+  bool hold_suspend = false;             ///< the last capture failed: run on for a while before the next
 };
 
 enum class Step {
@@ -83,6 +87,21 @@ enum class Step {
   kRemoveNet,
   kRemoveVmm,         ///< cgroup and directory
   kRemoveFiles,       ///< store, console, record: the sandbox's directory
+
+  // Suspend. Until kCommitSuspend the sandbox runs, or can be made to run on.
+  kPrepareCapture,    ///< the generation's directory, and a clone of the memory file that RAM is mapped from
+  kFreezeGuest,
+  kCaptureState,      ///< the devices' and vCPUs' state, by the VMM
+  kCaptureMemory,     ///< the pages that have diverged
+  kCaptureDisk,       ///< the store, flushed and cloned
+  kSyncCapture,       ///< the manifest; all of it is on disk
+  kCommitSuspend,     ///< record: asleep. The one commit point
+  // Wake. Until kCommitWake it can be tried again from the same generation.
+  kRestoreStore,      ///< the store that the guest will write: a clone of the generation's
+  kRestoreVm,
+  kThawGuest,
+  kCommitWake,        ///< record: runs; the generation is consumed
+  kPruneFiles,        ///< what no record needs of generations
 };
 /// "disk.prepare": the step's name in failpoints (agent.step.before.<name>, agent.step.after.<name>),
 /// metrics and logs.
@@ -97,6 +116,9 @@ enum class Outcome {
   kAwaitGuest,     ///< look again soon, until the boot deadline
   kRunning,        ///< as wanted; look again now and then
   kBackOff,        ///< restart when Plan::at has come
+  kSuspending,     ///< being captured; only ever told, never planned
+  kSuspended,      ///< asleep
+  kNoRoom,         ///< asleep, and wanted awake: the node has no memory for it
   kStopped,        ///< ended for good: the files are kept
   kPaused,         ///< stands still for lack of disk
   kReleased,       ///< nothing is left

@@ -21,10 +21,17 @@ std::optional<WallTime> ReadTime(const json& object, const char* key) {
 }
 
 Intent ReadIntent(const std::string& name) {
-  for (const Intent intent : {Intent::kRun, Intent::kStopped, Intent::kRelease}) {
+  for (const Intent intent : {Intent::kRun, Intent::kSuspended, Intent::kStopped, Intent::kRelease}) {
     if (name == IntentName(intent)) return intent;
   }
   throw std::invalid_argument("intent");
+}
+
+json NumberOrNull(const std::optional<uint64_t>& number) { return number ? json(*number) : json(nullptr); }
+
+std::optional<uint64_t> ReadNumber(const json& object, const char* key) {
+  const json& value = object.at(key);
+  return value.is_null() ? std::optional<uint64_t>() : value.get<uint64_t>();
 }
 
 json EndingToJson(const Ending& ending) {
@@ -66,7 +73,18 @@ json ToJson(const Record& record) {
       {"bootToReadyMs", record.boot_to_ready_ms ? json(*record.boot_to_ready_ms) : json(nullptr)},
       {"notBefore", TimeOrNull(record.not_before)},
       {"orphanedAt", TimeOrNull(record.orphaned_at)},
+      {"generations", record.generations},
+      {"sleeping", NumberOrNull(record.sleeping)},
+      {"memoryGeneration", NumberOrNull(record.memory_generation)},
+      {"suspendedAt", TimeOrNull(record.suspended_at)},
+      {"wakeAttempts", record.wake_attempts},
+      {"capture", nullptr},
   };
+  if (record.capture) {
+    object["capture"] = {{"memoryBytes", record.capture->memory_bytes},
+                         {"writtenBytes", record.capture->written_bytes},
+                         {"pauseWindowMs", record.capture->pause_window_ms}};
+  }
   if (record.vmm) {
     object["vmm"] = {{"pid", record.vmm->pid}, {"startTime", record.vmm->start_time_ticks}, {"bootId", record.vmm->boot_id}};
   }
@@ -102,6 +120,15 @@ Record FromJson(const json& object) {
   if (!object.at("bootToReadyMs").is_null()) record.boot_to_ready_ms = object.at("bootToReadyMs").get<int64_t>();
   record.not_before = ReadTime(object, "notBefore");
   record.orphaned_at = ReadTime(object, "orphanedAt");
+  if (!object.contains("generations")) return record;  // written by 0.1, which could not suspend
+  record.generations = object.at("generations");
+  record.sleeping = ReadNumber(object, "sleeping");
+  record.memory_generation = ReadNumber(object, "memoryGeneration");
+  record.suspended_at = ReadTime(object, "suspendedAt");
+  record.wake_attempts = object.at("wakeAttempts");
+  if (const json& capture = object.at("capture"); !capture.is_null()) {
+    record.capture = CaptureFigures{capture.at("memoryBytes"), capture.at("writtenBytes"), capture.at("pauseWindowMs")};
+  }
   return record;
 }
 
@@ -111,6 +138,8 @@ std::string_view IntentName(Intent intent) {
   switch (intent) {
     case Intent::kRun:
       return "Run";
+    case Intent::kSuspended:
+      return "Suspended";
     case Intent::kStopped:
       return "Stopped";
     case Intent::kRelease:

@@ -17,9 +17,10 @@
 
 namespace dormouse {
 
-/// What a sandbox's resources are on the way to. Suspended and its kin come with generations.
+/// What a sandbox's resources are on the way to.
 enum class Intent {
-  kRun,      ///< disk, network and VMM exist, or are being made
+  kRun,        ///< disk, network and VMM exist, or are being made
+  kSuspended,  ///< only files are left: a generation, or the disk alone where it never ran
   kStopped,  ///< ended (by its restart policy) or failed: only its files are kept
   kRelease,  ///< being deleted: everything goes
 };
@@ -41,6 +42,14 @@ struct Ending {
   std::optional<int> exit_code;  ///< the workload's
   WallTime at{};
   bool operator==(const Ending&) const = default;
+};
+
+/// What the last capture took, for status.
+struct CaptureFigures {
+  int64_t memory_bytes = 0;     ///< that the memory file takes on disk
+  int64_t written_bytes = 0;    ///< of it by this capture: what had diverged
+  int64_t pause_window_ms = 0;  ///< from the VM's pause until all of it was on disk
+  bool operator==(const CaptureFigures&) const = default;
 };
 
 struct Record {
@@ -68,6 +77,16 @@ struct Record {
   std::optional<int64_t> boot_to_ready_ms;
   std::optional<WallTime> not_before;     ///< back-off: no new incarnation before this
   std::optional<WallTime> orphaned_at;    ///< its object was found to be gone
+
+  // Sleep. A generation is a directory of files (memory/manifest.h); only those named here count.
+  uint64_t generations = 0;  ///< how many captures were begun; the number of the last
+  /// Committed and not consumed. With kRun it is being woken: no VMM boots from the disk as long as this
+  /// stands, and when the guest has answered it is consumed.
+  std::optional<uint64_t> sleeping;
+  std::optional<uint64_t> memory_generation;  ///< the one whose memory file the running VMM maps
+  std::optional<WallTime> suspended_at;
+  int wake_attempts = 0;  ///< of `sleeping`, that failed
+  std::optional<CaptureFigures> capture;
 
   [[nodiscard]] kube::ObjectKey key() const { return {ns, name}; }
   bool operator==(const Record&) const = default;

@@ -31,10 +31,17 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
       return api::phase::kTerminating;
     case Outcome::kAwaitGuest:
       // A guest that was ready before and is silent now still runs.
+      if (in.record.sleeping) return api::phase::kResuming;
       return in.record.started_at ? api::phase::kRunning : api::phase::kStarting;
-    case Outcome::kProceed:
+    case Outcome::kSuspending:
+      return api::phase::kSuspending;
+    case Outcome::kSuspended:
+    case Outcome::kNoRoom:
+      return api::phase::kSuspended;
     case Outcome::kBackOff:
-      return api::phase::kStarting;
+      return in.record.sleeping ? api::phase::kSuspended : api::phase::kStarting;
+    case Outcome::kProceed:
+      return in.record.sleeping ? api::phase::kResuming : api::phase::kStarting;
   }
   return api::phase::kStarting;
 }
@@ -56,10 +63,15 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     say(reasons::kReady, "the guest answers");
   } else if (in.outcome == Outcome::kPaused) {
     say(reasons::kNodeDiskFull, "paused until the node has disk space again");
+  } else if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
+    say(reasons::kSuspendedByUser, in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
+  } else if (in.outcome == Outcome::kNoRoom) {
+    say(reasons::kNoCapacity, "asleep until the node has memory for it");
   } else if (in.outcome == Outcome::kStopped && in.record.ending) {
     say(in.record.ending->reason, in.record.ending->message);
   } else if (in.outcome == Outcome::kBackOff && in.record.ending) {
-    say(in.record.ending->reason, in.record.ending->message + "; restart " + std::to_string(in.record.restart_count) +
+    const int attempt = in.record.sleeping ? in.record.wake_attempts : in.record.restart_count;
+    say(in.record.ending->reason, in.record.ending->message + (in.record.sleeping ? "; attempt " : "; restart ") + std::to_string(in.record.sleeping ? attempt + 1 : attempt) +
                                       (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
   } else if (in.record.started_at) {
     say(reasons::kGuestAgentTimeout, "the guest no longer answers");
@@ -87,10 +99,49 @@ Condition GuestReady(const StatusInputs& in) {
       return guest;
     default:
       guest.status = ConditionStatus::kFalse;
+      if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
+        guest.reason = reasons::kSuspendedByUser;
+        guest.message = "the guest stands still";
+        return guest;
+      }
       guest.reason = in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting;
       guest.message = "the guest agent does not answer";
       return guest;
   }
+}
+
+// Nothing while there was never a question of it.
+std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInputs& in) {
+  Condition suspended;
+  suspended.type = api::condition::kSuspended;
+  if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kNoRoom ||
+      (in.outcome == Outcome::kBackOff && in.record.sleeping)) {
+    suspended.status = ConditionStatus::kTrue;
+    suspended.reason = reasons::kSuspendedByUser;
+    suspended.message = "only its disk is kept: it did not run when it was suspended";
+    if (in.record.sleeping && in.record.capture) {
+      suspended.message = "asleep with its memory: " + std::to_string(in.record.capture->written_bytes >> 10) +
+                          " KiB written, " + std::to_string(in.record.capture->memory_bytes >> 20) +
+                          " MiB on disk, stood still for " +
+                          std::to_string(in.record.capture->pause_window_ms) + " ms";
+    }
+    return suspended;
+  }
+  suspended.status = ConditionStatus::kFalse;
+  if (in.capture_problem) {
+    suspended.reason = in.capture_problem->reason;
+    suspended.message = in.capture_problem->message + "; it runs on, and is suspended later";
+    return suspended;
+  }
+  if (in.outcome == Outcome::kSuspending) {
+    suspended.reason = reasons::kSuspending;
+    suspended.message = "its memory is being written";
+    return suspended;
+  }
+  if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr) return std::nullopt;
+  suspended.reason = in.record.sleeping ? reasons::kResuming : reasons::kRunning;
+  suspended.message = in.record.sleeping ? "being woken" : "awake";
+  return suspended;
 }
 
 Condition StorageHealthy(const StatusInputs& in) {
@@ -137,6 +188,9 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
     set(GuestReady(in));
     set(StorageHealthy(in));
   }
+  if (!in.refused) {
+    if (auto suspended = Suspended(sandbox, in)) set(std::move(*suspended));
+  }
   if (in.outcome == Outcome::kStopped) {
     set({api::condition::kFinished, ConditionStatus::kTrue,
          in.record.ending ? in.record.ending->reason : std::string(reasons::kCompleted),
@@ -157,9 +211,16 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   }
   status.started_at = in.record.started_at;
   status.restart_count = in.record.restart_count;
+  if (in.record.sleeping) status.suspended_at = in.record.suspended_at;
+  if (in.record.capture) {
+    status.snapshot = api::SandboxStatus::Snapshot{in.record.capture->memory_bytes, in.record.capture->written_bytes,
+                                                   std::chrono::milliseconds(in.record.capture->pause_window_ms),
+                                                   static_cast<int64_t>(in.record.generations)};
+  }
   if (!in.refused) {
     status.network = {in.node_ip, in.host_address, net::kGuestAddress};
-    status.vm = {in.vmm.name, in.vmm.version, "Boot", std::nullopt};
+    const bool resumed = in.record.memory_generation || in.record.sleeping;
+    status.vm = {in.vmm.name, in.vmm.version, resumed ? "Resume" : "Boot", std::nullopt};
   }
   if (in.record.boot_to_ready_ms) status.vm.boot_to_ready = std::chrono::milliseconds(*in.record.boot_to_ready_ms);
   if (in.disk) status.storage = api::SandboxStatus::Storage{in.disk->used_bytes, in.disk->used_percent};
@@ -184,6 +245,25 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
       default:
         return with(reasons::kHostError);
     }
+  }
+  switch (*step) {
+    case Step::kPrepareCapture:
+    case Step::kFreezeGuest:
+    case Step::kPauseVm:
+    case Step::kCaptureState:
+    case Step::kCaptureMemory:
+    case Step::kCaptureDisk:
+    case Step::kSyncCapture:
+    case Step::kCommitSuspend:
+      return with(reasons::kSnapshotFailed);
+    case Step::kRestoreVm:
+      return with(error.code() == ErrorCode::kUnsupported ? reasons::kSnapshotIncompatible : reasons::kResumeFailed);
+    case Step::kRestoreStore:
+    case Step::kThawGuest:
+    case Step::kCommitWake:
+      return with(reasons::kResumeFailed);
+    default:
+      break;
   }
   if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kNoSpace) return with(reasons::kNoCapacity);
   if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kCorrupt) return with(reasons::kImageDamaged);

@@ -25,6 +25,7 @@ struct StatusInputs {
   Observed observed;
   Outcome outcome = Outcome::kProceed;
   std::optional<Problem> problem;
+  std::optional<Problem> capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
   std::optional<DiskUsage> disk;
   VmmIdentity vmm;
   std::string node_ip;

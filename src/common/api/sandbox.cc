@@ -128,6 +128,15 @@ SandboxStatus ReadStatus(const FieldReader& status) {
     if (time)
       result.vm.boot_to_ready = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
   }
+  if (const FieldReader snapshot = status.Object("snapshot"); snapshot.present()) {
+    result.snapshot.emplace();
+    result.snapshot->memory_bytes = snapshot.Integer("memoryBytes", 0, INT64_MAX).value_or(0);
+    result.snapshot->written_bytes = snapshot.Integer("writtenBytes", 0, INT64_MAX).value_or(0);
+    result.snapshot->generation = snapshot.Integer("generation", 0, INT64_MAX).value_or(0);
+    if (const auto time = ParseDuration(snapshot.Text("pauseWindow"))) {
+      result.snapshot->pause_window = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
+    }
+  }
   if (const FieldReader storage = status.Object("storage"); storage.present()) {
     result.storage = SandboxStatus::Storage{
         storage.Integer("cowUsedBytes", 0, INT64_MAX).value_or(0),

@@ -139,6 +139,14 @@ struct SandboxStatus {
     std::optional<std::chrono::milliseconds> boot_to_ready;
     bool operator==(const Vm&) const = default;
   } vm;
+  /// Of the last capture.
+  struct Snapshot {
+    int64_t memory_bytes = 0, written_bytes = 0;
+    std::chrono::milliseconds pause_window{0};
+    int64_t generation = 0;
+    bool operator==(const Snapshot&) const = default;
+  };
+  std::optional<Snapshot> snapshot;
   struct Storage {
     int64_t cow_used_bytes = 0;
     int cow_used_percent = 0;

@@ -1,0 +1,218 @@
+// Suspend and wake, as a user sees them, with the agent dying around every step.
+#include "node-agent/sandbox/agent_test_parts.h"
+
+namespace dormouse {
+namespace {
+
+const std::vector<std::string> kSuspendSteps = {
+    "record.save",   "capture.prepare", "guest.freeze",     "vmm.pause", "capture.state", "capture.memory", "capture.disk",
+    "capture.sync",  "record.suspended", "vmm.kill", "disk.release",  "net.remove",     "vmm.remove",   "files.prune"};
+const std::vector<std::string> kWakeSteps = {"record.save", "disk.restore", "disk.prepare", "net.prepare",  "vmm.prepare",
+                                             "vmm.launch",  "vmm.restore",  "guest.thaw",   "record.awake", "files.prune"};
+
+class AgentSleepTest : public AgentTest {
+ protected:
+  AgentSleepTest() {
+    Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
+    Settle();
+  }
+  void Wish(api::OperatingMode mode) {
+    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
+  }
+  void Suspend() { Wish(api::OperatingMode::kSuspended); }
+  void Wake() { Wish(api::OperatingMode::kRunning); }
+  std::string Phase() { return control_plane_.live->status.phase; }
+  bool Is(const char* condition) { return api::IsTrue(control_plane_.live->status.conditions, condition); }
+  void ExpectAsleep() {
+    EXPECT_EQ(Phase(), "Suspended");
+    EXPECT_TRUE(Is("Suspended"));
+    EXPECT_FALSE(Is("Ready"));
+    EXPECT_TRUE(vm().Nothing()) << "asleep it holds nothing but files";
+    ASSERT_EQ(vm().generations.size(), 1u) << "one generation, and nothing that was cut short";
+    EXPECT_TRUE(vm().generations.begin()->second.whole);
+  }
+  void ExpectAwake() {
+    EXPECT_EQ(Phase(), "Running");
+    EXPECT_TRUE(Is("Ready"));
+    EXPECT_FALSE(Is("Suspended"));
+    EXPECT_FALSE(vm().frozen || vm().paused);
+    EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning) << "where it was";
+  }
+};
+
+TEST_F(AgentSleepTest, SuspendKeepsTheMemoryAndFreesTheRestWithTwoWrites) {
+  const size_t before = control_plane_.writes.size();
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  ExpectAsleep();
+  EXPECT_EQ(control_plane_.writes.size(), before + 2);
+  EXPECT_EQ(control_plane_.writes[before].phase, "Suspending");
+  EXPECT_EQ(control_plane_.live->status.snapshot->generation, 1);
+  EXPECT_EQ(control_plane_.events.back().substr(0, 17), "Normal Suspended:");
+}
+
+TEST_F(AgentSleepTest, WakeGoesOnWhereItWasWithOneWrite) {
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  const size_t before = control_plane_.writes.size();
+  machine_.steps.clear();
+  Wake();
+  ASSERT_TRUE(Reconcile());
+  ExpectAwake();
+  EXPECT_EQ(control_plane_.writes.size(), before + 1);
+  EXPECT_EQ(control_plane_.live->status.vm.start_mode, "Resume");
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.boot"), 0);
+  EXPECT_EQ(control_plane_.events.back().substr(0, 15), "Normal Resumed:");
+}
+
+TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfSuspendEndsAsleep) {
+  for (const std::string& step : kSuspendSteps) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      Wake();
+      Settle();
+      ExpectAwake();
+      Suspend();
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      // A failure that an agent lives to see makes the sandbox run on; one that it dies of does not.
+      options_.capture_retry = 0s;
+      (void)Reconcile();
+      failpoint::DisarmAll();
+      Restart();
+      Settle();
+      ExpectAsleep();
+    }
+  }
+}
+
+TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfWakeEndsAwake) {
+  for (const std::string& step : kWakeSteps) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      Suspend();
+      Settle();
+      ExpectAsleep();
+      Wake();
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      EXPECT_FALSE(Reconcile()) << "the failpoint was not reached";
+      failpoint::DisarmAll();
+      Restart();
+      Settle();
+      ExpectAwake();
+    }
+  }
+}
+
+TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
+  for (const std::string step : {"capture.prepare", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
+                                 "capture.sync", "record.suspended"}) {
+    SCOPED_TRACE(step);
+    Suspend();
+    ASSERT_TRUE(failpoint::Arm("agent.step.before." + step + "=1*error(ENOSPC)"));
+    ASSERT_TRUE(Reconcile());
+    failpoint::DisarmAll();
+    EXPECT_EQ(Phase(), "Running");
+    EXPECT_TRUE(Is("Ready"));
+    EXPECT_FALSE(vm().frozen || vm().paused);
+    const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
+    ASSERT_NE(suspended, nullptr);
+    EXPECT_EQ(suspended->reason, "SnapshotFailed");
+    clock_.Advance(5min);
+    Settle();
+    ExpectAsleep();
+    Wake();
+    Settle();
+    ExpectAwake();
+  }
+}
+
+TEST_F(AgentSleepTest, AWakeThatFailsKeepsTheGenerationAndIsTriedAgain) {
+  Suspend();
+  Settle();
+  machine_.restore_error = Error(ErrorCode::kInternal, "vm.restore: 500");
+  Wake();
+  (void)Reconcile();
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  ASSERT_EQ(vm().generations.size(), 1u);
+  machine_.restore_error.reset();
+  Settle();
+  ExpectAwake();
+}
+
+TEST_F(AgentSleepTest, AVmmThatDiesBeforeTheGuestHasAnsweredIsWokenAgainFromTheSameGeneration) {
+  Suspend();
+  Settle();
+  Wake();
+  vm().silent = true;
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(Phase(), "Resuming");
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  EXPECT_EQ(vm().generations.size(), 1u);
+  vm().silent = false;
+  for (int i = 0; i < 20; ++i) Settle();
+  ExpectAwake();
+}
+
+TEST_F(AgentSleepTest, AWokenSandboxThatCrashesIsNeverResumedFromItsOldMemory) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Suspend();
+  Settle();
+  Wake();
+  Settle();
+  machine_.steps.clear();
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  Settle();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.restore"), 0);
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.boot"), 1);
+  EXPECT_EQ(control_plane_.live->status.vm.start_mode, "Boot");
+}
+
+TEST_F(AgentSleepTest, TheLastWishWins) {
+  for (int i = 0; i < 6; ++i) {
+    Suspend();
+    Wake();
+    (void)Reconcile();
+    Suspend();
+    (void)Reconcile();
+  }
+  Settle();
+  ExpectAsleep();
+  Wake();
+  Settle();
+  ExpectAwake();
+}
+
+TEST_F(AgentSleepTest, ANodeWithoutRoomLeavesItAsleep) {
+  Suspend();
+  Settle();
+  options_.memory_bytes = 1 << 20;
+  Restart();
+  Wake();
+  Settle();
+  EXPECT_EQ(Phase(), "Suspended");
+  EXPECT_EQ(ReadyReason(), "NoCapacity");
+  options_.memory_bytes = 0;
+  Restart();
+  Settle();
+  ExpectAwake();
+}
+
+TEST_F(AgentSleepTest, WhatIsAsleepIsDeletedWithoutBeingWoken) {
+  Suspend();
+  Settle();
+  machine_.steps.clear();
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(Is("Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_TRUE(vm().generations.empty());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.restore"), 0);
+}
+
+}  // namespace
+}  // namespace dormouse

@@ -1,0 +1,122 @@
+// An agent over a machine of booleans and an API server of one object. For tests only.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "node-agent/sandbox/agent.h"
+#include "node-agent/sandbox/fake_machine.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/files.h"
+
+namespace dormouse {
+
+using namespace std::chrono_literals;
+
+inline const api::SandboxUid kUid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+inline const api::SandboxUid kSuccessor = *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
+
+// The API server's side: one object, and what was written to it.
+class FakeControlPlane : public ControlPlane {
+ public:
+  Result<std::optional<api::Sandbox>> ReadLive(const kube::ObjectKey&) override {
+    if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
+    return live;
+  }
+  Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox, const api::SandboxStatus& status) override {
+    if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
+    if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
+    writes.push_back(status);
+    live->status = status;
+    live->meta.resource_version = kube::ResourceVersion(std::to_string(100 + writes.size()));
+    return live;
+  }
+  void Event(const api::Sandbox&, bool warning, std::string_view reason, std::string_view note) override {
+    events.push_back((warning ? "Warning " : "Normal ") + std::string(reason) + ": " + std::string(note));
+  }
+
+  std::optional<api::Sandbox> live;
+  std::vector<api::SandboxStatus> writes;
+  std::vector<std::string> events;
+  bool down = false;
+};
+
+class AgentTest : public ::testing::Test {
+ protected:
+  AgentTest() {
+    char name[] = "/tmp/dormouse-agent-test-XXXXXX";
+    paths_.state = ::mkdtemp(name);
+    api::Sandbox sandbox;
+    sandbox.meta.ns = "default";
+    sandbox.meta.name = "web";
+    sandbox.meta.uid = kUid.text();
+    sandbox.meta.generation = 1;
+    sandbox.meta.resource_version = kube::ResourceVersion("100");
+    sandbox.uid = kUid;
+    sandbox.spec.image = "debian-12";
+    sandbox.status.node_name = "node-1";
+    Put(sandbox);
+    options_.node_name = "node-1";
+    options_.inline_wait = 0ms;
+    Restart();
+  }
+  ~AgentTest() override {
+    failpoint::DisarmAll();
+    (void)RemoveTree(paths_.state);
+  }
+
+  void Put(const api::Sandbox& sandbox) {
+    control_plane_.live = sandbox;
+    store_.Upsert({sandbox.meta.key(), sandbox.meta.uid, sandbox.meta.resource_version},
+                  std::make_shared<api::Sandbox>(sandbox), false);
+  }
+  void Change(const std::function<void(api::Sandbox&)>& change) {
+    api::Sandbox sandbox = *control_plane_.live;
+    change(sandbox);
+    sandbox.meta.resource_version = kube::ResourceVersion(std::to_string(++version_));
+    Put(sandbox);
+  }
+  void Delete() {
+    Change([](api::Sandbox& sandbox) { sandbox.meta.deletion_time = WallTime{} + 1h; });
+  }
+
+  // What kill -9 and a new process are to the agent: memory gone, records and machine as they were.
+  void Restart() {
+    agent_.reset();
+    records_ = std::make_unique<RecordStore>(paths_, "cluster-1");
+    agent_ = std::make_unique<Agent>(options_, machine_, *records_, store_, control_plane_,
+                                     [](const std::string&) {}, clock_);
+    ASSERT_TRUE(agent_->Adopt());
+  }
+
+  Result<kube::ReconcileResult> Reconcile(const api::SandboxUid& uid = kUid) { return agent_->Reconcile(uid.text()); }
+  // Until nothing more changes, as the queue would.
+  void Settle() {
+    for (int i = 0; i < 10; ++i) {
+      (void)Reconcile();
+      clock_.Advance(1s);
+    }
+  }
+  FakeMachine::Vm& vm() { return machine_.vms[kUid]; }
+  std::string ReadyReason() {
+    const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+    return ready == nullptr ? "" : ready->reason;
+  }
+
+  Paths paths_;
+  FakeClock clock_;
+  FakeMachine machine_;
+  kube::Store<api::Sandbox> store_;
+  FakeControlPlane control_plane_;
+  AgentOptions options_;
+  std::unique_ptr<RecordStore> records_;
+  std::unique_ptr<Agent> agent_;
+  int version_ = 1000;
+};
+
+}  // namespace dormouse

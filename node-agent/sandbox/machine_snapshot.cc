@@ -1,0 +1,328 @@
+// Sleep and wake: the steps of LinuxMachine that make a generation, and that bring one back.
+// docs/snapshots.md says why in this order.
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "node-agent/guest/guest_client.h"
+#include "node-agent/memory/dump.h"
+#include "node-agent/memory/manifest.h"
+#include "node-agent/memory/verify.h"
+#include "node-agent/sandbox/inner_paths.h"
+#include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/vmm/snapshot_files.h"
+#include "src/common/base/files.h"
+#include "src/common/base/log.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
+constexpr auto kThawTimeout = 10s;
+constexpr auto kReadyLimit = 20s;
+constexpr size_t kEntropyBytes = 64;
+
+std::string In(const std::string& directory, const char* file) { return directory + "/" + file; }
+
+memory::GenerationFiles FilesOf(const std::string& generation) {
+  return {In(generation, kMemoryFile), In(generation, kConfigFile), In(generation, kStateFile),
+          In(generation, kStoreFile)};
+}
+
+std::vector<memory::GuestRange> RangesOf(const vmm::StateSummary& summary) {
+  std::vector<memory::GuestRange> ranges;
+  for (const vmm::RamRange& range : summary.ranges) ranges.push_back({range.gpa, range.length});
+  return ranges;
+}
+
+// What the VMM wrote is not followed, not trusted and not kept: a copy of it is made, of bounded size.
+Result<std::string> TakeOver(const std::string& from, const std::string& to, size_t max_bytes) {
+  const UniqueFd file(::open(from.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat info {};
+  if (!file || ::fstat(file.get(), &info) != 0) return FailErrno("open " + from);
+  if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kCorrupt, from + " is no regular file");
+  DORMOUSE_ASSIGN(std::string text, ReadFile("/proc/self/fd/" + std::to_string(file.get()), max_bytes));
+  DORMOUSE_TRY(WriteFileAtomically(to, text));
+  return text;
+}
+
+}  // namespace
+
+struct LinuxMachine::Capture {
+  bool memory_cloned = false;  ///< shares its extents with the file before
+  std::chrono::steady_clock::time_point paused_at{};
+  bool stock = false;  ///< the VMM writes its memory itself
+  std::vector<memory::GuestRange> ranges;
+  memory::RamMap ram;
+  memory::DumpResult dump;
+  bool store_reflinked = false;
+};
+
+std::shared_ptr<LinuxMachine::Capture> LinuxMachine::CaptureOf(const Record& record) {
+  const std::lock_guard lock(captures_mutex_);
+  auto& capture = captures_[record.uid];
+  if (!capture) capture = std::make_shared<Capture>();
+  return capture;
+}
+
+Result<> LinuxMachine::PrepareCapture(const Record& record) {
+  {
+    const std::lock_guard lock(captures_mutex_);
+    captures_[record.uid] = std::make_shared<Capture>();
+  }
+  const std::string generation = config_.paths.Generation(record.uid, record.generations);
+  DORMOUSE_TRY(RemoveTree(generation));
+  DORMOUSE_TRY(MakeDirectories(generation, 0700));
+  std::optional<std::string> previous;
+  if (record.memory_generation) {
+    previous = In(config_.paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
+  }
+  DORMOUSE_ASSIGN(CaptureOf(record)->memory_cloned,
+                  memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
+                                         In(generation, kMemoryFile)));
+  return {};
+}
+
+Result<> LinuxMachine::FreezeGuest(const Record& record) {
+  const auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
+  // A guest that will not is captured as it runs, like a machine whose lid is closed.
+  if (!frozen || !frozen->frozen) {
+    log::Warning("a guest was not frozen for its capture",
+                 {{"sandbox", record.key().ToString()}, {"detail", frozen ? frozen->detail : frozen.error().message()}});
+  }
+  return {};
+}
+
+Result<> LinuxMachine::Pause(const Record& record) {
+  CaptureOf(record)->paused_at = std::chrono::steady_clock::now();
+  return Api(record).Pause();
+}
+
+Result<> LinuxMachine::CaptureState(const Record& record) {
+  const auto capture = CaptureOf(record);
+  const std::string drop = config_.paths.Drop(record.uid);
+  const std::string generation = config_.paths.Generation(record.uid, record.generations);
+  const auto snapshot = [&](bool stock) -> Result<> {
+    DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
+    for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
+    if (::chown(drop.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + drop);
+    const auto written = stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop);
+    if (::chown(drop.c_str(), 0, 0) != 0) return FailErrno("chown " + drop);
+    return written;
+  };
+  const auto fast = [&]() -> Result<> {
+    DORMOUSE_TRY(snapshot(false));
+    DORMOUSE_ASSIGN(const auto config,
+                    TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
+    DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
+    DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
+    capture->ranges = RangesOf(summary);
+    std::optional<std::string> file;
+    if (record.memory_generation) {
+      file = In(config_.paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
+    }
+    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges, file));
+    return {};
+  };
+  auto done = fast();
+  if (done || done.error().code() != ErrorCode::kUnsupported) return done;
+  log::Warning("a capture takes the VMM's own snapshot",
+               {{"sandbox", record.key().ToString()}, {"why", done.error().message()}});
+  capture->stock = true;
+  DORMOUSE_TRY(snapshot(true));
+  DORMOUSE_TRY(TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
+  DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
+  DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
+  capture->ranges = RangesOf(summary);
+  return {};
+}
+
+Result<> LinuxMachine::CaptureMemory(const Record& record) {
+  const auto capture = CaptureOf(record);
+  const std::string file = In(config_.paths.Generation(record.uid, record.generations), kMemoryFile);
+  if (!capture->stock) {
+    DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
+  } else {
+    const std::string written = In(config_.paths.Drop(record.uid), kStockMemoryFile);
+    // Ours from here on: the VMM keeps no way to it, as the drop is root's again.
+    if (::lchown(written.c_str(), 0, 0) != 0) return FailErrno("chown " + written);
+    if (::rename(written.c_str(), file.c_str()) != 0) return FailErrno("rename " + written);
+    const uint64_t bytes = memory::TotalBytes(capture->ranges);
+    capture->dump = {bytes / memory::kPageBytes, bytes, bytes, 0, {{0, bytes}}};
+  }
+  // A VMM under its own uid maps it; nobody writes it again.
+  if (::chmod(file.c_str(), 0444) != 0) return FailErrno("chmod " + file);
+  return SyncFile(file);
+}
+
+Result<> LinuxMachine::CaptureDisk(const Record& record) {
+  const auto name = host::DmName::RootOf(record.uid.short_id());
+  const std::string store = config_.paths.Store(record.uid);
+  const std::string copy = In(config_.paths.Generation(record.uid, record.generations), kStoreFile);
+  // The VMM writes through the page cache of the device: what is dirty there goes down first.
+  const std::string node = config_.paths.DeviceNodes() + "/" + record.uid.short_id();
+  DORMOUSE_TRY(dm_.MakeNode(name, node, 0));
+  const auto flushed = SyncFile(node);
+  DORMOUSE_TRY(RemoveFile(node));
+  DORMOUSE_TRY(flushed);
+  DORMOUSE_TRY(dm_.Suspend(name));
+  const auto clone = [&]() -> Result<> {
+    DORMOUSE_TRY(SyncFile(store));
+    DORMOUSE_TRY(RemoveFile(copy));
+    DORMOUSE_ASSIGN(CaptureOf(record)->store_reflinked, host::CloneFile(store, copy));
+    return SyncFile(copy);
+  };
+  const auto cloned = clone();
+  DORMOUSE_TRY(dm_.Resume(name));
+  return cloned;
+}
+
+Result<> LinuxMachine::SyncCapture(Record* record) {
+  const auto capture = CaptureOf(*record);
+  const std::string generation = config_.paths.Generation(record->uid, record->generations);
+  memory::Manifest manifest;
+  manifest.owner = record->uid.text();
+  manifest.generation = record->generations;
+  if (!capture->stock) manifest.parent = record->memory_generation;
+  manifest.captured_at = std::chrono::system_clock::now();
+  manifest.ranges = capture->ranges;
+  manifest.changed_chunks = memory::ChunksOf(capture->dump.changed);
+  manifest.written_bytes = capture->dump.written_bytes;
+  manifest.store_reflinked = capture->store_reflinked;
+  manifest.vmm_digest = record->vmm_digest;
+  manifest.kernel_digest = record->kernel_digest;
+  manifest.initramfs_digest = record->initramfs_digest;
+  manifest.image_digest = record->image_digest;
+  manifest.vmm_version = version_.Short();
+  manifest.cpu_model = config_.cpu_model;
+  manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
+  manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
+  DORMOUSE_TRY(memory::SummarizeFiles(FilesOf(generation), &manifest));
+  DORMOUSE_TRY(WriteFileAtomically(In(generation, kManifestFile), memory::EncodeManifest(manifest)));
+  DORMOUSE_TRY(SyncDirectory(generation));
+  DORMOUSE_TRY(SyncDirectory(config_.paths.Sandbox(record->uid)));
+  const auto stood = std::chrono::steady_clock::now() - capture->paused_at;
+  record->capture = CaptureFigures{
+      static_cast<int64_t>(manifest.memory.allocated_bytes), static_cast<int64_t>(manifest.written_bytes),
+      capture->paused_at.time_since_epoch().count() == 0
+          ? 0
+          : std::chrono::duration_cast<std::chrono::milliseconds>(stood).count()};
+  const std::lock_guard lock(captures_mutex_);
+  captures_.erase(record->uid);
+  return {};
+}
+
+Result<> LinuxMachine::RestoreStore(const Record& record) {
+  const std::string generation = config_.paths.Generation(record.uid, *record.sleeping);
+  const std::string store = config_.paths.Store(record.uid);
+  const std::string fresh = store + ".new";
+  DORMOUSE_TRY(RemoveFile(fresh));
+  DORMOUSE_TRY(host::CloneFile(In(generation, kStoreFile), fresh));
+  DORMOUSE_TRY(SyncFile(fresh));
+  if (::rename(fresh.c_str(), store.c_str()) != 0) return FailErrno("rename " + fresh);
+  return SyncDirectory(config_.paths.Sandbox(record.uid));
+}
+
+Result<> LinuxMachine::Restore(const Record& record) {
+  const std::string generation = config_.paths.Generation(record.uid, *record.sleeping);
+  DORMOUSE_ASSIGN(const auto text, ReadFile(In(generation, kManifestFile), memory::kMaxManifestBytes));
+  DORMOUSE_ASSIGN(const auto manifest, memory::DecodeManifest(text));
+  const memory::NodeOffer offer{
+      config_.cpu_model,
+      [&](std::string_view digest) {
+        return artifacts_.Find(digest, "cloud-hypervisor") || artifacts_.Find(digest, "kernel") ||
+               artifacts_.Find(digest, "initramfs");
+      },
+      [&](std::string_view digest) { return bases_.Find(std::string(digest)).has_value(); }};
+  if (const auto why = memory::Incompatibility(manifest, offer)) return Fail(ErrorCode::kUnsupported, *why);
+  DORMOUSE_ASSIGN(const auto doubt, memory::VerifyFiles(FilesOf(generation), manifest));
+  if (doubt) log::Warning("a generation is in doubt", {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
+  DORMOUSE_ASSIGN(const auto config, ReadFile(In(generation, kConfigFile), vmm::kMaxConfigBytes));
+  DORMOUSE_ASSIGN(const auto state, ReadFile(In(generation, kStateFile), vmm::kMaxStateBytes));
+  vmm::RestoreEdits edits;
+  edits.memory_file = kInnerMemory;
+  edits.disk = kInnerDisk;
+  edits.vsock_socket = Inner(config_.paths.VsockSocket(record.uid));
+  edits.serial_socket = Inner(config_.paths.SerialSocket(record.uid));
+  edits.kernel = kInnerKernel;
+  edits.initramfs = kInnerInitramfs;
+  DORMOUSE_ASSIGN(const auto texts, vmm::PrepareRestore(config, state, edits));
+
+  // Sockets of a restore that failed are in its successor's way.
+  DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.uid)));
+  DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.uid)));
+  const std::string directory = config_.paths.RestoreDirectory(record.uid);
+  DORMOUSE_TRY(RemoveTree(directory));
+  DORMOUSE_TRY(MakeDirectories(directory, 0755));
+  const auto give = [&](const char* name, const std::string& content) -> Result<> {
+    const UniqueFd file(::open(In(directory, name).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444));
+    if (!file) return FailErrno("make " + In(directory, name));
+    return WriteAll(file.get(), content);
+  };
+  DORMOUSE_TRY(give(kConfigFile, texts.config_json));
+  DORMOUSE_TRY(give(kStateFile, texts.state_json));
+  const vmm::ApiClient api = Api(record);
+  UniqueFd pidfd;
+  if (record.vmm) {
+    const ProcessHint& hint = *record.vmm;
+    DORMOUSE_ASSIGN(const auto process, host::Process::Open({hint.pid, hint.start_time_ticks, hint.boot_id}));
+    pidfd.Reset(::dup(process.pidfd()));
+  }
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
+  DORMOUSE_TRY(vmm::Admit(ping.version));
+  return api.Restore({Inner(directory), true});
+}
+
+Result<> LinuxMachine::ThawGuest(const Record& record) {
+  guest::ThawRequest request;
+  request.wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+  request.entropy.resize(kEntropyBytes);
+  if (::getrandom(request.entropy.data(), request.entropy.size(), 0) != static_cast<ssize_t>(kEntropyBytes)) {
+    return FailErrno("getrandom");
+  }
+  request.is_resume = record.sleeping.has_value();
+  return GuestClient(VsockSocket(record)).Thaw(request, kThawTimeout);
+}
+
+Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) const {
+  const std::string directory = config_.paths.Sandbox(record.uid);
+  std::vector<std::string> stale;
+  DORMOUSE_ASSIGN(const auto names, ListDirectory(directory));
+  for (const std::string& name : names) {
+    if (!name.starts_with(Paths::kGenerationPrefix)) continue;
+    const std::string path = directory + "/" + name;
+    const auto is = [&](const std::optional<uint64_t>& number) {
+      return number && path == config_.paths.Generation(record.uid, *number);
+    };
+    if (is(record.sleeping)) continue;
+    if (!is(record.memory_generation)) {
+      stale.push_back(path);
+      continue;
+    }
+    // Consumed: an older memory is never resumed over a newer disk (invariant 11).
+    for (const char* file : {kStateFile, kConfigFile, kStoreFile}) {
+      if (PathExists(In(path, file))) stale.push_back(In(path, file));
+    }
+  }
+  // Its generation has it.
+  if (record.intent == Intent::kSuspended && record.sleeping && PathExists(config_.paths.Store(record.uid))) {
+    stale.push_back(config_.paths.Store(record.uid));
+  }
+  return stale;
+}
+
+Result<> LinuxMachine::PruneFiles(const Record& record) {
+  DORMOUSE_ASSIGN(const auto stale, StaleFiles(record));
+  for (const std::string& path : stale) DORMOUSE_TRY(RemoveTree(path));
+  return {};
+}
+
+}  // namespace dormouse
