@@ -129,7 +129,7 @@ SandboxStatus ReadStatus(const FieldReader& status) {
       result.vm.boot_to_ready = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
   }
   if (const FieldReader snapshot = status.Object("snapshot"); snapshot.present()) {
-    result.snapshot.emplace();
+    result.snapshot = SandboxStatus::Snapshot{};
     result.snapshot->memory_bytes = snapshot.Integer("memoryBytes", 0, INT64_MAX).value_or(0);
     result.snapshot->written_bytes = snapshot.Integer("writtenBytes", 0, INT64_MAX).value_or(0);
     result.snapshot->generation = snapshot.Integer("generation", 0, INT64_MAX).value_or(0);
