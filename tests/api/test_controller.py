@@ -115,8 +115,11 @@ class Runner:
             return ""
 
     def close(self) -> None:
-        for daemon in self._started:
-            daemon.stop(grace_seconds=10)
+        asked = [daemon for daemon in self._started if daemon.running()]
+        codes = {daemon.name: daemon.stop(grace_seconds=10) for daemon in asked}
+        reports = [report for daemon in self._started if (report := daemon.sanitizer_report())]
+        assert not reports, reports[0]
+        assert not any(codes.values()), f"asked to stop, they ended with {codes}"
 
 
 class World:

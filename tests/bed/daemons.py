@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+_SANITIZER = re.compile(r"^.*(?:(?:Address|Thread|Leak)Sanitizer|: runtime error:)", re.MULTILINE)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,9 +87,9 @@ class Daemon:
         finally:
             os.close(handle)
 
-    def stop(self, *, grace_seconds: float = 5) -> None:
+    def stop(self, *, grace_seconds: float = 5) -> int | None:
         """Ends it: SIGTERM, and SIGKILL after the grace; with no grace SIGKILL at once. Returns
-        when it is gone."""
+        when it is gone: its exit code (-N: signal N), or None where it is not a child of ours."""
         pid = self.pid()
         if pid is not None:
             handle = os.pidfd_open(pid)
@@ -100,10 +102,21 @@ class Daemon:
                         raise DaemonError(f"{self.name} (pid {pid}) did not end after SIGKILL")
             finally:
                 os.close(handle)
+        code = None
         if self._child is not None:
-            self._child.wait()
+            code = self._child.wait()
             self._child = None
         self._pid_file.unlink(missing_ok=True)
+        return code
+
+    def sanitizer_report(self) -> str:
+        """The first report that a sanitizer wrote to the log, or "": whatever ended the process since."""
+        try:
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        found = _SANITIZER.search(text)
+        return text[found.start() :][:8000] if found else ""
 
     def log_tail(self, lines: int = 20) -> str:
         try:
