@@ -174,7 +174,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
   std::string CaptureAndCompare(const VmmProcess& vmm, const std::optional<std::string>& previous,
                                 DumpResult* dumped) {
     const std::string generation = Directory("generation");
-    EXPECT_OK(vmm.api().SnapshotStateOnly(generation));
+    EXPECT_OK(vmm.api().SnapshotStateOnly(generation, generation));
     const auto map = FindRam(vmm.pid(), RangesIn(generation), previous);
     EXPECT_OK(map);
     if (!map) return generation;

@@ -424,6 +424,8 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
       runtime.network = spec.network;
     } else if (plan.outcome != Outcome::kRunning) {
       runtime.seen.reset();
+    } else if (runtime.seen) {
+      runtime.seen->stale_files = false;
     }
   });
   return {};

@@ -111,7 +111,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
     DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
     for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
     if (::chown(drop.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + drop);
-    const auto written = stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop);
+    const auto written = stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop, drop);
     if (::chown(drop.c_str(), 0, 0) != 0) return FailErrno("chown " + drop);
     return written;
   };

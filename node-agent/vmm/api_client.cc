@@ -238,8 +238,9 @@ Result<> ApiClient::Snapshot(const std::string& directory) const {
   return {};
 }
 
-Result<> ApiClient::SnapshotStateOnly(const std::string& directory) const {
-  const std::string blocker = directory + "/memory-ranges";
+Result<> ApiClient::SnapshotStateOnly(const std::string& directory,
+                                      const std::string& host_directory) const {
+  const std::string blocker = host_directory + "/memory-ranges";
   UniqueFd fd(::open(blocker.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) return FailErrno("create " + blocker);
 

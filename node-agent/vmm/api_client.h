@@ -94,7 +94,8 @@ class ApiClient {
   /// answer; any other is kUnsupported, and means: remove the directory, take Snapshot().
   /// Admission::kFull only. The directory is the VMM's: take it back and parse both files before
   /// anything is built upon them.
-  Result<> SnapshotStateOnly(const std::string& directory) const;
+  /// `host_directory` is the same directory as we see it.
+  Result<> SnapshotStateOnly(const std::string& directory, const std::string& host_directory) const;
   /// Into a VMM that has no VM. On failure the VMM lives on and may be asked again.
   Result<> Restore(const RestoreRequest& request) const;
 

@@ -244,13 +244,13 @@ TEST(ApiClientTest, StateOnlySnapshotSucceedsByExactlyOneFailure) {
   const ApiClient api(vmm.path());
   const std::string memory = vmm.directory() + "/memory-ranges";
 
-  const auto done = api.SnapshotStateOnly(vmm.directory());
+  const auto done = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(std::filesystem::file_size(memory), 0u);
 
   for (int answer = 0; answer < 2; ++answer) {
     std::filesystem::remove(memory);
-    const auto other = api.SnapshotStateOnly(vmm.directory());
+    const auto other = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
     ASSERT_FALSE(other);
     EXPECT_EQ(other.error().code(), ErrorCode::kUnsupported);
   }
