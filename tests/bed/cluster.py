@@ -267,6 +267,12 @@ class Cluster:
             "items"
         ]
 
+    def wish(self, mode: str, *names: str) -> None:
+        """operatingMode: Running or Suspended."""
+        for name in names:
+            patch = {"spec": {"operatingMode": mode}}
+            self.api.expect(self.api.admin.merge(object_path(SANDBOXES, name), patch), f"{name}: {mode}")
+
     def delete(self, *names: str) -> None:
         """Asks for it; wait_gone() waits."""
         for name in names:

@@ -39,6 +39,14 @@ DELETION = [
     *done("net.remove-veth", "net.remove-node-rules", "net.remove-netns"),
     *around("vmm.remove", "files.remove"),
 ]
+SUSPENDING = around(
+    "record.save", "capture.prepare", "guest.freeze", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
+    "capture.sync", "record.suspended", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune",
+)  # fmt: skip
+WAKING = around(
+    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
+    "record.awake", "files.prune",
+)  # fmt: skip
 BYSTANDER = "bystander"
 
 
@@ -46,11 +54,16 @@ class KillMatrix:
     """One bystander runs through all of it."""
 
     def __init__(self, cluster: Cluster, sandboxes) -> None:
+        self._memory = "96Mi" if cluster.vmm.real else "64Mi"
         self._cluster = cluster
         self._sandboxes = sandboxes
         sandboxes(self._manifest(BYSTANDER))
         cluster.wait_ready(BYSTANDER)
         self._bystander = self._identity(BYSTANDER)
+
+    def make(self, names: Sequence[str]) -> None:
+        self._sandboxes(*(self._manifest(name) for name in names))
+        self._cluster.wait_ready(*names)
 
     def kill_while_creating(self, points: Sequence[str], batch: str = "c") -> list[str]:
         """The names of the sandboxes, which are Ready again."""
@@ -72,6 +85,17 @@ class KillMatrix:
         cluster.delete(*targets.values())
         self._kill_when_all_are_parked(targets)
         cluster.wait_gone(*targets.values())
+        self._settled()
+
+    def kill_while_changing(self, points: Sequence[str], names: Sequence[str], mode: str) -> None:
+        """`names` run, or sleep: they end in the other mode."""
+        targets = dict(zip(points, names, strict=False))
+        assert len(targets) == len(points), "a sandbox for each point"
+        self._arm(targets)
+        self._cluster.wish(mode, *targets.values())
+        self._kill_when_all_are_parked(targets)
+        for name in targets.values():
+            self._cluster.wait_phase(name, mode)
         self._settled()
 
     def _arm(self, targets: dict[str, str]) -> None:
@@ -109,13 +133,12 @@ class KillMatrix:
             status.get("restartCount", 0),
         )
 
-    @staticmethod
-    def _manifest(name: str) -> dict:
+    def _manifest(self, name: str) -> dict:
         # A disk larger than its image, so that there is an origin to make; a workload, so that
         # there is one to start.
         return sandbox(
             name,
-            resources={"cpu": 1, "memory": "64Mi"},
+            resources={"cpu": 1, "memory": self._memory},
             disk={"size": "64Mi"},
             command=["/bin/sleep", "86400"],
         )

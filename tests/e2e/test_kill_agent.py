@@ -16,6 +16,14 @@ DELETING = [
     "agent.step.after.disk.release",
     "agent.step.before.files.remove",
 ]
+SUSPENDING = [
+    "agent.step.after.guest.freeze", "agent.step.after.vmm.pause", "agent.step.after.capture.state",
+    "agent.step.after.record.suspended", "agent.step.after.vmm.kill",
+]  # fmt: skip
+WAKING = [
+    "agent.step.after.record.save", "agent.step.after.disk.restore", "agent.step.after.vmm.launch",
+    "agent.step.after.vmm.restore", "agent.step.after.guest.thaw",
+]  # fmt: skip
 
 
 @pytest.mark.real_vmm
@@ -23,6 +31,19 @@ def test_killed_between_steps_it_converges(cluster, sandboxes):
     matrix = KillMatrix(cluster, sandboxes)
     alive = matrix.kill_while_creating(CREATING)
     matrix.kill_while_deleting(DELETING, alive)
+
+
+@pytest.mark.real_vmm
+def test_killed_while_it_suspends_and_wakes_it_converges(cluster, sandboxes):
+    matrix = KillMatrix(cluster, sandboxes)
+    names = [f"sleeper-{number}" for number in range(len(SUSPENDING))]
+    matrix.make(names)
+    for name in names:
+        cluster.exec(name, ["sh", "-c", f"echo {name} >/dev/shm/mark"])
+    matrix.kill_while_changing(SUSPENDING, names, "Suspended")
+    matrix.kill_while_changing(WAKING, names, "Running")
+    for name in names:
+        assert cluster.exec(name, ["cat", "/dev/shm/mark"]).stdout == f"{name}\n", "its memory"
 
 
 @pytest.mark.real_vmm

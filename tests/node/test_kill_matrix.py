@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import CREATION, DELETION, KillMatrix
+from bed.kill_matrix import CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
 
 BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
 
@@ -29,6 +29,18 @@ def test_killed_at_every_step_it_converges(cluster, matrix):
     matrix.kill_while_deleting(DELETION, alive)
 
 
+def test_killed_at_every_step_of_suspend_and_wake_it_converges(cluster, matrix):
+    for start in range(0, len(SUSPENDING), BATCH):
+        points = SUSPENDING[start : start + BATCH]
+        names = [f"s{start}-{number}" for number in range(len(points))]
+        matrix.make(names)
+        matrix.kill_while_changing(points, names, "Suspended")
+        waking = WAKING[start : start + BATCH]
+        matrix.kill_while_changing(waking, names, "Running")
+        cluster.delete(*names)
+        cluster.wait_gone(*names)
+
+
 def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
     """So that a step somebody adds is killed at, too."""
     from bed.manifests import sandbox
@@ -36,7 +48,10 @@ def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
     cluster.restart_agent()
     sandboxes(sandbox("traced", disk={"size": "64Mi"}, command=["/bin/sleep", "86400"]))
     cluster.wait_ready("traced")
+    for mode in ("Suspended", "Running"):
+        cluster.wish(mode, "traced")
+        cluster.wait_phase("traced", mode)
     cluster.kubectl("delete", "sbx", "traced", "--timeout=60s")
     hit = {line.split()[0] for line in cluster.failpoints_hit() if line.endswith(" default/traced")}
-    known = set(CREATION) | set(DELETION)
+    known = set(CREATION) | set(DELETION) | set(SUSPENDING) | set(WAKING)
     assert hit - known == set(), "steps that no kill has been tried at"

@@ -1,0 +1,153 @@
+"""Suspend with memory and wake where it was: what a user sees, and what the node holds meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from bed.cluster import condition_of
+from bed.eventually import eventually
+from bed.leaks import short_id
+from bed.manifests import sandbox
+
+# Pages of noise in memory, an open file on the disk, a pipe with a reader, a child that counts.
+PROGRAM = """
+dd if=/dev/urandom of=/dev/shm/table bs=64k count=64 2>/dev/null
+sha256sum /dev/shm/table >/dev/shm/sum
+cat /proc/sys/kernel/random/boot_id >/dev/shm/boot
+mkfifo /dev/shm/pipe
+(exec 4<>/dev/shm/pipe; while read line <&4; do echo $line >>/root/heard; done) </dev/null >/dev/null 2>&1 &
+(exec 3>/root/open; i=0; while true; do i=$((i+1)); echo $i >/dev/shm/count; echo $i >&3; sleep 0.1; done) \
+  </dev/null >/dev/null 2>&1 &
+echo $! >/dev/shm/child
+"""
+CHECK = """
+sha256sum -c /dev/shm/sum >/dev/null || echo "memory differs"
+[ "$(cat /dev/shm/boot)" = "$(cat /proc/sys/kernel/random/boot_id)" ] || echo "booted again"
+kill -0 $(cat /dev/shm/child) || echo "the child is gone"
+echo ROUND >/dev/shm/pipe
+cat /dev/shm/count
+"""
+CYCLES = 4
+
+
+def phases(cluster, name: str, mode: str) -> dict:
+    cluster.wish(mode, name)
+    return cluster.wait_phase(name, mode)
+
+
+def check(cluster, name: str, mark: str) -> int:
+    """What its memory, its open file and its processes say; the child's count."""
+    said = cluster.exec(name, ["sh", "-c", CHECK.replace("ROUND", mark)]).stdout.split("\n")
+    assert said[0].isdigit(), said
+    return int(said[0])
+
+
+def on_the_node(cluster, uid: str) -> list[str]:
+    short = short_id(uid)
+    return [thing.name for thing in cluster.owned() if short in thing.name or uid in thing.name]
+
+
+def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
+    sandboxes(sandbox("sleeper"))
+    cluster.wait_ready("sleeper")
+    cluster.exec("sleeper", ["sh", "-c", PROGRAM])
+    eventually(lambda: cluster.exec("sleeper", ["cat", "/dev/shm/count"], check=False).stdout.strip(), "it counts")
+    counted = check(cluster, "sleeper", "before")
+    for cycle in range(CYCLES):
+        asleep = phases(cluster, "sleeper", "Suspended")
+        assert condition_of(asleep, "Suspended")["status"] == "True"
+        assert condition_of(asleep, "Ready")["status"] == "False"
+        assert asleep["status"]["snapshot"]["generation"] == cycle + 1
+        assert asleep["status"]["suspendedAt"]
+        phases(cluster, "sleeper", "Running")
+        now = check(cluster, "sleeper", f"cycle-{cycle}")
+        assert now >= counted, "the child went back in time"
+        counted = now
+    heard = cluster.exec("sleeper", ["cat", "/root/heard"]).stdout.split()
+    assert heard == ["before", *(f"cycle-{cycle}" for cycle in range(CYCLES))]
+    woken = cluster.get("sleeper")["status"]
+    assert woken["vm"]["startMode"] == "Resume" and woken.get("restartCount", 0) == 0
+    # The second and later captures write what changed, not what there is.
+    assert woken["snapshot"]["writtenBytes"] < woken["snapshot"]["memoryBytes"] / 4
+    reasons = {event["reason"] for event in cluster.events("sleeper")}
+    assert {"Suspended", "Resumed"} <= reasons
+
+
+def test_asleep_it_holds_nothing_but_files(cluster, sandboxes):
+    sandboxes(sandbox("light"))
+    cluster.wait_ready("light")
+    uid = cluster.get("light")["metadata"]["uid"]
+    assert cluster.vmm_pid("light") != 0
+    phases(cluster, "light", "Suspended")
+    assert cluster.vmm_pid("light") == 0
+    held = [name for name in on_the_node(cluster, uid) if "/sandboxes/" not in name]
+    assert held == []
+    modes = cluster.node.output(f"stat -c '%a %U' {cluster.layout.state}/sandboxes {cluster.layout.state}/sandboxes/{uid}/gen-*")
+    assert set(modes.splitlines()) == {"700 root"}, "no other uid may look into a snapshot"
+    cluster.restart_agent()
+    assert cluster.get("light")["status"]["phase"] == "Suspended"
+    cluster.kubectl("delete", "sbx", "light", "--timeout=60s")
+    cluster.expect_no_leaks()
+
+
+@pytest.mark.real_vmm
+def test_the_clock_and_the_first_command_after_a_wake_are_right(cluster, sandboxes):
+    sandboxes(sandbox("punctual"))
+    cluster.wait_ready("punctual")
+    phases(cluster, "punctual", "Suspended")
+    phases(cluster, "punctual", "Running")
+    guest = int(cluster.exec("punctual", ["date", "+%s"], seconds=20).stdout)
+    node = int(cluster.node.output(["date", "+%s"]))
+    assert abs(node - guest) <= 3
+
+
+def test_a_wake_that_cannot_be_keeps_the_generation_and_says_so(cluster, sandboxes):
+    sandboxes(sandbox("damaged"))
+    cluster.wait_ready("damaged")
+    uid = cluster.get("damaged")["metadata"]["uid"]
+    phases(cluster, "damaged", "Suspended")
+    generation = f"{cluster.layout.state}/sandboxes/{uid}/gen-1"
+    cluster.node.run(f"cp {generation}/state.json /tmp/state.json; echo '{{}}' >{generation}/state.json")
+    cluster.wish("Running", "damaged")
+    told = cluster.wait_reason("damaged", "Ready", "ResumeFailed")
+    assert "state.json" in condition_of(told, "Ready")["message"]
+    assert cluster.node.output(f"ls {generation}").split() == ["config.json", "manifest.json", "memory", "state.json", "store.cow"]
+    cluster.node.run(f"cp /tmp/state.json {generation}/state.json")
+    cluster.wait_phase("damaged", "Running")
+
+
+def test_a_capture_without_room_leaves_it_running(cluster, sandboxes):
+    sandboxes(sandbox("full"))
+    cluster.wait_ready("full")
+    cluster.arm("agent.step.before.capture.memory@default/full=1*error(ENOSPC)")
+    cluster.wish("Suspended", "full")
+    told = cluster.wait_reason("full", "Suspended", "SnapshotFailed")
+    assert told["status"]["phase"] == "Running" and condition_of(told, "Ready")["status"] == "True"
+    assert cluster.exec("full", ["echo", "alive"]).stdout == "alive\n"
+    cluster.wait_phase("full", "Suspended")
+
+
+def test_wishes_in_quick_succession_end_in_the_last(cluster, sandboxes):
+    sandboxes(sandbox("fickle"))
+    cluster.wait_ready("fickle")
+    cluster.exec("fickle", ["sh", "-c", "echo same >/dev/shm/mark"])
+    for number in range(9):
+        cluster.wish(("Suspended", "Running")[number % 2], "fickle")
+    cluster.wait_phase("fickle", "Suspended")
+    cluster.wish("Running", "fickle")
+    cluster.wait_phase("fickle", "Running")
+    assert cluster.exec("fickle", ["cat", "/dev/shm/mark"]).stdout == "same\n"
+
+
+def test_deleted_while_it_suspends_and_wakes(cluster, sandboxes):
+    for point, mode in (("capture.memory", "Suspended"), ("vmm.restore", "Running")):
+        name = f"gone-{mode.lower()}"
+        sandboxes(sandbox(name))
+        cluster.wait_ready(name)
+        if mode == "Running":
+            phases(cluster, name, "Suspended")
+        cluster.arm(f"agent.step.before.{point}@default/{name}=delay(2000)")
+        cluster.wish(mode, name)
+        eventually(lambda: any(point in hit for hit in cluster.failpoints_hit()), "it is in the middle")
+        cluster.kubectl("delete", "sbx", name, "--timeout=90s")
+        cluster.expect_no_leaks()
