@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <openssl/crypto.h>
 #include <pplx/threadpool.h>
 #include <sys/socket.h>
 
@@ -386,6 +387,9 @@ class CpprestTransport : public HttpTransport {
 void InitialiseProcess(int threads) {
   static std::once_flag once;
   std::call_once(once, [threads] {
+    // The library's threads end after main, when its static pool does. OpenSSL must not have freed at exit what
+    // they still lock, nor forget what it keeps for each of them.
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
     ::setenv("SSL_CERT_FILE", "/dev/null", 0);
     ::setenv("SSL_CERT_DIR", "/nonexistent", 0);
     // One heap for each of a dozen mostly idle threads would cost more than the contention on two.
