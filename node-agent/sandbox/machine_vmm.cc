@@ -26,6 +26,8 @@ constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer than this.
 constexpr auto kBootProbe = 1s;
+// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask again soon.
+constexpr auto kWakeProbe = 250ms;
 constexpr auto kGuestTimeout = 10s;
 constexpr size_t kEntropyBytes = 64;
 
@@ -240,7 +242,7 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
-  const auto health = client.Health(record.started_at ? kHealthTimeout : kBootProbe);
+  const auto health = client.Health(record.started_at ? kHealthTimeout : record.sleeping ? kWakeProbe : kBootProbe);
   if (!health) {
     seen->guest = health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
     return;
