@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import time
 from pathlib import Path
 
 from bed.cluster import Cluster
 from bed.manifests import object_path, sandbox, SANDBOXES
+from bench import sleep
+from bench.by_hand import by_hand
 from bench.figures import Figure, median
 from bench.starts import Watch
 from bench.steps import start_of
 
 ROUNDS = 5
 MEMORY = 128 << 20
-CMDLINE = (
-    "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock net.ifnames=0 quiet"
-    " ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off"
-)
 
 
 def measure(cluster: Cluster) -> list[Figure]:
     """Alternates the two sides, so that a slow minute of the machine slows both."""
     watch = Watch(cluster.api.admin)
-    rounds, by_hand = [], []
+    rounds, hand = [], []
     try:
         one(cluster, watch, "warm-up")
         for number in range(ROUNDS):
             rounds.append(one(cluster, watch, f"bench-{number}"))
-            by_hand.append(boot_by_hand(cluster))
+            hand.append(by_hand(cluster, MEMORY))
     finally:
         watch.stop()
     figures = [
@@ -38,12 +34,12 @@ def measure(cluster: Cluster) -> list[Figure]:
             ("apply to Ready", ""), ("API", ""), ("placement", ""), ("agent", "<= 60"), ("VMM", ""), ("guest", ""),
         )
     ]  # fmt: skip
-    hand = [sum(each.values()) for each in by_hand]
-    figures.append(Figure.of("start: the same boot by hand", median(hand), "ms"))
+    booted = [sum(each.values()) for each in hand]
+    figures.append(Figure.of("start: the same boot by hand", median(booted), "ms"))
     figures.append(
         Figure.of(
             "start: VMM and guest against by hand",
-            median([each["VMM"] + each["guest"] for each in rounds]) / median(hand), "ratio",
+            median([each["VMM"] + each["guest"] for each in rounds]) / median(booted), "ratio",
         )
     )  # fmt: skip
     figures.append(guest_agent_memory(cluster))
@@ -75,15 +71,6 @@ def one(cluster: Cluster, watch: Watch, name: str) -> dict:
     }
 
 
-def boot_by_hand(cluster: Cluster) -> dict[str, float]:
-    parts = cluster.layout.parts
-    command = [
-        f"{parts}/bench/by_hand", f"{parts}/{cluster.vmm.place}", f"{parts}/guest/vmlinuz",
-        f"{parts}/guest/initramfs", f"{parts}/images/busybox.img", str(MEMORY), CMDLINE,
-    ]  # fmt: skip
-    return json.loads(cluster.node.output(shlex.join(command), seconds=180))
-
-
 def guest_agent_memory(cluster: Cluster) -> Figure:
     cluster.apply(sandbox("memory"))
     cluster.wait_ready("memory")
@@ -96,8 +83,8 @@ def guest_agent_memory(cluster: Cluster) -> Figure:
 
 def run(folder: Path) -> list[Figure]:
     on_node = Path(__file__).parent / "on_node"
-    with Cluster(folder, extra_parts={"bench": on_node}, life_seconds=1800) as cluster:
+    with Cluster(folder, extra_parts={"bench": on_node}, memory_mib=6144, life_seconds=2400) as cluster:
         if not cluster.vmm.real:
             print("bench: no real VMM here: its figures are left out")
             return []
-        return measure(cluster)
+        return measure(cluster) + sleep.measure(cluster)
