@@ -22,13 +22,6 @@ constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
 constexpr auto kWorkloadPoll = 1s;
 
-const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours) {
-  if (ours && ours->uid == cached.uid && ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
-    return *ours;
-  }
-  return cached;
-}
-
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom || outcome == Outcome::kBackOff || outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
          outcome == Outcome::kReleased || outcome == Outcome::kFailed;
@@ -109,6 +102,13 @@ std::vector<std::string> Agent::KnownUids() const {
   std::sort(uids.begin(), uids.end());
   uids.erase(std::unique(uids.begin(), uids.end()), uids.end());
   return uids;
+}
+
+const api::Sandbox& Agent::Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours) {
+  if (ours && ours->uid == cached.uid && ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
+    return *ours;
+  }
+  return cached;
 }
 
 Agent::Runtime Agent::RuntimeOf(const api::SandboxUid& uid) const {
@@ -252,24 +252,6 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) cons
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
-}
-
-bool Agent::HasRoomFor(const Record& record) const {
-  if (options_.memory_bytes == 0) return true;
-  int64_t given = record.resources.memory_bytes;
-  for (const Record& other : records_.All()) {
-    if (other.uid != record.uid && other.intent == Intent::kRun) given += other.resources.memory_bytes;
-  }
-  return given <= options_.memory_bytes;
-}
-
-void Agent::HoldCaptures(const Record& record, const Problem& problem) {
-  UpdateRuntime(record.uid, [&](Runtime& runtime) {
-    const auto delay = std::min<std::chrono::seconds>(
-        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)), std::chrono::minutes(5));
-    runtime.no_capture_before = clock_.Now() + delay;
-    runtime.capture_problem = problem;
-  });
 }
 
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
@@ -491,109 +473,6 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
                       {"sandbox", subject},
                       {"us", std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
   return failpoint::Hit("agent.step.after." + name, subject);
-}
-
-Result<> Agent::CommitSuspend(Record* record) {
-  Record asleep = *record;
-  asleep.intent = Intent::kSuspended;
-  asleep.sleeping = asleep.generations;
-  asleep.memory_generation.reset();
-  asleep.vmm.reset();
-  asleep.started_at.reset();
-  asleep.boot_to_ready_ms.reset();
-  asleep.ending.reset();
-  asleep.not_before.reset();
-  asleep.wake_attempts = 0;
-  asleep.suspended_at = clock_.WallNow();
-  if (auto saved = records_.Save(asleep); !saved) {
-    // It may have reached the disk all the same: before the guest runs on, the record must say that it runs.
-    if (!records_.Save(*record)) {
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
-    }
-    return saved;
-  }
-  *record = std::move(asleep);
-  UpdateRuntime(record->uid, [](Runtime& runtime) {
-    runtime.captures_failed = 0;
-    runtime.capture_problem.reset();
-    runtime.disk.reset();
-  });
-  return {};
-}
-
-Result<> Agent::CommitWake(Record* record) {
-  Record awake = *record;
-  awake.memory_generation = std::exchange(awake.sleeping, std::nullopt);
-  awake.ending.reset();
-  awake.wake_attempts = 0;
-  DORMOUSE_TRY(records_.Save(awake));
-  *record = std::move(awake);
-  return {};
-}
-
-Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
-  Runtime runtime = RuntimeOf(sandbox.uid);
-  in.node_ip = options_.node_ip;
-  in.disk = runtime.disk;
-  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) in.capture_problem = runtime.capture_problem;
-  if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
-  if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
-  const api::Sandbox& before = Newer(sandbox, runtime.latest);
-  const api::SandboxStatus status = ComputeStatus(before, in, clock_.WallNow());
-  const std::string text = api::AgentStatusToJson(status).dump();
-  UpdateRuntime(sandbox.uid, [&](Runtime& kept) {
-    kept.phase = status.phase;
-    if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady)) kept.ready_reason = ready->reason;
-  });
-  Announce(before, in, status);
-  const std::string known = runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
-  if (text == known) return {};
-  DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
-  std::lock_guard lock(mutex_);
-  if (in.released || !written) {
-    runtimes_.erase(sandbox.uid);
-    return {};
-  }
-  runtimes_[sandbox.uid].written = text;
-  runtimes_[sandbox.uid].latest = std::move(*written);
-  return {};
-}
-
-void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const api::SandboxStatus& status) {
-  const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
-  if (ready == nullptr) return;
-  const auto* suspended = api::FindCondition(status.conditions, api::condition::kSuspended);
-  const auto* before = api::FindCondition(sandbox.status.conditions, api::condition::kSuspended);
-  if (suspended != nullptr && (before == nullptr || before->status != suspended->status ||
-                               before->reason != suspended->reason)) {
-    if (suspended->status == api::ConditionStatus::kTrue) {
-      control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
-    } else if (suspended->reason == reasons::kSnapshotFailed) {
-      control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
-    }
-  }
-  if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) return;
-  if (ready->status == api::ConditionStatus::kTrue) {
-    const bool was_ready = api::IsTrue(sandbox.status.conditions, api::condition::kReady);
-    UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
-    if (was_ready && sandbox.status.restart_count == status.restart_count) return;
-    std::string note = "the guest answers";
-    if (in.record.boot_to_ready_ms) note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
-    control_plane_.Event(sandbox, false, in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
-    return;
-  }
-  if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
-  const std::string warning = ready->reason + ": " + ready->message;
-  if (RuntimeOf(sandbox.uid).last_warning == warning) return;
-  UpdateRuntime(sandbox.uid, [&](Runtime& runtime) { runtime.last_warning = warning; });
-  std::string note = ready->message;
-  // Only the guest can say why it never answered, or fell.
-  if (ready->reason == reasons::kGuestAgentTimeout || ready->reason == reasons::kGuestRebooted) {
-    const std::string tail = machine_.ConsoleTail(in.record, 10);
-    note += tail.empty() ? "; its console is silent" : "; the last of its console:\n" + tail;
-  }
-  const bool ended_well = in.outcome == Outcome::kStopped && in.record.ending && in.record.ending->success;
-  control_plane_.Event(sandbox, !ended_well, ready->reason, note);
 }
 
 void Agent::TendDisks() {

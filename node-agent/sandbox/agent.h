@@ -107,6 +107,8 @@ class Agent : public AgentView {
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
 
+  /// Our own last write may be ahead of the watch.
+  static const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours);
   [[nodiscard]] Runtime RuntimeOf(const api::SandboxUid& uid) const;
   void UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change);
   [[nodiscard]] Result<Record> FindByKey(const kube::ObjectKey& key) const;

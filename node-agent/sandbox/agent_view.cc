@@ -21,7 +21,7 @@ std::string_view VmmStateName(VmmState state) {
 }
 
 std::string_view GuestStateName(GuestState state) {
-  static constexpr std::string_view kNames[] = {"unknown",    "silent",  "protocol-violation", "answering",
+  static constexpr std::string_view kNames[] = {"unknown",    "silent",  "protocol-violation", "frozen", "answering",
                                                 "configured", "working", "workload-ended"};
   return kNames[static_cast<size_t>(state)];
 }

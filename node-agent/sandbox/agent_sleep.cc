@@ -1,0 +1,65 @@
+// What the agent remembers and commits of sleep; the steps themselves are the machine's.
+#include <algorithm>
+#include <utility>
+
+#include "node-agent/sandbox/agent.h"
+
+namespace dormouse {
+
+bool Agent::HasRoomFor(const Record& record) const {
+  if (options_.memory_bytes == 0) return true;
+  int64_t given = record.resources.memory_bytes;
+  for (const Record& other : records_.All()) {
+    if (other.uid != record.uid && other.intent == Intent::kRun) given += other.resources.memory_bytes;
+  }
+  return given <= options_.memory_bytes;
+}
+
+void Agent::HoldCaptures(const Record& record, const Problem& problem) {
+  UpdateRuntime(record.uid, [&](Runtime& runtime) {
+    const auto delay = std::min<std::chrono::seconds>(
+        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)), std::chrono::minutes(5));
+    runtime.no_capture_before = clock_.Now() + delay;
+    runtime.capture_problem = problem;
+  });
+}
+
+Result<> Agent::CommitSuspend(Record* record) {
+  Record asleep = *record;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = asleep.generations;
+  asleep.memory_generation.reset();
+  asleep.vmm.reset();
+  asleep.started_at.reset();
+  asleep.boot_to_ready_ms.reset();
+  asleep.ending.reset();
+  asleep.not_before.reset();
+  asleep.wake_attempts = 0;
+  asleep.suspended_at = clock_.WallNow();
+  if (auto saved = records_.Save(asleep); !saved) {
+    // It may have reached the disk all the same: before the guest runs on, the record must say that it runs.
+    if (!records_.Save(*record)) {
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
+    }
+    return saved;
+  }
+  *record = std::move(asleep);
+  UpdateRuntime(record->uid, [](Runtime& runtime) {
+    runtime.captures_failed = 0;
+    runtime.capture_problem.reset();
+    runtime.disk.reset();
+  });
+  return {};
+}
+
+Result<> Agent::CommitWake(Record* record) {
+  Record awake = *record;
+  awake.memory_generation = std::exchange(awake.sleeping, std::nullopt);
+  awake.ending.reset();
+  awake.wake_attempts = 0;
+  DORMOUSE_TRY(records_.Save(awake));
+  *record = std::move(awake);
+  return {};
+}
+
+}  // namespace dormouse

@@ -1,0 +1,76 @@
+// What the agent tells the API server: one status, and events.
+#include <nlohmann/json.hpp>
+
+#include "node-agent/sandbox/agent.h"
+#include "src/common/api/reasons.h"
+
+namespace dormouse {
+
+namespace reasons = api::reasons;
+
+Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
+  Runtime runtime = RuntimeOf(sandbox.uid);
+  in.node_ip = options_.node_ip;
+  in.disk = runtime.disk;
+  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) in.capture_problem = runtime.capture_problem;
+  if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
+  if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
+  const api::Sandbox& before = Newer(sandbox, runtime.latest);
+  const api::SandboxStatus status = ComputeStatus(before, in, clock_.WallNow());
+  const std::string text = api::AgentStatusToJson(status).dump();
+  UpdateRuntime(sandbox.uid, [&](Runtime& kept) {
+    kept.phase = status.phase;
+    if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady)) kept.ready_reason = ready->reason;
+  });
+  Announce(before, in, status);
+  const std::string known = runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
+  if (text == known) return {};
+  DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
+  std::lock_guard lock(mutex_);
+  if (in.released || !written) {
+    runtimes_.erase(sandbox.uid);
+    return {};
+  }
+  runtimes_[sandbox.uid].written = text;
+  runtimes_[sandbox.uid].latest = std::move(*written);
+  return {};
+}
+
+void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const api::SandboxStatus& status) {
+  const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
+  if (ready == nullptr) return;
+  const auto* suspended = api::FindCondition(status.conditions, api::condition::kSuspended);
+  const auto* before = api::FindCondition(sandbox.status.conditions, api::condition::kSuspended);
+  if (suspended != nullptr && (before == nullptr || before->status != suspended->status ||
+                               before->reason != suspended->reason)) {
+    if (suspended->status == api::ConditionStatus::kTrue) {
+      control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
+    } else if (suspended->reason == reasons::kSnapshotFailed) {
+      control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
+    }
+  }
+  if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) return;
+  if (ready->status == api::ConditionStatus::kTrue) {
+    const bool was_ready = api::IsTrue(sandbox.status.conditions, api::condition::kReady);
+    UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
+    if (was_ready && sandbox.status.restart_count == status.restart_count) return;
+    std::string note = "the guest answers";
+    if (in.record.boot_to_ready_ms) note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
+    control_plane_.Event(sandbox, false, in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
+    return;
+  }
+  if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
+  const std::string warning = ready->reason + ": " + ready->message;
+  if (RuntimeOf(sandbox.uid).last_warning == warning) return;
+  UpdateRuntime(sandbox.uid, [&](Runtime& runtime) { runtime.last_warning = warning; });
+  std::string note = ready->message;
+  // Only the guest can say why it never answered, or fell.
+  if (ready->reason == reasons::kGuestAgentTimeout || ready->reason == reasons::kGuestRebooted) {
+    const std::string tail = machine_.ConsoleTail(in.record, 10);
+    note += tail.empty() ? "; its console is silent" : "; the last of its console:\n" + tail;
+  }
+  const bool ended_well = in.outcome == Outcome::kStopped && in.record.ending && in.record.ending->success;
+  control_plane_.Event(sandbox, !ended_well, ready->reason, note);
+}
+
+}  // namespace dormouse
