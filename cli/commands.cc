@@ -20,8 +20,8 @@ const kube::ResourceType kTemplates{api::kGroup, api::kVersion, "snapshottemplat
 
 /// "sandbox.dormouse.dev/s1", as kubectl names it.
 std::string NameOf(const Followed& object) {
-  return (object.type.plural == kTemplates.plural ? "snapshottemplate." : "sandbox.") + std::string(api::kGroup) + "/" +
-         object.key.name;
+  return (object.type.plural == kTemplates.plural ? "snapshottemplate." : "sandbox.") +
+         std::string(api::kGroup) + "/" + object.key.name;
 }
 
 /// An object that was written, what was said of it, and what is said when the wish has come true.
@@ -47,11 +47,13 @@ class Command {
 
   Result<Written> Freeze(const std::string& name) {
     // The API would wait for a sandbox to come; whoever types a name means one that is there.
-    if (auto there = client_.Get(kSandboxes, Key(name)); !there) return Fail(Explained(there.error(), "sandbox", name));
-    const json body{{"apiVersion", api::kApiVersion},
-                    {"kind", "SnapshotTemplate"},
-                    {"metadata", {{"name", options_.snapshot_template}, {"namespace", options_.ns}}},
-                    {"spec", {{"source", {{"sandbox", {{"name", name}}}}}}}};
+    if (auto there = client_.Get(kSandboxes, Key(name)); !there)
+      return Fail(Explained(there.error(), "sandbox", name));
+    const json body{
+        {"apiVersion", api::kApiVersion},
+        {"kind", "SnapshotTemplate"},
+        {"metadata", {{"name", options_.snapshot_template}, {"namespace", options_.ns}}},
+        {"spec", {{"source", {{"sandbox", {{"name", name}}}}}}}};
     const auto answer = client_.Create(kTemplates, options_.ns, body.dump());
     if (!answer) return Fail(Explained(answer.error(), "template", options_.snapshot_template));
     DORMOUSE_ASSIGN(const kube::ObjectRef ref, kube::RefOfText(*answer));
@@ -59,10 +61,11 @@ class Command {
   }
 
   Result<Written> Clone(const std::string& name) {
-    const json body{{"apiVersion", api::kApiVersion},
-                    {"kind", "Sandbox"},
-                    {"metadata", {{"name", name}, {"namespace", options_.ns}}},
-                    {"spec", {{"source", {{"snapshotTemplate", {{"name", options_.snapshot_template}}}}}}}};
+    const json body{
+        {"apiVersion", api::kApiVersion},
+        {"kind", "Sandbox"},
+        {"metadata", {{"name", name}, {"namespace", options_.ns}}},
+        {"spec", {{"source", {{"snapshotTemplate", {{"name", options_.snapshot_template}}}}}}}};
     const auto answer = client_.Create(kSandboxes, options_.ns, body.dump());
     if (!answer) return Fail(Explained(answer.error(), "sandbox", name));
     DORMOUSE_ASSIGN(Awaited awaited, SandboxOf(*answer, OperatingMode::kRunning));
@@ -79,11 +82,13 @@ class Command {
  private:
   [[nodiscard]] kube::ObjectKey Key(const std::string& name) const { return {options_.ns, name}; }
 
-  [[nodiscard]] Error Explained(const Error& error, const std::string& kind, const std::string& name) const {
+  [[nodiscard]] Error Explained(const Error& error, const std::string& kind,
+                                const std::string& name) const {
     const std::string what = kind + " \"" + name + "\"";
     const std::string where = " in namespace \"" + options_.ns + "\"";
     if (error.code() == ErrorCode::kNotFound) return error.Wrap("there is no " + what + where);
-    if (error.code() == ErrorCode::kAlreadyExists) return error.Wrap("there is a " + what + where + " already");
+    if (error.code() == ErrorCode::kAlreadyExists)
+      return error.Wrap("there is a " + what + where + " already");
     return error;
   }
 
@@ -102,7 +107,8 @@ class Command {
   kube::Client& client_;
 };
 
-int Await(const Options& options, const std::vector<Written>& written, kube::HttpTransport& transport, const Io& io) {
+int Await(const Options& options, const std::vector<Written>& written,
+          kube::HttpTransport& transport, const Io& io) {
   std::vector<std::string> names;
   std::vector<Awaited> awaited;
   for (const Written& one : written) {
@@ -122,7 +128,8 @@ int Await(const Options& options, const std::vector<Written>& written, kube::Htt
         code = Report(io, name + ": " + ended[i].why);
         break;
       case Standing::kWaiting:
-        (void)Report(io, name + " is not " + written[i].in_the_end + " after " + Elapsed(options.timeout) +
+        (void)Report(io, name + " is not " + written[i].in_the_end + " after " +
+                             Elapsed(options.timeout) +
                              (ended[i].phase.empty() ? "" : ", but " + ended[i].phase) +
                              (ended[i].why.empty() ? "" : ": " + ended[i].why));
         if (code == kExitDone) code = kExitTimedOut;
@@ -139,26 +146,31 @@ int Report(const Io& io, const std::string& message) {
   return kExitFailed;
 }
 
-int Run(const Options& options, const std::shared_ptr<kube::HttpTransport>& transport, const Io& io) {
+int Run(const Options& options, const std::shared_ptr<kube::HttpTransport>& transport,
+        const Io& io) {
   kube::Client client(transport, {.field_manager = "kubectl-dormouse"});
   Command command(options, client);
   if (options.verb == Verb::kClone) {
-    if (const auto there = command.NeedTemplate(); !there) return Report(io, there.error().message());
+    if (const auto there = command.NeedTemplate(); !there)
+      return Report(io, there.error().message());
   }
   int code = kExitDone;
   std::vector<Written> written;
   for (const std::string& name : options.sandboxes) {
-    Result<Written> one = options.verb == Verb::kSuspend   ? command.SetMode(name, OperatingMode::kSuspended)
-                          : options.verb == Verb::kResume  ? command.SetMode(name, OperatingMode::kRunning)
-                          : options.verb == Verb::kSnapshot ? command.Freeze(name)
-                                                            : command.Clone(name);
+    Result<Written> one =
+        options.verb == Verb::kSuspend    ? command.SetMode(name, OperatingMode::kSuspended)
+        : options.verb == Verb::kResume   ? command.SetMode(name, OperatingMode::kRunning)
+        : options.verb == Verb::kSnapshot ? command.Freeze(name)
+                                          : command.Clone(name);
     if (!one) {
       code = Report(io, one.error().message());
       continue;
     }
-    // What is made stays, whatever becomes of the wait; a mode is only worth a word once it is reached.
+    // What is made stays, whatever becomes of the wait; a mode is only worth a word once it is
+    // reached.
     const bool made = options.verb == Verb::kSnapshot || options.verb == Verb::kClone;
-    if (made || !options.wait) (void)WriteAll(io.out, NameOf(one->awaited.object) + " " + one->said + "\n");
+    if (made || !options.wait)
+      (void)WriteAll(io.out, NameOf(one->awaited.object) + " " + one->said + "\n");
     written.push_back(std::move(*one));
   }
   if (!options.wait || written.empty()) return code;

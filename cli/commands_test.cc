@@ -19,12 +19,19 @@ using testing::HasSubstr;
 json Sandbox(const char* name, const char* mode, json status = json::object()) {
   return {{"kind", "Sandbox"},
           {"metadata",
-           {{"namespace", "ns"}, {"name", name}, {"uid", "8a5f0000-1"}, {"resourceVersion", "7"}, {"generation", 2}}},
+           {{"namespace", "ns"},
+            {"name", name},
+            {"uid", "8a5f0000-1"},
+            {"resourceVersion", "7"},
+            {"generation", 2}}},
           {"spec", {{"source", {{"image", {{"name", "debian-12"}}}}}, {"operatingMode", mode}}},
           {"status", std::move(status)}};
 }
 FakeHttpTransport::Answer Refusal(int status, const char* reason) {
-  return {.status = status, .body = json{{"kind", "Status"}, {"reason", reason}, {"message", "the server's words"}}.dump()};
+  return {
+      .status = status,
+      .body =
+          json{{"kind", "Status"}, {"reason", reason}, {"message", "the server's words"}}.dump()};
 }
 
 class CommandsTest : public testing::Test {
@@ -56,7 +63,8 @@ TEST_F(CommandsTest, ASuspendPatchesTheModeAndNothingElse) {
   const kube::HttpRequest sent = transport_->Seen().at(0);
   EXPECT_EQ(sent.method, "PATCH");
   EXPECT_EQ(sent.content_type, "application/merge-patch+json");
-  EXPECT_EQ(sent.target, "/apis/dormouse.dev/v1alpha1/namespaces/ns/sandboxes/s1?fieldManager=kubectl-dormouse");
+  EXPECT_EQ(sent.target,
+            "/apis/dormouse.dev/v1alpha1/namespaces/ns/sandboxes/s1?fieldManager=kubectl-dormouse");
   EXPECT_EQ(sent.body, R"({"spec":{"operatingMode":"Suspended"}})");
   EXPECT_EQ(Out(), "sandbox.dormouse.dev/s1 told to suspend\n");
   EXPECT_EQ(Err(), "");
@@ -76,15 +84,21 @@ TEST_F(CommandsTest, OneThatIsNotThereDoesNotKeepTheOthersFromTheirs) {
 TEST_F(CommandsTest, EachIsWaitedForAndTheWorstIsTheExitCode) {
   options_.sandboxes = {"good", "bad"};
   options_.wait = true;
-  const json failed{{"type", "Suspended"}, {"status", "False"},      {"reason", "SnapshotFailed"},
-                    {"message", "ENOSPC"}, {"observedGeneration", 2}};
+  const json failed{{"type", "Suspended"},
+                    {"status", "False"},
+                    {"reason", "SnapshotFailed"},
+                    {"message", "ENOSPC"},
+                    {"observedGeneration", 2}};
   transport_->Serve([&](const kube::HttpRequest& request) -> FakeHttpTransport::Answer {
     if (request.target.find("/good") != std::string::npos) {
-      return {.body = Sandbox("good", "Suspended", {{"phase", "Suspended"}, {"observedGeneration", 2}}).dump()};
+      return {.body =
+                  Sandbox("good", "Suspended", {{"phase", "Suspended"}, {"observedGeneration", 2}})
+                      .dump()};
     }
-    return {.body = Sandbox("bad", "Suspended",
-                            {{"phase", "Running"}, {"observedGeneration", 2}, {"conditions", {failed}}})
-                        .dump()};
+    return {.body =
+                Sandbox("bad", "Suspended",
+                        {{"phase", "Running"}, {"observedGeneration", 2}, {"conditions", {failed}}})
+                    .dump()};
   });
   EXPECT_EQ(RunIt(), kExitFailed);
   EXPECT_EQ(Out(), "sandbox.dormouse.dev/good suspended\n");
@@ -97,15 +111,21 @@ TEST_F(CommandsTest, TimeThatIsUpSaysHowItStands) {
   options_.sandboxes = {"s1"};
   options_.wait = true;
   options_.timeout = 50ms;
-  const json full{{"type", "Ready"}, {"status", "False"}, {"reason", "NoCapacity"},
-                  {"message", "no room"}, {"observedGeneration", 2}};
+  const json full{{"type", "Ready"},
+                  {"status", "False"},
+                  {"reason", "NoCapacity"},
+                  {"message", "no room"},
+                  {"observedGeneration", 2}};
   transport_->Serve([&](const kube::HttpRequest& request) -> FakeHttpTransport::Answer {
     if (request.target.find("watch=true") != std::string::npos) return {.status = 503};
-    return {.body = Sandbox("s1", "Running", {{"phase", "Suspended"}, {"observedGeneration", 2}, {"conditions", {full}}})
-                        .dump()};
+    return {.body =
+                Sandbox("s1", "Running",
+                        {{"phase", "Suspended"}, {"observedGeneration", 2}, {"conditions", {full}}})
+                    .dump()};
   });
   EXPECT_EQ(RunIt(), kExitTimedOut);
-  EXPECT_THAT(Err(), HasSubstr("error: sandbox.dormouse.dev/s1 is not running after 0.0s, but Suspended: NoCapacity: no room\n"));
+  EXPECT_THAT(Err(), HasSubstr("error: sandbox.dormouse.dev/s1 is not running after 0.0s, but "
+                               "Suspended: NoCapacity: no room\n"));
 }
 
 TEST_F(CommandsTest, ASnapshotNamesItsSourceWhichMustBeThere) {
@@ -116,7 +136,8 @@ TEST_F(CommandsTest, ASnapshotNamesItsSourceWhichMustBeThere) {
   EXPECT_EQ(RunIt(), kExitFailed);
   EXPECT_THAT(Err(), HasSubstr("error: there is no sandbox \"s1\" in namespace \"ns\""));
   transport_->Push({.body = Sandbox("s1", "Running").dump()});
-  transport_->Push({.status = 201, .body = R"({"metadata":{"name":"t1","namespace":"ns","uid":"u"}})"});
+  transport_->Push(
+      {.status = 201, .body = R"({"metadata":{"name":"t1","namespace":"ns","uid":"u"}})"});
   EXPECT_EQ(RunIt(), kExitDone);
   const json sent = json::parse(transport_->Seen().back().body);
   EXPECT_EQ(sent["kind"], "SnapshotTemplate");

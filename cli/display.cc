@@ -11,15 +11,18 @@
 
 namespace dormouse::cli {
 
-std::string ProgressLine(const std::string& name, const Progress& progress, std::chrono::nanoseconds elapsed) {
+std::string ProgressLine(const std::string& name, const Progress& progress,
+                         std::chrono::nanoseconds elapsed) {
   std::string line = name;
-  for (const std::string& part : {progress.phase, progress.amount, Elapsed(elapsed), progress.why}) {
+  for (const std::string& part :
+       {progress.phase, progress.amount, Elapsed(elapsed), progress.why}) {
     if (!part.empty()) line += "  " + part;
   }
   return line;
 }
 
-Display::Display(int fd, std::optional<TerminalSize> terminal, std::vector<std::string> names, const Clock& clock)
+Display::Display(int fd, std::optional<TerminalSize> terminal, std::vector<std::string> names,
+                 const Clock& clock)
     : fd_(fd), terminal_(terminal), clock_(clock), started_(clock.Now()) {
   for (std::string& name : names) rows_.push_back({std::move(name), std::nullopt, std::nullopt});
   if (terminal_ && rows_.size() >= terminal_->rows) terminal_.reset();
@@ -48,7 +51,8 @@ std::string Display::Text(const Row& row) const {
 }
 
 void Display::Redraw() {
-  // ECMA-48: CUU goes up, EL erases to the end of the line. A line that wrapped would be two to go up.
+  // ECMA-48: CUU goes up, EL erases to the end of the line. A line that wrapped would be two to go
+  // up.
   std::string frame = drawn_ > 0 ? "\x1b[" + std::to_string(drawn_) + "A" : "";
   drawn_ = 0;
   for (const Row& row : rows_) {
@@ -61,7 +65,8 @@ void Display::Redraw() {
 
 std::optional<TerminalSize> TerminalOf(int fd) {
   const char* kind = std::getenv("TERM");
-  if (::isatty(fd) == 0 || kind == nullptr || *kind == '\0' || std::string_view(kind) == "dumb") return std::nullopt;
+  if (::isatty(fd) == 0 || kind == nullptr || *kind == '\0' || std::string_view(kind) == "dumb")
+    return std::nullopt;
   TerminalSize size;
   winsize known{};
   if (::ioctl(fd, TIOCGWINSZ, &known) == 0 && known.ws_row > 0 && known.ws_col > 0) {

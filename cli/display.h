@@ -1,5 +1,5 @@
-// Progress for people: on a terminal one line an object, rewritten in place each moment; elsewhere, and where
-// the terminal has fewer lines than there are objects, one line for each change.
+// Progress for people: on a terminal one line an object, rewritten in place each moment; elsewhere,
+// and where the terminal has fewer lines than there are objects, one line for each change.
 //
 // Thread-safe. Writes to a descriptor that it does not own; what cannot be written is left out.
 #pragma once

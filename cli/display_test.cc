@@ -86,8 +86,9 @@ TEST(DisplayTest, MoreObjectsThanTheTerminalHasLinesAreShownByChange) {
 }
 
 TEST(DisplayTest, AnObstacleEndsTheLine) {
-  EXPECT_EQ(ProgressLine("s1", {Standing::kWaiting, "Suspended", "", "NoCapacity: node-a is full"}, 65s),
-            "s1  Suspended  1m05s  NoCapacity: node-a is full");
+  EXPECT_EQ(
+      ProgressLine("s1", {Standing::kWaiting, "Suspended", "", "NoCapacity: node-a is full"}, 65s),
+      "s1  Suspended  1m05s  NoCapacity: node-a is full");
 }
 
 }  // namespace

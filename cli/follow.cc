@@ -49,23 +49,26 @@ class Round {
  private:
   Result<bool> Watch(const kube::ResourceVersion& from, const std::stop_token& stop) {
     kube::StreamRequest request;
-    request.target = what_.type.Path(what_.key.ns) + "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" +
-                     std::to_string(kWatchSeconds) +
-                     "&fieldSelector=" + kube::PercentEncode("metadata.name=" + what_.key.name) +
-                     "&resourceVersion=" + kube::PercentEncode(from.text());
+    request.target =
+        what_.type.Path(what_.key.ns) +
+        "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" + std::to_string(kWatchSeconds) +
+        "&fieldSelector=" + kube::PercentEncode("metadata.name=" + what_.key.name) +
+        "&resourceVersion=" + kube::PercentEncode(from.text());
     bool ended = false;
     bool read_again = false;
     kube::WatchDecoder decoder([&](kube::WatchEventType type, const json& object) -> Result<> {
       if (type == kube::WatchEventType::kBookmark) return {};
-      ended = type != kube::WatchEventType::kDeleted && type != kube::WatchEventType::kError && IsOurs(object) &&
-              !on_object_(object);
-      // What has gone, or comes from a version the server has forgotten, is for a live read to tell.
+      ended = type != kube::WatchEventType::kDeleted && type != kube::WatchEventType::kError &&
+              IsOurs(object) && !on_object_(object);
+      // What has gone, or comes from a version the server has forgotten, is for a live read to
+      // tell.
       read_again = type == kube::WatchEventType::kDeleted;
-      if (type == kube::WatchEventType::kError) return Fail(ErrorCode::kUnavailable, "the watch has ended");
+      if (type == kube::WatchEventType::kError)
+        return Fail(ErrorCode::kUnavailable, "the watch has ended");
       return ended || read_again ? Fail(ErrorCode::kCancelled, "seen enough") : Result<>();
     });
-    const auto answer =
-        transport_.Stream(request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); }, stop);
+    const auto answer = transport_.Stream(
+        request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); }, stop);
     if (ended || read_again) return ended;
     if (!answer) return Fail(answer.error());
     if (answer->status != 200) return Fail(kube::ErrorOfAnswer(Words("watch"), *answer));

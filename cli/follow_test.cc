@@ -16,7 +16,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 json Object(const char* version, const char* uid = "u1") {
-  return {{"metadata", {{"namespace", "ns"}, {"name", "s1"}, {"uid", uid}, {"resourceVersion", version}}}};
+  return {{"metadata",
+           {{"namespace", "ns"}, {"name", "s1"}, {"uid", uid}, {"resourceVersion", version}}}};
 }
 std::string Event(const char* type, const json& object) {
   return json{{"type", type}, {"object", object}}.dump() + "\n";
@@ -52,7 +53,8 @@ TEST_F(FollowTest, ChangesAreSeenAsTheyComeFromTheVersionThatWasRead) {
   ASSERT_EQ(transport_.Seen().size(), 2U);
   EXPECT_EQ(transport_.Seen()[0].target, "/apis/dormouse.dev/v1alpha1/namespaces/ns/sandboxes/s1");
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("/namespaces/ns/sandboxes?watch=true&"));
-  EXPECT_THAT(transport_.LastTarget(), HasSubstr("&fieldSelector=metadata.name%3Ds1&resourceVersion=7"));
+  EXPECT_THAT(transport_.LastTarget(),
+              HasSubstr("&fieldSelector=metadata.name%3Ds1&resourceVersion=7"));
 }
 
 TEST_F(FollowTest, WhatIsSoAlreadyNeedsNoWatch) {

@@ -1,4 +1,5 @@
-// kubectl-dormouse: on PATH, it is `kubectl dormouse`. A client of the API server and of nothing else.
+// kubectl-dormouse: on PATH, it is `kubectl dormouse`. A client of the API server and of nothing
+// else.
 #include <signal.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@ int Main(Options options) {
   const Io io{STDOUT_FILENO, STDERR_FILENO};
   const auto cluster = kube::LoadClusterConfig(options.kubeconfig, options.context);
   if (!cluster) return Report(io, cluster.error().message());
-  const auto transport = kube::MakeTransport(*cluster, {.user_agent = "kubectl-dormouse/" DORMOUSE_VERSION});
+  const auto transport =
+      kube::MakeTransport(*cluster, {.user_agent = "kubectl-dormouse/" DORMOUSE_VERSION});
   if (!transport) return Report(io, transport.error().message());
   if (options.ns.empty()) options.ns = cluster->ns;
   return Run(options, *transport, io);

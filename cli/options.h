@@ -13,7 +13,7 @@ struct Options {
   Verb verb = Verb::kSuspend;
   std::vector<std::string> sandboxes;  ///< to suspend, resume or freeze (one); or to make
   std::string snapshot_template;       ///< of kSnapshot and kClone
-  std::string kubeconfig;              ///< empty: $KUBECONFIG, a pod's service account, ~/.kube/config
+  std::string kubeconfig;  ///< empty: $KUBECONFIG, a pod's service account, ~/.kube/config
   std::string context;
   std::string ns;  ///< empty: the context's
   bool wait = false;

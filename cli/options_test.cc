@@ -15,7 +15,8 @@ ParsedOptions Parse(std::vector<const char*> words) {
 }
 
 TEST(OptionsTest, SeveralSandboxesAreNamedBetweenFlags) {
-  const auto parsed = Parse({"suspend", "a", "-n", "team", "b", "--wait", "--timeout", "1m30s", "c"});
+  const auto parsed =
+      Parse({"suspend", "a", "-n", "team", "b", "--wait", "--timeout", "1m30s", "c"});
   ASSERT_TRUE(parsed.run);
   EXPECT_EQ(parsed.options.verb, Verb::kSuspend);
   EXPECT_THAT(parsed.options.sandboxes, ElementsAre("a", "b", "c"));
@@ -69,7 +70,8 @@ TEST(OptionsTest, AMistakeSaysWhatToWriteInstead) {
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
     const auto parsed = Parse(words);
-    const std::string said = testing::internal::GetCapturedStdout() + testing::internal::GetCapturedStderr();
+    const std::string said =
+        testing::internal::GetCapturedStdout() + testing::internal::GetCapturedStderr();
     EXPECT_FALSE(parsed.run) << says;
     EXPECT_EQ(parsed.exit_code, 1) << says;
     EXPECT_THAT(said, HasSubstr(says));

@@ -16,8 +16,9 @@ size_t SequenceLength(std::string_view text) {
                         : first < 0xF5 ? 4
                                        : 0;
   if (length == 0 || length > text.size()) return 0;
-  const bool whole = std::all_of(text.begin() + 1, text.begin() + static_cast<std::ptrdiff_t>(length),
-                                 [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; });
+  const bool whole =
+      std::all_of(text.begin() + 1, text.begin() + static_cast<std::ptrdiff_t>(length),
+                  [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; });
   return whole ? length : 0;
 }
 

@@ -54,8 +54,8 @@ class Results {
   std::size_t open_;
 };
 
-void FollowOne(kube::HttpTransport& transport, const Awaited& awaited, std::size_t index, Results& results,
-               const std::stop_token& stop) {
+void FollowOne(kube::HttpTransport& transport, const Awaited& awaited, std::size_t index,
+               Results& results, const std::stop_token& stop) {
   const auto look = [&](const nlohmann::json& object) {
     Result<Progress> progress = awaited.judge(object);
     if (!progress) {
@@ -85,7 +85,8 @@ std::vector<Progress> WaitFor(kube::HttpTransport& transport, const std::vector<
       });
     }
     bool ended = objects.empty();
-    for (MonotonicTime now = Clock::System().Now(); !ended && now < deadline; now = Clock::System().Now()) {
+    for (MonotonicTime now = Clock::System().Now(); !ended && now < deadline;
+         now = Clock::System().Now()) {
       ended = results.WaitUntil(std::min(deadline, now + kFrame));
       display.Tick();
     }

@@ -22,9 +22,10 @@ struct Awaited {
   std::function<Result<Progress>(const nlohmann::json&)> judge;
 };
 
-/// How it stood in the end, in the order of `objects`: kWaiting where time was up. An object that cannot be
-/// followed (deleted, not permitted) has failed.
-[[nodiscard]] std::vector<Progress> WaitFor(kube::HttpTransport& transport, const std::vector<Awaited>& objects,
+/// How it stood in the end, in the order of `objects`: kWaiting where time was up. An object that
+/// cannot be followed (deleted, not permitted) has failed.
+[[nodiscard]] std::vector<Progress> WaitFor(kube::HttpTransport& transport,
+                                            const std::vector<Awaited>& objects,
                                             std::chrono::nanoseconds limit, Display& display);
 
 }  // namespace dormouse::cli

@@ -19,9 +19,9 @@ using api::OperatingMode;
 namespace reasons = api::reasons;
 
 /// Reasons of Ready=False that end the wait for a running sandbox.
-constexpr std::array kHopeless{reasons::kResumeFailed,  reasons::kSnapshotIncompatible,
-                               reasons::kInvalidSpec,   reasons::kImageDamaged,
-                               reasons::kRecordCorrupt, reasons::kCowExhausted,
+constexpr std::array kHopeless{reasons::kResumeFailed,         reasons::kSnapshotIncompatible,
+                               reasons::kInvalidSpec,          reasons::kImageDamaged,
+                               reasons::kRecordCorrupt,        reasons::kCowExhausted,
                                reasons::kHypervisorUnsupported};
 /// Reasons that say no more than the phase does.
 constexpr std::array kExpected{reasons::kStarting, reasons::kSuspendedByUser, reasons::kSuspending,
@@ -33,7 +33,8 @@ bool IsOneOf(const std::string& reason, const Reasons& all) {
 }
 
 std::string TextOf(const Condition& condition) {
-  return OneLine(condition.message.empty() ? condition.reason : condition.reason + ": " + condition.message);
+  return OneLine(condition.message.empty() ? condition.reason
+                                           : condition.reason + ": " + condition.message);
 }
 
 /// The sandbox's own words on the spec that is waited for.
@@ -48,11 +49,13 @@ class Believed {
   /// Null when it is not there, or older.
   [[nodiscard]] const Condition* Find(std::string_view type) const {
     const Condition* condition = api::FindCondition(status_.conditions, type);
-    return condition != nullptr && condition->observed_generation >= generation_ ? condition : nullptr;
+    return condition != nullptr && condition->observed_generation >= generation_ ? condition
+                                                                                 : nullptr;
   }
   [[nodiscard]] const Condition* FindFalse(std::string_view type) const {
     const Condition* condition = Find(type);
-    return condition != nullptr && condition->status == ConditionStatus::kFalse ? condition : nullptr;
+    return condition != nullptr && condition->status == ConditionStatus::kFalse ? condition
+                                                                                : nullptr;
   }
 
  private:
@@ -64,7 +67,8 @@ std::string AmountOf(const api::SandboxStatus& status, const Wish& wish, bool do
   const bool suspends = wish.mode == OperatingMode::kSuspended;
   // Until a suspend has ended the status holds the bytes of the one before it.
   if (status.snapshot && suspends && done) {
-    return Amount(status.snapshot->written_bytes) + " written, " + Amount(status.snapshot->memory_bytes) + " kept";
+    return Amount(status.snapshot->written_bytes) + " written, " +
+           Amount(status.snapshot->memory_bytes) + " kept";
   }
   if (status.snapshot && !suspends) return Amount(status.snapshot->memory_bytes) + " kept";
   return status.resources ? Amount(status.resources->memory_bytes) + " RAM" : "";
@@ -72,21 +76,25 @@ std::string AmountOf(const api::SandboxStatus& status, const Wish& wish, bool do
 
 /// Why it has ended, when it has.
 const Condition* EndOf(const Believed& believed) {
-  if (!believed.Phase(api::phase::kFinished) && !believed.Phase(api::phase::kFailed)) return nullptr;
+  if (!believed.Phase(api::phase::kFinished) && !believed.Phase(api::phase::kFailed))
+    return nullptr;
   const Condition* finished = believed.Find(api::condition::kFinished);
   return finished != nullptr ? finished : believed.FindFalse(api::condition::kReady);
 }
 
 /// Empty when nothing has failed.
 std::string FailureOf(const api::Sandbox& sandbox, const Believed& believed, const Wish& wish) {
-  if (sandbox.meta.deletion_time) return std::string(reasons::kTerminating) + ": it is being deleted";
+  if (sandbox.meta.deletion_time)
+    return std::string(reasons::kTerminating) + ": it is being deleted";
   if (sandbox.meta.generation > wish.generation && sandbox.spec.operating_mode != wish.mode) {
-    return wish.mode == OperatingMode::kSuspended ? "someone else has set operatingMode to Running"
-                                                  : "someone else has set operatingMode to Suspended";
+    return wish.mode == OperatingMode::kSuspended
+               ? "someone else has set operatingMode to Running"
+               : "someone else has set operatingMode to Suspended";
   }
   if (wish.mode == OperatingMode::kSuspended) {
     const Condition* suspended = believed.FindFalse(api::condition::kSuspended);
-    if (suspended != nullptr && suspended->reason == reasons::kSnapshotFailed) return TextOf(*suspended);
+    if (suspended != nullptr && suspended->reason == reasons::kSnapshotFailed)
+      return TextOf(*suspended);
   } else {
     const Condition* ready = believed.FindFalse(api::condition::kReady);
     if (ready != nullptr && IsOneOf(ready->reason, kHopeless)) return TextOf(*ready);
@@ -110,7 +118,8 @@ std::string ObstacleTo(const api::Sandbox& sandbox, const Believed& believed) {
 bool IsDone(const Believed& believed, OperatingMode mode) {
   if (mode == OperatingMode::kSuspended) return believed.Phase(api::phase::kSuspended);
   const Condition* ready = believed.Find(api::condition::kReady);
-  return believed.Phase(api::phase::kRunning) && ready != nullptr && ready->status == ConditionStatus::kTrue;
+  return believed.Phase(api::phase::kRunning) && ready != nullptr &&
+         ready->status == ConditionStatus::kTrue;
 }
 
 }  // namespace
@@ -118,7 +127,8 @@ bool IsDone(const Believed& believed, OperatingMode mode) {
 Progress Judge(const api::Sandbox& sandbox, const Wish& wish) {
   const Believed believed(sandbox, wish.generation);
   Progress progress;
-  progress.phase = sandbox.status.phase.empty() ? api::phase::kPending : OneLine(sandbox.status.phase);
+  progress.phase =
+      sandbox.status.phase.empty() ? api::phase::kPending : OneLine(sandbox.status.phase);
   progress.why = FailureOf(sandbox, believed, wish);
   if (!progress.why.empty()) {
     progress.standing = Standing::kFailed;
@@ -141,15 +151,19 @@ Result<Progress> JudgeTemplate(const nlohmann::json& object) {
 
   Progress progress;
   progress.phase = frozen.status.phase.empty() ? "Pending" : OneLine(frozen.status.phase);
-  if (const auto memory = status.Integer("memoryBytes", 1, INT64_MAX)) progress.amount = Amount(*memory) + " RAM";
-  if (const auto kept = status.Integer("allocatedBytes", 1, INT64_MAX)) progress.amount = Amount(*kept) + " kept";
+  if (const auto memory = status.Integer("memoryBytes", 1, INT64_MAX))
+    progress.amount = Amount(*memory) + " RAM";
+  if (const auto kept = status.Integer("allocatedBytes", 1, INT64_MAX))
+    progress.amount = Amount(*kept) + " kept";
   if (frozen.meta.deletion_time) {
     progress.standing = Standing::kFailed;
     progress.why = std::string(reasons::kTerminating) + ": it is being deleted";
   } else if (failed != nullptr || frozen.status.phase == "Failed") {
     progress.standing = Standing::kFailed;
     const std::string message = OneLine(status.Object("error").Text("message"));
-    progress.why = failed != nullptr ? TextOf(*failed) : message.empty() ? "the capture has failed" : message;
+    progress.why = failed != nullptr ? TextOf(*failed)
+                   : message.empty() ? "the capture has failed"
+                                     : message;
   } else if (frozen.status.ready_to_use) {
     progress.standing = Standing::kDone;
   } else if (ready != nullptr && ready->status != ConditionStatus::kTrue &&

@@ -29,7 +29,8 @@ api::Sandbox Seen(const Wish& wish, const char* phase) {
 
 void Say(api::Sandbox* sandbox, const char* type, ConditionStatus status, const char* reason,
          const char* message = "", int64_t generation = kGeneration) {
-  api::SetCondition(&sandbox->status.conditions, Condition{type, status, reason, message, generation, {}}, {});
+  api::SetCondition(&sandbox->status.conditions,
+                    Condition{type, status, reason, message, generation, {}}, {});
 }
 
 TEST(JudgeTest, ASuspendIsDoneWhenThePhaseSpeaksOfThisSpec) {
@@ -70,7 +71,8 @@ TEST(JudgeTest, AFailureOfAnEarlierSpecIsNotThisOnes) {
 }
 
 TEST(JudgeTest, AWakeEndsWithWhatNoWaitingMends) {
-  for (const char* reason : {"ResumeFailed", "SnapshotIncompatible", "InvalidSpec", "ImageDamaged", "CoWExhausted"}) {
+  for (const char* reason :
+       {"ResumeFailed", "SnapshotIncompatible", "InvalidSpec", "ImageDamaged", "CoWExhausted"}) {
     api::Sandbox sandbox = Seen(kResume, "Suspended");
     Say(&sandbox, "Ready", ConditionStatus::kFalse, reason, "the reason");
     const Progress progress = Judge(sandbox, kResume);
@@ -89,16 +91,18 @@ TEST(JudgeTest, WhatMayPassIsWaitedForAndShown) {
   }
   api::Sandbox unplaced = Seen(kResume, "");
   unplaced.status.observed_generation = 0;
-  Say(&unplaced, "Scheduled", ConditionStatus::kFalse, "SourceNotReady", "template t1 is not ready");
-  EXPECT_EQ(Judge(unplaced, kResume),
-            (Progress{Standing::kWaiting, "Pending", "", "SourceNotReady: template t1 is not ready"}));
+  Say(&unplaced, "Scheduled", ConditionStatus::kFalse, "SourceNotReady",
+      "template t1 is not ready");
+  EXPECT_EQ(Judge(unplaced, kResume), (Progress{Standing::kWaiting, "Pending", "",
+                                                "SourceNotReady: template t1 is not ready"}));
 }
 
 TEST(JudgeTest, ALostNodeIsShownWhateverSpecItSpeaksOf) {
   api::Sandbox sandbox = Seen(kSuspend, "Running");
   sandbox.status.observed_generation = 1;
   Say(&sandbox, "Ready", ConditionStatus::kUnknown, "NodeLost", "node-a", 1);
-  EXPECT_EQ(Judge(sandbox, kSuspend), (Progress{Standing::kWaiting, "Running", "", "NodeLost: node-a"}));
+  EXPECT_EQ(Judge(sandbox, kSuspend),
+            (Progress{Standing::kWaiting, "Running", "", "NodeLost: node-a"}));
 }
 
 TEST(JudgeTest, ASandboxThatHasEndedIsNotWaitedFor) {
@@ -145,7 +149,8 @@ TEST(JudgeTest, ThePhaseAndReasonsOfAHostileGuestStayOnTheirLine) {
 
 json Template(json status) {
   return {{"kind", "SnapshotTemplate"},
-          {"metadata", {{"name", "t1"}, {"namespace", "ns"}, {"uid", "8a5f"}, {"resourceVersion", "7"}}},
+          {"metadata",
+           {{"name", "t1"}, {"namespace", "ns"}, {"uid", "8a5f"}, {"resourceVersion", "7"}}},
           {"spec", {{"source", {{"sandbox", {{"name", "s1"}}}}}}},
           {"status", std::move(status)}};
 }
@@ -155,7 +160,8 @@ json Said(const char* type, const char* status, const char* reason, const char* 
 }
 
 TEST(JudgeTemplateTest, ItIsDoneWhenSandboxesCanStartFromIt) {
-  EXPECT_EQ(*JudgeTemplate(Template(json::object())), (Progress{Standing::kWaiting, "Pending", "", ""}));
+  EXPECT_EQ(*JudgeTemplate(Template(json::object())),
+            (Progress{Standing::kWaiting, "Pending", "", ""}));
   EXPECT_EQ(*JudgeTemplate(Template({{"phase", "Capturing"}, {"memoryBytes", 512LL << 20}})),
             (Progress{Standing::kWaiting, "Capturing", "512 MiB RAM", ""}));
   EXPECT_EQ(*JudgeTemplate(Template({{"phase", "Ready"},
@@ -166,17 +172,20 @@ TEST(JudgeTemplateTest, ItIsDoneWhenSandboxesCanStartFromIt) {
 }
 
 TEST(JudgeTemplateTest, ASourceThatSleepsOrIsNotThereIsWaitedForAndShown) {
-  const json status{{"phase", "Pending"},
-                    {"conditions", {Said("Ready", "False", "SourceNotReady", "sandbox s1 is starting")}}};
-  EXPECT_EQ(*JudgeTemplate(Template(status)),
-            (Progress{Standing::kWaiting, "Pending", "", "SourceNotReady: sandbox s1 is starting"}));
+  const json status{
+      {"phase", "Pending"},
+      {"conditions", {Said("Ready", "False", "SourceNotReady", "sandbox s1 is starting")}}};
+  EXPECT_EQ(*JudgeTemplate(Template(status)), (Progress{Standing::kWaiting, "Pending", "",
+                                                        "SourceNotReady: sandbox s1 is starting"}));
 }
 
 TEST(JudgeTemplateTest, AFailedCaptureSaysWhy) {
-  const json by_condition{{"phase", "Failed"}, {"conditions", {Said("Failed", "True", "SnapshotFailed", "ENOSPC")}}};
+  const json by_condition{{"phase", "Failed"},
+                          {"conditions", {Said("Failed", "True", "SnapshotFailed", "ENOSPC")}}};
   EXPECT_EQ(JudgeTemplate(Template(by_condition))->standing, Standing::kFailed);
   EXPECT_EQ(JudgeTemplate(Template(by_condition))->why, "SnapshotFailed: ENOSPC");
-  const json by_error{{"phase", "Failed"}, {"error", {{"message", "the deadline of 5m has passed"}}}};
+  const json by_error{{"phase", "Failed"},
+                      {"error", {{"message", "the deadline of 5m has passed"}}}};
   EXPECT_EQ(JudgeTemplate(Template(by_error))->why, "the deadline of 5m has passed");
   EXPECT_FALSE(JudgeTemplate(json::object()));
 }
