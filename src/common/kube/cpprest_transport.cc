@@ -16,6 +16,7 @@
 #include <mutex>
 
 #include "src/common/base/log.h"
+#include "src/common/kube/exec_plugin.h"
 #include "src/common/kube/sink_buffer.h"
 #include "src/common/kube/tls_credentials.h"
 #include "src/common/kube/token_source.h"
@@ -390,8 +391,8 @@ void InitialiseProcess(int threads) {
     // The library's threads end after main, when its static pool does. OpenSSL must not have freed at exit what
     // they still lock, nor forget what it keeps for each of them.
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
-    ::setenv("SSL_CERT_FILE", "/dev/null", 0);
-    ::setenv("SSL_CERT_DIR", "/nonexistent", 0);
+    ::setenv("SSL_CERT_FILE", kNoCertFile, 0);
+    ::setenv("SSL_CERT_DIR", kNoCertDirectory, 0);
     // One heap for each of a dozen mostly idle threads would cost more than the contention on two.
     ::mallopt(M_ARENA_MAX, 2);
     try {

@@ -32,6 +32,12 @@ constexpr std::size_t kMaxOutputBytes = 1024 * 1024;
 /// A credential is renewed so long before it ends.
 constexpr auto kLeeway = std::chrono::seconds(10);
 
+/// Ours alone: a plugin that speaks TLS itself would trust nobody.
+bool HidesRoots(std::string_view entry) {
+  return entry == std::string("SSL_CERT_FILE=") + kNoCertFile ||
+         entry == std::string("SSL_CERT_DIR=") + kNoCertDirectory;
+}
+
 /// The process's environment with `extra` on top, as execve wants it.
 class Environment {
  public:
@@ -41,7 +47,7 @@ class Environment {
       const std::string_view name = text.substr(0, text.find('='));
       const bool replaced = std::any_of(extra.begin(), extra.end(),
                                         [name](const auto& pair) { return pair.first == name; });
-      if (!replaced) texts_.emplace_back(text);
+      if (!replaced && !HidesRoots(text)) texts_.emplace_back(text);
     }
     for (const auto& [name, value] : extra) texts_.push_back(name + "=" + value);
     for (std::string& text : texts_) pointers_.push_back(text.data());

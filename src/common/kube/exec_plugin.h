@@ -3,6 +3,7 @@
 // The program is started by posix_spawn with its argument list, never through a shell; it has a time
 // limit, its output is bounded, and it never reads our stdin. Get runs it when nothing valid is held
 // (one run at a time, callers wait for it) and keeps the answer until its expirationTimestamp.
+// It gets our environment, without the roots that InitialiseProcess hides from our own OpenSSL.
 // Thread-safe.
 #pragma once
 
@@ -18,6 +19,10 @@
 #include "src/common/kube/token_source.h"
 
 namespace dormouse::kube {
+
+/// What InitialiseProcess (cpprest_transport.h) puts into SSL_CERT_FILE and SSL_CERT_DIR where they are not set.
+inline constexpr char kNoCertFile[] = "/dev/null";
+inline constexpr char kNoCertDirectory[] = "/nonexistent";
 
 struct ExecCredential {
   ClientIdentity identity;

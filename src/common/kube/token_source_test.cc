@@ -113,6 +113,21 @@ print(json.dumps({"kind": "ExecCredential", "apiVersion": info["apiVersion"], "s
   EXPECT_NE(*plugin->Get(), *second);
 }
 
+TEST_F(ExecPluginTest, APluginTrustsWhomTheUserTrusts) {
+  ::setenv("SSL_CERT_FILE", kNoCertFile, 1);
+  ::setenv("SSL_CERT_DIR", "/the/users/own", 1);
+  auto plugin = MakeExecPlugin(Config({"-c", R"(
+import json, os
+print(json.dumps({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {
+  "token": os.environ.get("SSL_CERT_FILE", "unset") + os.environ.get("SSL_CERT_DIR", "unset")}}))
+)"}), 30s, clock_);
+  const auto identity = plugin->Get();
+  ::unsetenv("SSL_CERT_FILE");
+  ::unsetenv("SSL_CERT_DIR");
+  ASSERT_TRUE(identity) << identity.error().message();
+  EXPECT_EQ(identity->token, "unset/the/users/own");
+}
+
 TEST_F(ExecPluginTest, APluginThatHangsIsKilledInTime) {
   auto plugin = MakeExecPlugin(Config({"-c", "import time; time.sleep(600)"}), 1s, clock_);
   EXPECT_EQ(plugin->Get().error().code(), ErrorCode::kDeadline);
