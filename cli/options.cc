@@ -104,7 +104,7 @@ class CommandLine {
   void AddSandboxes(CLI::App* sub, const char* what) {
     sub->add_option("NAME", options_.sandboxes, what)
         ->required()
-        ->expected(1, 1 << 16)
+        ->expected(-1)
         ->multi_option_policy(CLI::MultiOptionPolicy::Throw)
         ->check(CheckName);
   }
