@@ -241,7 +241,7 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
   return ReconcileResult::RequeueAfter(*record.orphaned_at + options_.orphan_retention - now);
 }
 
-Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) const {
+Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   Desired desired;
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
@@ -249,6 +249,14 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) cons
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
   desired.no_room = record.intent == Intent::kSuspended && !HasRoomFor(record);
+  if (desired.mode == api::OperatingMode::kRunning) {
+    // A capture that failed was of an earlier wish: the next one is tried at once.
+    UpdateRuntime(sandbox.uid, [](Runtime& kept) {
+      kept.no_capture_before = {};
+      kept.captures_failed = 0;
+      kept.capture_problem.reset();
+    });
+  }
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;

@@ -105,7 +105,7 @@ class Agent : public AgentView {
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs, const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
-  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
+  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours);

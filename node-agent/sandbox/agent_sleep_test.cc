@@ -117,7 +117,13 @@ TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
     const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
     ASSERT_NE(suspended, nullptr);
     EXPECT_EQ(suspended->reason, "SnapshotFailed");
-    clock_.Advance(5min);
+    if (step == "vmm.pause") {
+      Wake();
+      (void)Reconcile();
+      Suspend();  // another wish: nothing of the old failure counts
+    } else {
+      clock_.Advance(5min);
+    }
     Settle();
     ExpectAsleep();
     Wake();

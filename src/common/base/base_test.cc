@@ -97,6 +97,7 @@ TEST(TimeTest, RoundTripsTheApisForms) {
   EXPECT_EQ(FormatTime(*time), "2026-11-21T08:30:00Z");
   EXPECT_EQ(FormatMicroTime(*ParseTime("2026-11-21T08:30:00.123456Z")), "2026-11-21T08:30:00.123456Z");
   EXPECT_EQ(ParseTime("2026-11-21T10:30:00+02:00"), time);
+  EXPECT_FALSE(ParseTime("4052-01-01T00:00:00Z")) << "it would wrap to another century";
   for (const char* bad : {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z"}) {
     EXPECT_FALSE(ParseTime(bad)) << bad;
   }

@@ -91,6 +91,9 @@ std::string FormatMicroTime(WallTime time) {
   return text;
 }
 
+// What nanoseconds in 64 bits can tell, with room for an offset.
+constexpr int kFirstYear = 1680, kLastYear = 2260;
+
 std::optional<WallTime> ParseTime(std::string_view text) {
   int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0;
   if (!TakeNumber(&text, 4, &year) || !TakeChar(&text, '-') || !TakeNumber(&text, 2, &month) ||
@@ -103,6 +106,7 @@ std::optional<WallTime> ParseTime(std::string_view text) {
   const auto offset = TakeOffset(&text);
   const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(static_cast<unsigned>(month)),
                                          std::chrono::day(static_cast<unsigned>(day))};
+  if (year < kFirstYear || year > kLastYear) return std::nullopt;
   if (!fraction || !offset || !text.empty() || !date.ok() || hour > 23 || minute > 59 || second > 60) {
     return std::nullopt;
   }
