@@ -102,7 +102,7 @@ def test_a_guest_that_cannot_start_says_why_in_an_event(cluster, sandboxes):
     """An image without a file system: the guest's init cannot start."""
     cluster.node.run(f"head -c {4 << 20} /dev/urandom >{IMAGES}/noise.img")
     try:
-        sandboxes(sandbox("noise", "noise"))
+        sandboxes(sandbox("noise", "noise", restartPolicy="Never"))
         ended = cluster.wait_for(
             "noise", lambda sbx: condition_of(sbx, "Finished").get("status") == "True", "given up"
         )
@@ -133,7 +133,7 @@ def test_a_guest_that_hangs_before_its_agent_times_out(cluster, sandboxes):
             "--guest-cmdline=rdinit=/nonexistent panic=0",
         ]
         cluster.start_agent()
-        sandboxes(sandbox("stuck"))
+        sandboxes(sandbox("stuck", restartPolicy="Never"))
         ended = cluster.wait_for(
             "stuck", lambda sbx: condition_of(sbx, "Finished").get("status") == "True", "given up"
         )

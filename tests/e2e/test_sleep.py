@@ -42,9 +42,9 @@ def check(cluster, name: str, mark: str) -> int:
     return int(said[0])
 
 
-def on_the_node(cluster, uid: str) -> list[str]:
-    short = short_id(uid)
-    return [thing.name for thing in cluster.owned() if short in thing.name or uid in thing.name]
+def held(cluster, uid: str) -> list:
+    """What the node holds of a sandbox, but for its files."""
+    return [thing for thing in cluster.owned() if thing.sandbox == short_id(uid) and thing.kind != "files"]
 
 
 def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
@@ -77,11 +77,10 @@ def test_asleep_it_holds_nothing_but_files(cluster, sandboxes):
     sandboxes(sandbox("light"))
     cluster.wait_ready("light")
     uid = cluster.get("light")["metadata"]["uid"]
-    assert cluster.vmm_pid("light") != 0
+    assert cluster.vmm_pid("light") != 0 and held(cluster, uid)
     phases(cluster, "light", "Suspended")
     assert cluster.vmm_pid("light") == 0
-    held = [name for name in on_the_node(cluster, uid) if "/sandboxes/" not in name]
-    assert held == []
+    assert held(cluster, uid) == []
     modes = cluster.node.output(f"stat -c '%a %U' {cluster.layout.state}/sandboxes {cluster.layout.state}/sandboxes/{uid}/gen-*")
     assert set(modes.splitlines()) == {"700 root"}, "no other uid may look into a snapshot"
     cluster.restart_agent()
