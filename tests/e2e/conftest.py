@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bed import session
+from bed.product import VMM_PROGRAMS, built_test
 
 # Ten guests boot at once in an emulated machine; the files of one test shall not fill the node.
 AGENT_FLAGS = ("--guest-timeout=240", "--disk-window-mib=64", "--reserve-memory-mib=256")
@@ -22,8 +23,9 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
+    programs = {f"tests/{name}": path for name in VMM_PROGRAMS if (path := built_test(name))}
     yield from session.cluster_of_session(
-        tmp_path_factory.mktemp("cluster"), agent_flags=AGENT_FLAGS, memory_mib=4096
+        tmp_path_factory.mktemp("cluster"), agent_flags=AGENT_FLAGS, extra_parts=programs, memory_mib=4096
     )
 
 

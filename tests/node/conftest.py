@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bed import session
-from bed.product import NODE_PROGRAMS, built_test, choose_vmm
+from bed.product import NODE_PROGRAMS, built_test
 
 # The kill matrix parks one worker for each of its sandboxes; a fake VM needs next to nothing.
 AGENT_FLAGS = (
@@ -27,9 +27,6 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     programs = {f"tests/{name}": path for name in NODE_PROGRAMS if (path := built_test(name))}
-    vmm = choose_vmm()  # for those programs that speak to the real one; the agent has the fake
-    if vmm.real:
-        programs[vmm.place] = vmm.binary
     yield from session.cluster_of_session(
         tmp_path_factory.mktemp("cluster"),
         vmm="fake",
