@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <thread>
-#include <utility>
 
 #include "src/common/api/reasons.h"
-#include "src/common/base/failpoint.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -23,8 +21,10 @@ constexpr auto kGuestPoll = 3ms;
 constexpr auto kWorkloadPoll = 1s;
 
 bool EndsHere(Outcome outcome) {
-  return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom || outcome == Outcome::kBackOff || outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
-         outcome == Outcome::kReleased || outcome == Outcome::kFailed;
+  return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
+         outcome == Outcome::kBackOff || outcome == Outcome::kStopped ||
+         outcome == Outcome::kPaused || outcome == Outcome::kReleased ||
+         outcome == Outcome::kFailed;
 }
 
 bool IsCapture(Step step) {
@@ -36,14 +36,6 @@ bool IsCapture(Step step) {
 bool Captures(const Plan& plan) {
   return std::any_of(plan.stages.begin(), plan.stages.end(),
                      [](const Stage& stage) { return stage.front() == Step::kCaptureState; });
-}
-
-Observed RunningVm() {
-  Observed seen;
-  seen.disk = seen.net = Presence::kComplete;
-  seen.cgroup = seen.vmm_directory = true;
-  seen.vmm = VmmState::kRunning;
-  return seen;
 }
 
 bool NothingLeft(const Observed& seen) {
@@ -241,7 +233,7 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
   return ReconcileResult::RequeueAfter(*record.orphaned_at + options_.orphan_retention - now);
 }
 
-Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
+Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) const {
   Desired desired;
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
@@ -249,14 +241,6 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
   desired.no_room = record.intent == Intent::kSuspended && !HasRoomFor(record);
-  if (desired.mode == api::OperatingMode::kRunning) {
-    // A capture that failed was of an earlier wish: the next one is tried at once.
-    UpdateRuntime(sandbox.uid, [](Runtime& kept) {
-      kept.no_capture_before = {};
-      kept.captures_failed = 0;
-      kept.capture_problem.reset();
-    });
-  }
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
@@ -289,6 +273,8 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
 
 Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new) {
   const MonotonicTime began = clock_.Now();
+  // One that failed was of an earlier wish: the next is tried at once.
+  if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   Desired desired = DesiredOf(sandbox, record);
   StatusInputs in;
   Plan plan;
@@ -401,86 +387,6 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan, cons
       return 0s;
   }
   return 0s;
-}
-
-Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed) {
-  *record = plan.record;
-  for (const Stage& stage : plan.stages) DORMOUSE_TRY(CarryStage(stage, spec, record, failed));
-  UpdateRuntime(record->uid, [&](Runtime& runtime) {
-    if (plan.stages.empty()) return;
-    if (plan.outcome == Outcome::kAwaitGuest) {
-      runtime.seen = RunningVm();
-      runtime.looked_at = clock_.Now();
-      runtime.network = spec.network;
-    } else if (plan.outcome != Outcome::kRunning) {
-      runtime.seen.reset();
-    } else if (runtime.seen) {
-      runtime.seen->stale_files = false;
-    }
-  });
-  return {};
-}
-
-Result<> Agent::CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
-                           std::optional<Step>* failed) {
-  std::vector<Result<>> results(stage.size());
-  std::vector<std::thread> lanes;
-  // Only stages of one step change the record.
-  std::vector<Record> copies(stage.size() > 1 ? stage.size() - 1 : 0, *record);
-  for (size_t i = 1; i < stage.size(); ++i) {
-    lanes.emplace_back([this, i, &stage, &spec, &copies, &results] {
-      results[i] = CarryStep(stage[i], spec, &copies[i - 1]);
-    });
-  }
-  results[0] = CarryStep(stage[0], spec, record);
-  for (std::thread& lane : lanes) lane.join();
-  for (size_t i = 0; i < stage.size(); ++i) {
-    if (!results[i]) {
-      *failed = stage[i];
-      return results[i];
-    }
-  }
-  return {};
-}
-
-Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* record) {
-  const std::string name(StepName(step));
-  const std::string subject = record->key().ToString();
-  const MonotonicTime began = clock_.Now();
-  DORMOUSE_TRY(failpoint::Hit("agent.step.before." + name, subject));
-  switch (step) {
-    case Step::kSaveIntent:
-      DORMOUSE_TRY(records_.Save(*record));
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
-      break;
-    case Step::kLaunchVmm:
-      UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + name, subject));
-      DORMOUSE_TRY(records_.Save(*record));
-      DORMOUSE_TRY(machine_.Watch(*record));
-      break;
-    case Step::kCommitSuspend:
-      DORMOUSE_TRY(CommitSuspend(record));
-      break;
-    case Step::kCommitWake:
-      DORMOUSE_TRY(CommitWake(record));
-      break;
-    case Step::kKillVmm:
-      machine_.Unwatch(*record);
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      break;
-    case Step::kRemoveFiles:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      DORMOUSE_TRY(records_.Remove(record->uid));
-      break;
-    default:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-  }
-  log::Debug("step", {{"step", name},
-                      {"sandbox", subject},
-                      {"us", std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
-  return failpoint::Hit("agent.step.after." + name, subject);
 }
 
 void Agent::TendDisks() {

@@ -101,11 +101,12 @@ class Agent : public AgentView {
   Result<> CommitWake(Record* record);
   /// A capture failed and the sandbox shall run on: remembers it, and for how long.
   void HoldCaptures(const Record& record, const Problem& problem);
+  void ForgetFailedCaptures(const Record& record);
   [[nodiscard]] bool HasRoomFor(const Record& record) const;
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs, const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
-  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
+  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours);

@@ -24,6 +24,14 @@ void Agent::HoldCaptures(const Record& record, const Problem& problem) {
   });
 }
 
+void Agent::ForgetFailedCaptures(const Record& record) {
+  UpdateRuntime(record.uid, [](Runtime& runtime) {
+    runtime.no_capture_before = {};
+    runtime.captures_failed = 0;
+    runtime.capture_problem.reset();
+  });
+}
+
 Result<> Agent::CommitSuspend(Record* record) {
   Record asleep = *record;
   asleep.intent = Intent::kSuspended;
@@ -44,11 +52,8 @@ Result<> Agent::CommitSuspend(Record* record) {
     return saved;
   }
   *record = std::move(asleep);
-  UpdateRuntime(record->uid, [](Runtime& runtime) {
-    runtime.captures_failed = 0;
-    runtime.capture_problem.reset();
-    runtime.disk.reset();
-  });
+  ForgetFailedCaptures(*record);
+  UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.disk.reset(); });
   return {};
 }
 

@@ -81,6 +81,8 @@ class LinuxMachine : public Machine {
   [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
   [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec, const Record& record) const;
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
+  /// Api, once a VMM that was just launched answers there, in a version that is admitted.
+  [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
   [[nodiscard]] uid_t UidOf(const Record& record) const { return config_.vmm_uid_base + record.slot; }
 
   Result<> PrepareDisk(const Record& record);
@@ -88,6 +90,8 @@ class LinuxMachine : public Machine {
   Result<> Launch(Record* record);
   Result<> Create(const Record& record);
   Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
+  Result<> FreezeGuest(const Record& record);
+  Result<> ThawGuest(const Record& record);
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
   Result<> Kill(const std::string& short_id);
   Result<> ReleaseDisk(const std::string& short_id);
@@ -97,7 +101,6 @@ class LinuxMachine : public Machine {
   // Sleep and wake: machine_snapshot.cc.
   struct Capture;
   Result<> PrepareCapture(const Record& record);
-  Result<> FreezeGuest(const Record& record);
   Result<> Pause(const Record& record);
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);
@@ -105,7 +108,6 @@ class LinuxMachine : public Machine {
   Result<> SyncCapture(Record* record);
   Result<> RestoreStore(const Record& record);
   Result<> Restore(const Record& record);
-  Result<> ThawGuest(const Record& record);
   Result<> PruneFiles(const Record& record);
   /// What of the sandbox's generations the record does not name; paths.
   Result<std::vector<std::string>> StaleFiles(const Record& record) const;

@@ -1,13 +1,11 @@
 // Sleep and wake: the steps of LinuxMachine that make a generation, and that bring one back.
 // docs/snapshots.md says why in this order.
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-#include "node-agent/guest/guest_client.h"
 #include "node-agent/memory/dump.h"
 #include "node-agent/memory/manifest.h"
 #include "node-agent/memory/verify.h"
@@ -20,14 +18,14 @@
 namespace dormouse {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
-constexpr auto kThawTimeout = 10s;
-constexpr auto kReadyLimit = 20s;
-constexpr size_t kEntropyBytes = 64;
 
 std::string In(const std::string& directory, const char* file) { return directory + "/" + file; }
+
+// Of the VMM that runs: nothing where it was booted.
+std::optional<std::string> MappedMemory(const Paths& paths, const Record& record) {
+  if (!record.memory_generation) return std::nullopt;
+  return In(paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
+}
 
 memory::GenerationFiles FilesOf(const std::string& generation) {
   return {In(generation, kMemoryFile), In(generation, kConfigFile), In(generation, kStateFile),
@@ -54,7 +52,6 @@ Result<std::string> TakeOver(const std::string& from, const std::string& to, siz
 }  // namespace
 
 struct LinuxMachine::Capture {
-  bool memory_cloned = false;  ///< shares its extents with the file before
   std::chrono::steady_clock::time_point paused_at{};
   bool stock = false;  ///< the VMM writes its memory itself
   std::vector<memory::GuestRange> ranges;
@@ -78,24 +75,10 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
   const std::string generation = config_.paths.Generation(record.uid, record.generations);
   DORMOUSE_TRY(RemoveTree(generation));
   DORMOUSE_TRY(MakeDirectories(generation, 0700));
-  std::optional<std::string> previous;
-  if (record.memory_generation) {
-    previous = In(config_.paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
-  }
-  DORMOUSE_ASSIGN(CaptureOf(record)->memory_cloned,
-                  memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
-                                         In(generation, kMemoryFile)));
-  return {};
-}
-
-Result<> LinuxMachine::FreezeGuest(const Record& record) {
-  const auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
-  // A guest that will not is captured as it runs, like a machine whose lid is closed.
-  if (!frozen || !frozen->frozen) {
-    log::Warning("a guest was not frozen for its capture",
-                 {{"sandbox", record.key().ToString()}, {"detail", frozen ? frozen->detail : frozen.error().message()}});
-  }
-  return {};
+  const auto previous = MappedMemory(config_.paths, record);
+  return memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
+                                In(generation, kMemoryFile))
+      .map([](bool) {});
 }
 
 Result<> LinuxMachine::Pause(const Record& record) {
@@ -107,27 +90,25 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
   const std::string drop = config_.paths.Drop(record.uid);
   const std::string generation = config_.paths.Generation(record.uid, record.generations);
+  std::string config;
+  // The VMM's files, and what of them is ours: its config for the caller, the ranges for the capture.
   const auto snapshot = [&](bool stock) -> Result<> {
     DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
     for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
     if (::chown(drop.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + drop);
     const auto written = stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop, drop);
     if (::chown(drop.c_str(), 0, 0) != 0) return FailErrno("chown " + drop);
-    return written;
+    DORMOUSE_TRY(written);
+    DORMOUSE_ASSIGN(config, TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
+    DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
+    capture->ranges = RangesOf(summary);
+    return {};
   };
   const auto fast = [&]() -> Result<> {
     DORMOUSE_TRY(snapshot(false));
-    DORMOUSE_ASSIGN(const auto config,
-                    TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
-    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
-    DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
-    capture->ranges = RangesOf(summary);
-    std::optional<std::string> file;
-    if (record.memory_generation) {
-      file = In(config_.paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
-    }
-    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges, file));
+    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges, MappedMemory(config_.paths, record)));
     return {};
   };
   auto done = fast();
@@ -135,12 +116,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   log::Warning("a capture takes the VMM's own snapshot",
                {{"sandbox", record.key().ToString()}, {"why", done.error().message()}});
   capture->stock = true;
-  DORMOUSE_TRY(snapshot(true));
-  DORMOUSE_TRY(TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
-  DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
-  DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
-  capture->ranges = RangesOf(summary);
-  return {};
+  return snapshot(true);
 }
 
 Result<> LinuxMachine::CaptureMemory(const Record& record) {
@@ -267,29 +243,8 @@ Result<> LinuxMachine::Restore(const Record& record) {
   };
   DORMOUSE_TRY(give(kConfigFile, texts.config_json));
   DORMOUSE_TRY(give(kStateFile, texts.state_json));
-  const vmm::ApiClient api = Api(record);
-  UniqueFd pidfd;
-  if (record.vmm) {
-    const ProcessHint& hint = *record.vmm;
-    DORMOUSE_ASSIGN(const auto process, host::Process::Open({hint.pid, hint.start_time_ticks, hint.boot_id}));
-    pidfd.Reset(::dup(process.pidfd()));
-  }
-  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
-  DORMOUSE_TRY(vmm::Admit(ping.version));
+  DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
   return api.Restore({Inner(directory), true});
-}
-
-Result<> LinuxMachine::ThawGuest(const Record& record) {
-  guest::ThawRequest request;
-  request.wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                             std::chrono::system_clock::now().time_since_epoch())
-                             .count();
-  request.entropy.resize(kEntropyBytes);
-  if (::getrandom(request.entropy.data(), request.entropy.size(), 0) != static_cast<ssize_t>(kEntropyBytes)) {
-    return FailErrno("getrandom");
-  }
-  request.is_resume = record.sleeping.has_value();
-  return GuestClient(VsockSocket(record)).Thaw(request, kThawTimeout);
 }
 
 Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) const {

@@ -14,6 +14,7 @@
 #include "node-agent/vmm/vm_config.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/files.h"
+#include "src/common/base/log.h"
 
 namespace dormouse {
 namespace {
@@ -29,6 +30,7 @@ constexpr auto kBootProbe = 1s;
 // v53.0 resets the connections of a VM that it restores, also those that are made just then: ask again soon.
 constexpr auto kWakeProbe = 250ms;
 constexpr auto kGuestTimeout = 10s;
+constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
 constexpr size_t kEntropyBytes = 64;
 
 host::ProcessIdentity IdentityOf(const ProcessHint& hint) { return {hint.pid, hint.start_time_ticks, hint.boot_id}; }
@@ -65,10 +67,35 @@ Ending EndingOf(const vmm::ExitReason& reason) {
           std::chrono::system_clock::now()};
 }
 
+// What a guest cannot have by itself at its start, nor after a sleep; `request` has the two fields.
+template <typename Request>
+Result<> GiveTimeAndEntropy(Request* request) {
+  request->wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count();
+  request->entropy.resize(kEntropyBytes);
+  if (::getrandom(request->entropy.data(), kEntropyBytes, 0) != static_cast<ssize_t>(kEntropyBytes)) {
+    return FailErrno("getrandom");
+  }
+  return {};
+}
+
 }  // namespace
 
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
   return vmm::ApiClient(config_.paths.ApiSocket(record.uid, record.incarnation));
+}
+
+Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
+  vmm::ApiClient api = Api(record);
+  UniqueFd pidfd;
+  if (record.vmm) {
+    DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+    pidfd.Reset(::dup(process.pidfd()));
+  }
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
+  DORMOUSE_TRY(vmm::Admit(ping.version));
+  return api;
 }
 
 Result<> LinuxMachine::PrepareVmm(const Record& record) {
@@ -136,14 +163,7 @@ Result<> LinuxMachine::Create(const Record& record) {
   config.disk.path = kInnerDisk;
   config.vsock.socket = Inner(config_.paths.VsockSocket(record.uid));
   config.serial_socket = Inner(config_.paths.SerialSocket(record.uid));
-  const vmm::ApiClient api = Api(record);
-  UniqueFd pidfd;
-  if (record.vmm) {
-    DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
-    pidfd.Reset(::dup(process.pidfd()));
-  }
-  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
-  DORMOUSE_TRY(vmm::Admit(ping.version));
+  DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
   return api.Create(config);
 }
 
@@ -208,8 +228,11 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
       seen->vmm = VmmState::kCreated;
       break;
   }
-  seen->guest_ending = GuestEnding(record, seen->vmm);
-  if (seen->vmm == VmmState::kRunning) ObserveGuest(record, seen);
+  if (seen->vmm == VmmState::kRunning) {
+    ObserveGuest(record, seen);
+  } else {
+    seen->guest_ending = GuestEnding(record, seen->vmm);
+  }
   return {};
 }
 
@@ -272,13 +295,7 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
 Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record& record) {
   guest::ConfigureRequest request;
   request.hostname = record.name.substr(0, guest::kMaxHostname - 1);
-  request.wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                             std::chrono::system_clock::now().time_since_epoch())
-                             .count();
-  request.entropy.resize(kEntropyBytes);
-  if (::getrandom(request.entropy.data(), request.entropy.size(), 0) != static_cast<ssize_t>(kEntropyBytes)) {
-    return FailErrno("getrandom");
-  }
+  DORMOUSE_TRY(GiveTimeAndEntropy(&request));
   // What the workload runs with, a command that is run beside it has too.
   for (const api::EnvVar& variable : spec.workload.env) request.env.emplace_back(variable.name, variable.value);
   request.working_dir = spec.workload.working_dir;
@@ -295,6 +312,23 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
   request.process.working_dir = spec.workload.working_dir;
   request.process.user = spec.workload.user;
   return GuestClient(VsockSocket(record)).StartWorkload(request, kGuestTimeout).map([](const auto&) {});
+}
+
+Result<> LinuxMachine::FreezeGuest(const Record& record) {
+  const auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
+  // A guest that will not is captured as it runs, like a machine whose lid is closed.
+  if (!frozen || !frozen->frozen) {
+    log::Warning("a guest was not frozen for its capture",
+                 {{"sandbox", record.key().ToString()}, {"detail", frozen ? frozen->detail : frozen.error().message()}});
+  }
+  return {};
+}
+
+Result<> LinuxMachine::ThawGuest(const Record& record) {
+  guest::ThawRequest request;
+  DORMOUSE_TRY(GiveTimeAndEntropy(&request));
+  request.is_resume = record.sleeping.has_value();
+  return GuestClient(VsockSocket(record)).Thaw(request, kGuestTimeout);
 }
 
 }  // namespace dormouse

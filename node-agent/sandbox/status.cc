@@ -70,8 +70,10 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   } else if (in.outcome == Outcome::kStopped && in.record.ending) {
     say(in.record.ending->reason, in.record.ending->message);
   } else if (in.outcome == Outcome::kBackOff && in.record.ending) {
-    const int attempt = in.record.sleeping ? in.record.wake_attempts : in.record.restart_count;
-    say(in.record.ending->reason, in.record.ending->message + (in.record.sleeping ? "; attempt " : "; restart ") + std::to_string(in.record.sleeping ? attempt + 1 : attempt) +
+    const std::string what = in.record.sleeping
+                                 ? "; attempt " + std::to_string(in.record.wake_attempts + 1)
+                                 : "; restart " + std::to_string(in.record.restart_count);
+    say(in.record.ending->reason, in.record.ending->message + what +
                                       (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
   } else if (in.record.started_at) {
     say(reasons::kGuestAgentTimeout, "the guest no longer answers");

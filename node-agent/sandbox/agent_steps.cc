@@ -1,0 +1,101 @@
+// How the agent carries out a plan: its stages one after the other, the steps of one side by side.
+#include <thread>
+
+#include "node-agent/sandbox/agent.h"
+#include "src/common/base/failpoint.h"
+#include "src/common/base/log.h"
+
+namespace dormouse {
+namespace {
+
+Observed RunningVm() {
+  Observed seen;
+  seen.disk = seen.net = Presence::kComplete;
+  seen.cgroup = seen.vmm_directory = true;
+  seen.vmm = VmmState::kRunning;
+  return seen;
+}
+
+}  // namespace
+
+Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed) {
+  *record = plan.record;
+  for (const Stage& stage : plan.stages) DORMOUSE_TRY(CarryStage(stage, spec, record, failed));
+  UpdateRuntime(record->uid, [&](Runtime& runtime) {
+    if (plan.stages.empty()) return;
+    if (plan.outcome == Outcome::kAwaitGuest) {
+      runtime.seen = RunningVm();
+      runtime.looked_at = clock_.Now();
+      runtime.network = spec.network;
+    } else if (plan.outcome != Outcome::kRunning) {
+      runtime.seen.reset();
+    } else if (runtime.seen) {
+      runtime.seen->stale_files = false;
+    }
+  });
+  return {};
+}
+
+Result<> Agent::CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
+                           std::optional<Step>* failed) {
+  std::vector<Result<>> results(stage.size());
+  std::vector<std::thread> lanes;
+  // Only stages of one step change the record.
+  std::vector<Record> copies(stage.size() > 1 ? stage.size() - 1 : 0, *record);
+  for (size_t i = 1; i < stage.size(); ++i) {
+    lanes.emplace_back([this, i, &stage, &spec, &copies, &results] {
+      results[i] = CarryStep(stage[i], spec, &copies[i - 1]);
+    });
+  }
+  results[0] = CarryStep(stage[0], spec, record);
+  for (std::thread& lane : lanes) lane.join();
+  for (size_t i = 0; i < stage.size(); ++i) {
+    if (!results[i]) {
+      *failed = stage[i];
+      return results[i];
+    }
+  }
+  return {};
+}
+
+Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* record) {
+  const std::string name(StepName(step));
+  const std::string subject = record->key().ToString();
+  const MonotonicTime began = clock_.Now();
+  DORMOUSE_TRY(failpoint::Hit("agent.step.before." + name, subject));
+  switch (step) {
+    case Step::kSaveIntent:
+      DORMOUSE_TRY(records_.Save(*record));
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
+      break;
+    case Step::kLaunchVmm:
+      UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + name, subject));
+      DORMOUSE_TRY(records_.Save(*record));
+      DORMOUSE_TRY(machine_.Watch(*record));
+      break;
+    case Step::kCommitSuspend:
+      DORMOUSE_TRY(CommitSuspend(record));
+      break;
+    case Step::kCommitWake:
+      DORMOUSE_TRY(CommitWake(record));
+      break;
+    case Step::kKillVmm:
+      machine_.Unwatch(*record);
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      break;
+    case Step::kRemoveFiles:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      DORMOUSE_TRY(records_.Remove(record->uid));
+      break;
+    default:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+  }
+  log::Debug("step", {{"step", name},
+                      {"sandbox", subject},
+                      {"us", std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
+  return failpoint::Hit("agent.step.after." + name, subject);
+}
+
+}  // namespace dormouse
