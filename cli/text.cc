@@ -3,24 +3,10 @@
 #include <algorithm>
 #include <array>
 
+#include "src/common/base/utf8.h"
+
 namespace dormouse::cli {
 namespace {
-
-/// Of the UTF-8 sequence at the start of `text` (RFC 3629); 0 when there is none.
-size_t SequenceLength(std::string_view text) {
-  const auto first = static_cast<unsigned char>(text.front());
-  const size_t length = first < 0x80   ? 1
-                        : first < 0xC2 ? 0
-                        : first < 0xE0 ? 2
-                        : first < 0xF0 ? 3
-                        : first < 0xF5 ? 4
-                                       : 0;
-  if (length == 0 || length > text.size()) return 0;
-  const bool whole =
-      std::all_of(text.begin() + 1, text.begin() + static_cast<std::ptrdiff_t>(length),
-                  [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; });
-  return whole ? length : 0;
-}
 
 /// C0, DEL, and C1, whose 0x9B starts an escape sequence as ESC [ does.
 bool IsControl(std::string_view character) {
@@ -65,7 +51,7 @@ std::string OneLine(std::string_view text) {
   std::string line;
   line.reserve(text.size());
   while (!text.empty()) {
-    const size_t length = SequenceLength(text);
+    const size_t length = Utf8Length(text);
     if (length == 0) {
       line += '?';
       text.remove_prefix(1);
@@ -84,7 +70,7 @@ std::string Shortened(std::string_view text, size_t columns) {
   for (size_t at = 0; at < text.size(); ++characters) {
     if (characters + 1 == columns) cut = at;
     if (characters == columns) return columns == 0 ? "" : std::string(text.substr(0, cut)) + "…";
-    at += std::max<size_t>(1, SequenceLength(text.substr(at)));
+    at += std::max<size_t>(1, Utf8Length(text.substr(at)));
   }
   return std::string(text);
 }

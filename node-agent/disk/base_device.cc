@@ -8,6 +8,7 @@
 
 #include "node-agent/host/sparse_files.h"
 #include "src/common/base/files.h"
+#include "src/common/base/hash.h"
 
 namespace dormouse::disk {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 constexpr std::string_view kBasePrefix = "dormouse-base-";
 constexpr std::string_view kFileSuffix = ".img";
 constexpr size_t kShortDigest = 12;
-
-bool IsDigest(std::string_view text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
-}
 
 // Takes kBusy for "others still use it".
 Result<bool> Released(Result<> result) {
@@ -49,7 +46,7 @@ std::mutex& BaseDevices::LockOf(std::string_view digest) {
 }
 
 Result<Base> BaseDevices::Pin(const Image& image) {
-  if (!IsDigest(image.digest))
+  if (!IsSha256(image.digest))
     return Fail(ErrorCode::kInvalid, "pin image " + image.name + ": it has no digest");
   const std::lock_guard lock(LockOf(image.digest));
   if (auto found = Find(image.digest)) return found;
@@ -83,7 +80,7 @@ Result<std::vector<Base>> BaseDevices::List() {
   std::vector<Base> bases;
   for (const auto& file : files) {
     const std::string digest = file.substr(0, file.find('.'));
-    if (!IsDigest(digest) || file != BaseFileName(digest)) continue;
+    if (!IsSha256(digest) || file != BaseFileName(digest)) continue;
     DORMOUSE_ASSIGN(auto base, Find(digest));
     bases.push_back(std::move(base));
   }

@@ -13,6 +13,7 @@
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/memory/zero.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/sealed_json.h"
 #include "src/common/base/unique_fd.h"
 
 namespace dormouse::memory {
@@ -20,9 +21,7 @@ namespace {
 
 using nlohmann::json;
 
-uint64_t ChunkCount(uint64_t bytes) {
-  return (bytes + kChunkBytes - 1) / kChunkBytes;
-}
+constexpr Seal kSeal{"digests", MemoryDigests::kVersion};
 
 // Reads chunks in order, and knows the holes between them without reading.
 class ChunkReader {
@@ -81,38 +80,24 @@ tl::unexpected<Error> Cancelled() {
 }
 
 bool IsChunkDigest(const std::string& text) {
-  if (text == kZeroChunk) return true;
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return text == kZeroChunk || IsSha256(text);
 }
 
 }  // namespace
 
 std::string EncodeDigests(const MemoryDigests& digests) {
-  const json body = {{"generation", digests.generation},
-                     {"bytes", digests.bytes},
-                     {"chunkBytes", kChunkBytes},
-                     {"chunks", digests.chunks}};
-  const json whole = {
-      {"version", MemoryDigests::kVersion}, {"checksum", Sha256(body.dump())}, {"digests", body}};
-  return whole.dump() + "\n";
+  return SealJson(kSeal, {{"generation", digests.generation},
+                          {"bytes", digests.bytes},
+                          {"chunkBytes", kChunkBytes},
+                          {"chunks", digests.chunks}});
 }
 
 Result<MemoryDigests> DecodeDigests(std::string_view text) {
-  try {
-    const json whole = json::parse(text);
-    const int version = whole.at("version");
-    if (version != MemoryDigests::kVersion) {
-      return Fail(ErrorCode::kCorrupt,
-                  "version " + std::to_string(version) + " of memory's digests is not known");
-    }
-    const json& body = whole.at("digests");
-    if (Sha256(body.dump()) != whole.at("checksum").get<std::string>()) {
-      return Fail(ErrorCode::kCorrupt, "the digests of memory do not match their checksum");
-    }
+  MemoryDigests digests;
+  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) {
     if (!body.at("generation").is_number_unsigned() || !body.at("bytes").is_number_unsigned()) {
       throw std::invalid_argument("generation, bytes");
     }
-    MemoryDigests digests;
     digests.generation = body.at("generation").get<uint64_t>();
     digests.bytes = body.at("bytes").get<uint64_t>();
     digests.chunks = body.at("chunks").get<std::vector<std::string>>();
@@ -121,11 +106,8 @@ Result<MemoryDigests> DecodeDigests(std::string_view text) {
         !std::all_of(digests.chunks.begin(), digests.chunks.end(), IsChunkDigest)) {
       throw std::invalid_argument("chunks");
     }
-    return digests;
-  } catch (const std::exception& error) {
-    return Fail(ErrorCode::kCorrupt,
-                std::string("the digests of memory are malformed: ") + error.what());
-  }
+  }));
+  return digests;
 }
 
 Result<MemoryDigests> DigestMemory(const std::string& path, const Manifest& manifest,

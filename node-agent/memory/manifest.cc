@@ -5,12 +5,15 @@
 #include <stdexcept>
 
 #include "src/common/base/hash.h"
+#include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
 
 namespace dormouse::memory {
 namespace {
 
 using nlohmann::json;
+
+constexpr Seal kSeal{"manifest", Manifest::kVersion};
 
 json ToJson(const FileSummary& file) {
   return {{"bytes", file.bytes}, {"sha256", file.sha256}};
@@ -28,9 +31,7 @@ uint64_t Number(const json& object, const char* key) {
 
 std::string Digest(const json& object, const char* key) {
   auto text = object.at(key).get<std::string>();
-  if (text.size() != 64 || text.find_first_not_of("0123456789abcdef") != std::string::npos) {
-    throw std::invalid_argument(key);
-  }
+  if (!IsSha256(text)) throw std::invalid_argument(key);
   return text;
 }
 
@@ -96,7 +97,7 @@ void ReadMemory(const json& memory, Manifest* manifest) {
     manifest->ranges.push_back(next);
   }
   if (total == 0 || total != manifest->memory.bytes) throw std::invalid_argument("ranges");
-  const uint64_t chunks = (total + kChunkBytes - 1) / kChunkBytes;
+  const uint64_t chunks = ChunkCount(total);
   uint64_t after = 0;
   for (const json& pair : memory.at("changedChunks")) {
     if (pair.size() != 2 || !pair[0].is_number_unsigned() || !pair[1].is_number_unsigned()) {
@@ -163,33 +164,13 @@ std::vector<ChunkRun> ChunksOf(const std::vector<FileRun>& changed) {
 }
 
 std::string EncodeManifest(const Manifest& manifest) {
-  const json body = ToJson(manifest);
-  // Replace rather than throw on invalid UTF-8: the guest's version comes from the guest.
-  const auto text = [](const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace);
-  };
-  return text({{"version", Manifest::kVersion},
-               {"checksum", Sha256(text(body))},
-               {"manifest", body}}) +
-         "\n";
+  return SealJson(kSeal, ToJson(manifest));
 }
 
 Result<Manifest> DecodeManifest(std::string_view text) {
-  try {
-    const json whole = json::parse(text);
-    const int version = whole.at("version");
-    if (version != Manifest::kVersion) {
-      return Fail(ErrorCode::kCorrupt,
-                  "manifest version " + std::to_string(version) + " is not known");
-    }
-    const json& body = whole.at("manifest");
-    if (Sha256(body.dump()) != whole.at("checksum").get<std::string>()) {
-      return Fail(ErrorCode::kCorrupt, "manifest does not match its checksum");
-    }
-    return FromJson(body);
-  } catch (const std::exception& error) {
-    return Fail(ErrorCode::kCorrupt, std::string("manifest is malformed: ") + error.what());
-  }
+  Manifest manifest;
+  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) { manifest = FromJson(body); }));
+  return manifest;
 }
 
 }  // namespace dormouse::memory

@@ -25,6 +25,10 @@ namespace dormouse::memory {
 /// What one digest of memory covers; the last chunk may be shorter.
 inline constexpr uint64_t kChunkBytes = uint64_t{2} << 20;
 
+[[nodiscard]] constexpr uint64_t ChunkCount(uint64_t memory_bytes) {
+  return (memory_bytes + kChunkBytes - 1) / kChunkBytes;
+}
+
 /// Chunks [first, first + count).
 struct ChunkRun {
   uint64_t first = 0;

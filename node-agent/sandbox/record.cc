@@ -2,13 +2,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include "src/common/base/hash.h"
+#include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
 
 namespace dormouse {
 namespace {
 
 using nlohmann::json;
+
+constexpr Seal kSeal{"record", Record::kVersion};
 
 json TimeOrNull(const std::optional<WallTime>& time) { return time ? json(FormatMicroTime(*time)) : json(nullptr); }
 
@@ -149,27 +151,13 @@ std::string_view IntentName(Intent intent) {
 }
 
 std::string EncodeRecord(const Record& record) {
-  const json body = ToJson(record);
-  // Replace rather than throw on invalid UTF-8: a message may quote a guest.
-  const auto text = [](const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); };
-  return text({{"version", Record::kVersion}, {"checksum", Sha256(text(body))}, {"record", body}}) + "\n";
+  return SealJson(kSeal, ToJson(record));
 }
 
 Result<Record> DecodeRecord(std::string_view text) {
-  try {
-    const json whole = json::parse(text);
-    const int version = whole.at("version");
-    if (version != Record::kVersion) {
-      return Fail(ErrorCode::kCorrupt, "record version " + std::to_string(version) + " is not known");
-    }
-    const json& body = whole.at("record");
-    if (Sha256(body.dump()) != whole.at("checksum").get<std::string>()) {
-      return Fail(ErrorCode::kCorrupt, "record does not match its checksum");
-    }
-    return FromJson(body);
-  } catch (const std::exception& error) {
-    return Fail(ErrorCode::kCorrupt, std::string("record is malformed: ") + error.what());
-  }
+  Record record;
+  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) { record = FromJson(body); }));
+  return record;
 }
 
 }  // namespace dormouse

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "src/common/base/files.h"
+#include "src/common/base/utf8.h"
 
 namespace dormouse {
 namespace {
@@ -17,19 +18,9 @@ constexpr size_t kReadBytes = 64 * 1024;
 constexpr size_t kMostFileBytes = 256 * 1024;  // twice what SerialOptions gives a file
 constexpr std::chrono::seconds kSendTime{10};
 
-/// The length of the UTF-8 sequence at the start of `text` (RFC 3629), 0 when it is none.
-size_t SequenceLength(std::string_view text) {
-  const auto byte = [&text](size_t at) { return static_cast<unsigned char>(text[at]); };
-  const size_t length = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
-  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0U) != 0x80U) return 0;
-  }
-  // C1 controls steer terminals too; overlong forms and surrogates are no characters.
-  const bool bad = (byte(0) == 0xc2 && byte(1) < 0xa0) || (byte(0) == 0xe0 && byte(1) < 0xa0) ||
-                   (byte(0) == 0xed && byte(1) > 0x9f) || (byte(0) == 0xf0 && byte(1) < 0x90) ||
-                   (byte(0) == 0xf4 && byte(1) > 0x8f);
-  return bad ? 0 : length;
+/// C1 controls steer terminals as escape sequences do.
+bool IsC1(std::string_view character) {
+  return character.size() == 2 && character[0] == '\xc2' && static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
 }  // namespace
@@ -43,7 +34,7 @@ std::string Printable(std::string_view text) {
     if (first == '\r') {  // ends a line of a serial terminal, before the newline
     } else if (first == '\n' || first == '\t' || (first >= ' ' && first <= '~')) {
       printable.push_back(first);
-    } else if (length = SequenceLength(text); length > 0) {
+    } else if (length = Utf8Length(text); length > 1 && !IsC1(text.substr(0, length))) {
       printable.append(text.substr(0, length));
     } else {
       printable.push_back('?');

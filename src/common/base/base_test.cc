@@ -1,12 +1,16 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <nlohmann/json.hpp>
+
 #include "src/common/base/clock.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
 #include "src/common/base/result.h"
+#include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
+#include "src/common/base/utf8.h"
 
 namespace dormouse {
 namespace {
@@ -117,6 +121,38 @@ TEST(FakeClockTest, MovesOnlyWhenItIsMoved) {
   clock.Advance(std::chrono::seconds(5));
   EXPECT_EQ(clock.Now() - before, std::chrono::seconds(5));
   EXPECT_EQ(FormatTime(clock.WallNow()), "2026-01-01T00:00:05Z");
+}
+
+TEST(HashTest, ADigestIsToldByItsForm) {
+  EXPECT_TRUE(IsSha256(Sha256("x")));
+  EXPECT_FALSE(IsSha256(Sha256("x").substr(1)));
+  EXPECT_FALSE(IsSha256(std::string(64, 'A')));
+}
+
+TEST(Utf8Test, OnlyCharactersHaveALength) {
+  EXPECT_EQ(Utf8Length("a\xc3"), 1u);
+  EXPECT_EQ(Utf8Length("\xc3\xa9!"), 2u);
+  EXPECT_EQ(Utf8Length("\xe2\x82\xac"), 3u);
+  EXPECT_EQ(Utf8Length("\xf0\x9f\x90\xad"), 4u);
+  for (const char* bad : {"\x80", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\xff"}) {
+    EXPECT_EQ(Utf8Length(bad), 0u);
+  }
+}
+
+TEST(SealedJsonTest, WhatIsNotAsItWasWrittenIsTold) {
+  const Seal seal{"thing", 3};
+  const std::string text = SealJson(seal, {{"a", 1}});
+  int read = 0;
+  ASSERT_TRUE(OpenSealedJson(seal, text, [&](const auto& value) { read = value.at("a").template get<int>(); }));
+  EXPECT_EQ(read, 1);
+  const auto refused = [&](const Seal& other, std::string changed) {
+    return OpenSealedJson(other, changed, [](const auto&) {}).error();
+  };
+  EXPECT_EQ(refused({"thing", 4}, text).message(), "thing version 3 is not known");
+  std::string flipped = text;
+  flipped.replace(flipped.find("\"a\":1"), 5, "\"a\":2");
+  EXPECT_EQ(refused(seal, flipped).message(), "thing does not match its checksum");
+  EXPECT_EQ(refused(seal, text.substr(1)).code(), ErrorCode::kCorrupt);
 }
 
 }  // namespace

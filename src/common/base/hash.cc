@@ -36,6 +36,10 @@ DigestContext Start() {
 
 }  // namespace
 
+bool IsSha256(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
+}
+
 std::string Sha256(std::string_view data) {
   DigestContext context = Start();
   EVP_DigestUpdate(context.get(), data.data(), data.size());

@@ -10,6 +10,8 @@
 namespace dormouse {
 
 [[nodiscard]] std::string Sha256(std::string_view data);
+/// Whether `text` is such a digest, by its form.
+[[nodiscard]] bool IsSha256(std::string_view text);
 /// Of a file's content, read in blocks of 1 MiB.
 Result<std::string> Sha256OfFile(const std::string& path);
 

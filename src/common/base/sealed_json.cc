@@ -1,0 +1,41 @@
+#include "src/common/base/sealed_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "src/common/base/hash.h"
+
+namespace dormouse {
+namespace {
+
+using nlohmann::json;
+
+std::string Text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string SealJson(const Seal& seal, const json& value) {
+  return Text({{"version", seal.version}, {"checksum", Sha256(Text(value))}, {seal.name, value}}) + "\n";
+}
+
+Result<> OpenSealedJson(const Seal& seal, std::string_view text, const std::function<void(const json& value)>& read) {
+  const std::string name = seal.name;
+  try {
+    const json whole = json::parse(text);
+    const int version = whole.at("version");
+    if (version != seal.version) {
+      return Fail(ErrorCode::kCorrupt, name + " version " + std::to_string(version) + " is not known");
+    }
+    const json& value = whole.at(name);
+    if (Sha256(value.dump()) != whole.at("checksum").get<std::string>()) {
+      return Fail(ErrorCode::kCorrupt, name + " does not match its checksum");
+    }
+    read(value);
+    return {};
+  } catch (const std::exception& error) {
+    return Fail(ErrorCode::kCorrupt, name + " is malformed: " + error.what());
+  }
+}
+
+}  // namespace dormouse
