@@ -55,7 +55,8 @@ ParsedOptions ParseOptions(int argc, char** argv) {
   CLI::App app("Places Dormouse sandboxes on nodes and ends them.", "dormouse-controller");
   app.set_version_flag("--version", DORMOUSE_VERSION);
   app.option_defaults()->always_capture_default();
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
+  app.option_defaults()->multi_option_policy(
+      CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
   app.add_option("--kubeconfig", options.kubeconfig,
                  "Where the API server is; else $KUBECONFIG, the pod, ~/.kube/config");
   app.add_option("--context", options.context, "The kubeconfig's context");

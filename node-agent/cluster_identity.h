@@ -1,5 +1,5 @@
-// Which cluster this node's records belong to: the UID of its kube-system namespace, remembered on disk so
-// that an agent can look after its sandboxes while no API server answers.
+// Which cluster this node's records belong to: the UID of its kube-system namespace, remembered on
+// disk so that an agent can look after its sandboxes while no API server answers.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace dormouse {
 
-/// Asks the API server; where it does not answer, what `file` remembers. kUnavailable when neither knows.
-/// `file` is written when the answer is new. Blocks for one request.
+/// Asks the API server; where it does not answer, what `file` remembers. kUnavailable when neither
+/// knows. `file` is written when the answer is new. Blocks for one request.
 Result<std::string> ReadClusterIdentity(kube::Client& client, const std::string& file);
 
 }  // namespace dormouse

@@ -6,46 +6,79 @@ namespace dormouse {
 
 std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code) {
   AgentFlags flags;
-  CLI::App app("Runs this node's sandboxes. `dormouse-agent ctl --help` for the person on call.", "dormouse-agent");
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
-  app.add_option("--kubeconfig", flags.kubeconfig, "Path; else $KUBECONFIG, the pod's service account, ~/.kube/config");
-  app.add_option("--node-name", flags.node_name, "This node, as Kubernetes calls it")->required()->envname("NODE_NAME");
-  app.add_option("--node-ip", flags.node_ip, "Reported in status.network.nodeIP")->envname("NODE_IP");
-  app.add_option("--state-dir", flags.state_dir, "Records, stores, artifacts; XFS or btrfs")->capture_default_str();
-  app.add_option("--run-dir", flags.run_dir, "Sockets and namespaces; gone after a boot")->capture_default_str();
-  app.add_option("--images-dir", flags.images_dir, "Base images: <name>.img")->capture_default_str();
-  app.add_option("--vmm", flags.vmm, "cloud-hypervisor; else $CLOUD_HYPERVISOR, then PATH")->envname("CLOUD_HYPERVISOR");
+  CLI::App app("Runs this node's sandboxes. `dormouse-agent ctl --help` for the person on call.",
+               "dormouse-agent");
+  app.option_defaults()->multi_option_policy(
+      CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
+  app.add_option("--kubeconfig", flags.kubeconfig,
+                 "Path; else $KUBECONFIG, the pod's service account, ~/.kube/config");
+  app.add_option("--node-name", flags.node_name, "This node, as Kubernetes calls it")
+      ->required()
+      ->envname("NODE_NAME");
+  app.add_option("--node-ip", flags.node_ip, "Reported in status.network.nodeIP")
+      ->envname("NODE_IP");
+  app.add_option("--state-dir", flags.state_dir, "Records, stores, artifacts; XFS or btrfs")
+      ->capture_default_str();
+  app.add_option("--run-dir", flags.run_dir, "Sockets and namespaces; gone after a boot")
+      ->capture_default_str();
+  app.add_option("--images-dir", flags.images_dir, "Base images: <name>.img")
+      ->capture_default_str();
+  app.add_option("--vmm", flags.vmm, "cloud-hypervisor; else $CLOUD_HYPERVISOR, then PATH")
+      ->envname("CLOUD_HYPERVISOR");
   app.add_option("--kernel", flags.kernel, "The guests' kernel")->capture_default_str();
-  app.add_option("--initramfs", flags.initramfs, "The guests' initramfs, with dormouse-guest in it")->capture_default_str();
+  app.add_option("--initramfs", flags.initramfs, "The guests' initramfs, with dormouse-guest in it")
+      ->capture_default_str();
   app.add_option("--launcher", flags.launcher, "dormouse-launch; else beside this program");
-  app.add_option("--guest-cmdline", flags.guest_cmdline, "Appended to the guest kernel's command line");
-  app.add_option("--host-namespaces", flags.host_namespaces, "The node's own namespaces; `self` outside a pod")
+  app.add_option("--guest-cmdline", flags.guest_cmdline,
+                 "Appended to the guest kernel's command line");
+  app.add_option("--host-namespaces", flags.host_namespaces,
+                 "The node's own namespaces; `self` outside a pod")
       ->capture_default_str();
-  app.add_option("--cgroup-mount", flags.cgroup_mount, "Where cgroup v2 is mounted")->capture_default_str();
+  app.add_option("--cgroup-mount", flags.cgroup_mount, "Where cgroup v2 is mounted")
+      ->capture_default_str();
   app.add_option("--cgroup-slice", flags.cgroup_slice, "The VMMs' slice")->capture_default_str();
-  app.add_option("--host-address-range", flags.host_address_range, "IPv4, at least a /20: one address a sandbox")
+  app.add_option("--host-address-range", flags.host_address_range,
+                 "IPv4, at least a /20: one address a sandbox")
       ->capture_default_str();
-  app.add_option("--resolver", flags.resolvers, "DNS server that restricted guests may ask; may be repeated")->take_all();
-  app.add_option("--lease-namespace", flags.lease_namespace, "Where the node's Lease lives")->capture_default_str();
-  app.add_option("--health-address", flags.health_address, "/healthz, /readyz")->capture_default_str();
+  app.add_option("--resolver", flags.resolvers,
+                 "DNS server that restricted guests may ask; may be repeated")
+      ->take_all();
+  app.add_option("--lease-namespace", flags.lease_namespace, "Where the node's Lease lives")
+      ->capture_default_str();
+  app.add_option("--health-address", flags.health_address, "/healthz, /readyz")
+      ->capture_default_str();
   app.add_option("--metrics-address", flags.metrics_address, "/metrics")->capture_default_str();
-  app.add_option("--log-level", flags.log_level)->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+  app.add_option("--log-level", flags.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
-  app.add_option("--log-format", flags.log_format)->check(CLI::IsMember({"json", "text"}))->capture_default_str();
-  app.add_option("--workers", flags.workers, "Sandboxes worked on at a time")->check(CLI::Range(1, 64))
+  app.add_option("--log-format", flags.log_format)
+      ->check(CLI::IsMember({"json", "text"}))
       ->capture_default_str();
-  app.add_option("--guest-timeout", flags.guest_timeout_s, "Seconds from a VMM's start to its guest's answer")
-      ->check(CLI::Range(1, 3600))->capture_default_str();
+  app.add_option("--workers", flags.workers, "Sandboxes worked on at a time")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--guest-timeout", flags.guest_timeout_s,
+                 "Seconds from a VMM's start to its guest's answer")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
   app.add_option("--orphan-retention", flags.orphan_retention_s,
                  "Seconds for which the files of a sandbox are kept whose object is gone")
-      ->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--disk-reserve-mib", flags.disk_reserve_mib, "Below it nothing new starts")->capture_default_str();
-  app.add_option("--disk-pause-mib", flags.disk_pause_mib, "Below it guests stand still")->capture_default_str();
-  app.add_option("--disk-window-mib", flags.disk_window_mib, "Allocated ahead of each disk's fill level")
-      ->check(CLI::Range(4, 4096))->capture_default_str();
-  app.add_option("--reserve-memory-mib", flags.reserve_memory_mib, "Of the node, not for sandboxes")->capture_default_str();
-  app.add_option("--reserve-cpus", flags.reserve_cpus, "Of the node, not for sandboxes")->capture_default_str();
-  app.add_option("--cpu-overcommit", flags.cpu_overcommit, "vCPUs per processor")->check(CLI::Range(1, 64))
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--disk-reserve-mib", flags.disk_reserve_mib, "Below it nothing new starts")
+      ->capture_default_str();
+  app.add_option("--disk-pause-mib", flags.disk_pause_mib, "Below it guests stand still")
+      ->capture_default_str();
+  app.add_option("--disk-window-mib", flags.disk_window_mib,
+                 "Allocated ahead of each disk's fill level")
+      ->check(CLI::Range(4, 4096))
+      ->capture_default_str();
+  app.add_option("--reserve-memory-mib", flags.reserve_memory_mib, "Of the node, not for sandboxes")
+      ->capture_default_str();
+  app.add_option("--reserve-cpus", flags.reserve_cpus, "Of the node, not for sandboxes")
+      ->capture_default_str();
+  app.add_option("--cpu-overcommit", flags.cpu_overcommit, "vCPUs per processor")
+      ->check(CLI::Range(1, 64))
       ->capture_default_str();
   try {
     app.parse(argc, argv);

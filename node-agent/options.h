@@ -18,10 +18,10 @@ struct AgentFlags {
   std::string state_dir = "/var/lib/dormouse";
   std::string run_dir = "/run/dormouse";
   std::string images_dir = "/var/lib/dormouse/images";
-  std::string vmm;        ///< empty: $CLOUD_HYPERVISOR, then PATH
+  std::string vmm;  ///< empty: $CLOUD_HYPERVISOR, then PATH
   std::string kernel = "/usr/lib/dormouse/vmlinuz";
   std::string initramfs = "/usr/lib/dormouse/initramfs";
-  std::string launcher;   ///< empty: dormouse-launch beside the agent's own program
+  std::string launcher;  ///< empty: dormouse-launch beside the agent's own program
   std::string guest_cmdline;
   std::string host_namespaces = "/proc/1/ns";
   std::string cgroup_mount = "/sys/fs/cgroup";
@@ -44,7 +44,8 @@ struct AgentFlags {
   int cpu_overcommit = 8;
 };
 
-/// Nothing when the process shall end at once with `exit_code` (help, or a mistake that was explained).
+/// Nothing when the process shall end at once with `exit_code` (help, or a mistake that was
+/// explained).
 [[nodiscard]] std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code);
 
 }  // namespace dormouse

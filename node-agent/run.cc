@@ -72,7 +72,9 @@ class Ticker {
   Ticker(std::chrono::milliseconds period, std::function<void()> work)
       : thread_([this, period, work = std::move(work)](const std::stop_token& stop) {
           std::unique_lock lock(mutex_);
-          while (!changed_.wait_for(lock, stop, period, [] { return false; }) && !stop.stop_requested()) work();
+          while (!changed_.wait_for(lock, stop, period, [] { return false; }) &&
+                 !stop.stop_requested())
+            work();
         }) {}
 
  private:
@@ -133,7 +135,9 @@ NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine, const Pat
 
 }  // namespace
 
-Hardware Hardware::Node() { return {host::OpenDeviceMapper, host::OpenLoopDevices, true}; }
+Hardware Hardware::Node() {
+  return {host::OpenDeviceMapper, host::OpenLoopDevices, true};
+}
 
 Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const NodeName node, NodeName::Parse(flags.node_name));
@@ -145,7 +149,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const auto cluster, kube::LoadClusterConfig(flags.kubeconfig));
   DORMOUSE_ASSIGN(auto transport, kube::MakeTransport(cluster, {.user_agent = "dormouse-agent"}));
   kube::Client client(transport, {.field_manager = api::kAgentManager});
-  kube::EventRecorder events(transport, {.controller = "dormouse.dev/agent", .instance = node.text()});
+  kube::EventRecorder events(transport,
+                             {.controller = "dormouse.dev/agent", .instance = node.text()});
   kube::WorkQueue queue({.name = "sandbox", .max_delay = 30s});
   kube::Store<api::Sandbox> sandboxes;
   sandboxes.Subscribe([&queue](const kube::Store<api::Sandbox>::Change& change) {
@@ -170,10 +175,11 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const NodeFacts facts, ReadNodeFacts(paths.state));
   config.cpu_model = facts.cpu_model;
   std::atomic<Agent*> agent_slot{nullptr};
-  DORMOUSE_ASSIGN(const auto machine,
-                  LinuxMachine::Open(std::move(config), host, *dm, *loops, [&agent_slot](const std::string& uid) {
-                    if (Agent* agent = agent_slot.load()) agent->OnMachineChanged(uid);
-                  }));
+  DORMOUSE_ASSIGN(const auto machine, LinuxMachine::Open(std::move(config), host, *dm, *loops,
+                                                         [&agent_slot](const std::string& uid) {
+                                                           if (Agent* agent = agent_slot.load())
+                                                             agent->OnMachineChanged(uid);
+                                                         }));
 
   RecordStore records(paths, *identity);
   KubeControlPlane control_plane(client, events);
@@ -198,7 +204,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
 
   kube::Reflector<api::Sandbox> reflector(
       *transport,
-      {.type = {api::kGroup, api::kVersion, "sandboxes", true}, .field_selector = "status.nodeName=" + node.text()},
+      {.type = {api::kGroup, api::kVersion, "sandboxes", true},
+       .field_selector = "status.nodeName=" + node.text()},
       [](const nlohmann::json& object) { return api::ParseSandbox(object); }, sandboxes);
   kube::ControllerLoop loop({.name = "sandbox", .workers = flags.workers}, queue,
                             [&agent](const std::string& uid) { return agent.Reconcile(uid); });
@@ -206,10 +213,12 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   RegisterAgentMetrics(metrics::Registry::Default(), agent);
   DORMOUSE_ASSIGN(const auto local, ControlServer::Listen(agent, {.paths = paths}));
   DORMOUSE_ASSIGN(const auto health, http::Server::Listen(flags.health_address));
-  http::ServeProbes(*health, {}, {{"synced", [&sandboxes]() -> Result<> {
-                                    if (sandboxes.Synced()) return {};
-                                    return Fail(ErrorCode::kUnavailable, "sandboxes are not yet known");
-                                  }}},
+  http::ServeProbes(*health, {},
+                    {{"synced",
+                      [&sandboxes]() -> Result<> {
+                        if (sandboxes.Synced()) return {};
+                        return Fail(ErrorCode::kUnavailable, "sandboxes are not yet known");
+                      }}},
                     metrics::Registry::Default());
   DORMOUSE_ASSIGN(const auto scrape, http::Server::Listen(flags.metrics_address));
   http::ServeProbes(*scrape, {}, {}, metrics::Registry::Default());

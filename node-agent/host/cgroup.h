@@ -39,8 +39,8 @@ class Cgroups {
 
   /// Idempotent; sets the limits anew.
   Result<> Create(const std::string& name, const CgroupLimits& limits) const;
-  /// The group's directory, for a process to be born into (CLONE_INTO_CGROUP, Linux 5.7): moving one
-  /// in by cgroup.procs waits for an RCU grace period, some 10 ms.
+  /// The group's directory, for a process to be born into (CLONE_INTO_CGROUP, Linux 5.7): moving
+  /// one in by cgroup.procs waits for an RCU grace period, some 10 ms.
   Result<UniqueFd> OpenDirectory(const std::string& name) const;
   /// Processes in the group; none when there is no such group. Zombies are not listed.
   Result<std::vector<pid_t>> Processes(const std::string& name) const;

@@ -45,10 +45,10 @@ struct LaunchSpec {
   std::vector<LaunchDevice> devices;  ///< beside null, zero, urandom, and those below
   bool kvm = true;  ///< /dev/kvm and /dev/net/tun; false for fakes on machines without
   bool system_libraries =
-      false;              ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
-  int cgroup = -1;        ///< Cgroups::OpenDirectory
-  int netns = -1;         ///< OpenNetNs
-  int log = -1;           ///< stdout and stderr; -1 = /dev/null
+      false;        ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
+  int cgroup = -1;  ///< Cgroups::OpenDirectory
+  int netns = -1;   ///< OpenNetNs
+  int log = -1;     ///< stdout and stderr; -1 = /dev/null
   uint64_t max_open_files = 1024;
   int oom_score_adjust = 0;
 };

@@ -32,7 +32,8 @@ constexpr int kTries = 10;
 constexpr char kTorn[] = "Interrupted system call";
 
 // Output or the error in nft's words, kNotFound where they say so.
-Result<std::string> Run(const std::string& commands, unsigned output_flags, const std::string& what) {
+Result<std::string> Run(const std::string& commands, unsigned output_flags,
+                        const std::string& what) {
   std::string words;
   for (int i = 0; i < kTries; ++i) {
     DORMOUSE_ASSIGN(const Context context, NewContext());

@@ -10,8 +10,8 @@
 
 namespace dormouse::host {
 
-/// Applies all of `commands` (nft's own language) or none. The error has nft's words; kAlreadyExists
-/// where `create` met what is there.
+/// Applies all of `commands` (nft's own language) or none. The error has nft's words;
+/// kAlreadyExists where `create` met what is there.
 Result<> ApplyNft(const std::string& commands);
 /// `nft -j <command>`, e.g. "list table inet dormouse"; kNotFound when there is no such object.
 Result<std::string> ReadNftJson(const std::string& command);

@@ -51,7 +51,8 @@ pid_t Fork(int* pidfd) {
   arguments.cgroup = kCgroupFd;
   arguments.pidfd = reinterpret_cast<uint64_t>(pidfd);
   arguments.exit_signal = SIGCHLD;
-  return static_cast<pid_t>(Check(::syscall(SYS_clone3, &arguments, sizeof(arguments)), "fork into the cgroup"));
+  return static_cast<pid_t>(
+      Check(::syscall(SYS_clone3, &arguments, sizeof(arguments)), "fork into the cgroup"));
 }
 
 void TellAgent(pid_t pid, int pidfd) {

@@ -17,11 +17,11 @@ namespace dormouse::launch {
 /// The launcher's open files, by number. 1 and 2 become the VMM's; the rest are closed before it
 /// runs.
 enum LauncherFd : int {
-  kControlFd = 3,      ///< SOCK_SEQPACKET: see Message
-  kSpecFd = 4,         ///< the spec's memory file
-  kCgroupFd = 5,       ///< a cgroup2 directory, to be born into
-  kNetNsFd = 6,        ///< to be joined
-  kHostMountsFd = 7,   ///< present when host_mounts=1
+  kControlFd = 3,     ///< SOCK_SEQPACKET: see Message
+  kSpecFd = 4,        ///< the spec's memory file
+  kCgroupFd = 5,      ///< a cgroup2 directory, to be born into
+  kNetNsFd = 6,       ///< to be joined
+  kHostMountsFd = 7,  ///< present when host_mounts=1
 };
 
 /// What the launcher sends: 'P' + pid in decimal, with the VMM's pidfd attached; then nothing more

@@ -176,8 +176,10 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     const std::string generation = Directory("generation");
     EXPECT_OK(vmm.api().SnapshotStateOnly(generation, generation));
     const auto map = FindRam(vmm.pid(), RangesIn(generation), previous);
-    if (!map && map.error().code() == ErrorCode::kUnsupported && !previous && GetParam() > 3072 * kMiB) {
-      // Two anonymous ranges may be one mapping by now: refused, and the VMM writes its memory itself.
+    if (!map && map.error().code() == ErrorCode::kUnsupported && !previous &&
+        GetParam() > 3072 * kMiB) {
+      // Two anonymous ranges may be one mapping by now: refused, and the VMM writes its memory
+      // itself.
       EXPECT_OK(RemoveTree(generation));
       EXPECT_OK(MakeDirectories(generation));
       EXPECT_OK(vmm.api().Snapshot(generation));

@@ -38,8 +38,8 @@ struct SandboxRules {
 /// kInvalid names the entry that is no CIDR or address.
 Result<> CheckPolicy(const EgressPolicy& policy);
 
-/// The whole table of a sandbox's namespace, to be added where there is none or after its deletion in
-/// one transaction. The policy has passed CheckPolicy.
+/// The whole table of a sandbox's namespace, to be added where there is none or after its deletion
+/// in one transaction. The policy has passed CheckPolicy.
 [[nodiscard]] std::string SandboxTable(const SandboxRules& rules);
 
 struct NodeRules {

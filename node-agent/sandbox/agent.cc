@@ -14,7 +14,8 @@ using namespace std::chrono_literals;
 using kube::ReconcileResult;
 namespace reasons = api::reasons;
 
-// A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop too.
+// A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop
+// too.
 constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
@@ -29,8 +30,8 @@ bool EndsHere(Outcome outcome) {
 
 bool IsCapture(Step step) {
   return step == Step::kPrepareCapture || step == Step::kFreezeGuest || step == Step::kPauseVm ||
-         step == Step::kCaptureState || step == Step::kCaptureMemory || step == Step::kCaptureDisk ||
-         step == Step::kSyncCapture || step == Step::kCommitSuspend;
+         step == Step::kCaptureState || step == Step::kCaptureMemory ||
+         step == Step::kCaptureDisk || step == Step::kSyncCapture || step == Step::kCommitSuspend;
 }
 
 bool Captures(const Plan& plan) {
@@ -39,20 +40,22 @@ bool Captures(const Plan& plan) {
 }
 
 bool NothingLeft(const Observed& seen) {
-  return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent && seen.vmm == VmmState::kAbsent &&
-         !seen.cgroup && !seen.vmm_directory;
+  return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent &&
+         seen.vmm == VmmState::kAbsent && !seen.cgroup && !seen.vmm_directory;
 }
 
 // Usage moves all the time; the API hears of it in steps that somebody would act upon.
 bool WorthTelling(const std::optional<DiskUsage>& told, const DiskUsage& now) {
   return !told || std::abs(told->used_bytes - now.used_bytes) >= (64 << 20) ||
-         std::abs(told->used_percent - now.used_percent) >= 5 || (told->used_percent < 80) != (now.used_percent < 80);
+         std::abs(told->used_percent - now.used_percent) >= 5 ||
+         (told->used_percent < 80) != (now.used_percent < 80);
 }
 
 }  // namespace
 
-Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, kube::Store<api::Sandbox>& sandboxes,
-             ControlPlane& control_plane, Enqueue enqueue, const Clock& clock)
+Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records,
+             kube::Store<api::Sandbox>& sandboxes, ControlPlane& control_plane, Enqueue enqueue,
+             const Clock& clock)
     : options_(std::move(options)),
       machine_(machine),
       records_(records),
@@ -82,7 +85,8 @@ Result<> Agent::Adopt() {
                                              {"foreign", loaded.foreign.size()}});
   DORMOUSE_ASSIGN(const auto leaks, Sweep(true));
   for (const Leak& leak : leaks) {
-    log::Warning("something of ours that no sandbox accounts for stays", {{"kind", leak.kind}, {"name", leak.name}});
+    log::Warning("something of ours that no sandbox accounts for stays",
+                 {{"kind", leak.kind}, {"name", leak.name}});
   }
   return {};
 }
@@ -96,8 +100,10 @@ std::vector<std::string> Agent::KnownUids() const {
   return uids;
 }
 
-const api::Sandbox& Agent::Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours) {
-  if (ours && ours->uid == cached.uid && ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
+const api::Sandbox& Agent::Newer(const api::Sandbox& cached,
+                                 const std::optional<api::Sandbox>& ours) {
+  if (ours && ours->uid == cached.uid &&
+      ours->meta.resource_version.IsAtLeast(cached.meta.resource_version)) {
     return *ours;
   }
   return cached;
@@ -138,10 +144,12 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   return ReconcileWanted(sandbox, std::move(record));
 }
 
-Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox, std::optional<Record> record) {
+Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
+                                               std::optional<Record> record) {
   if (record) return Drive(sandbox, std::move(*record), false);
   if (disk_state_ != Machine::DiskState::kFine) {
-    return Refuse(sandbox, Error(ErrorCode::kNoSpace, "node " + options_.node_name + " is short of disk"));
+    return Refuse(sandbox,
+                  Error(ErrorCode::kNoSpace, "node " + options_.node_name + " is short of disk"));
   }
   auto resolved = machine_.Resolve(sandbox);
   if (!resolved) return Refuse(sandbox, resolved.error());
@@ -171,7 +179,8 @@ Result<ReconcileResult> Agent::Refuse(const api::Sandbox& sandbox, const Error& 
 Result<ReconcileResult> Agent::ReconcileUnreadable(const api::Sandbox& sandbox) {
   StatusInputs in;
   in.problem = Problem{std::string(reasons::kRecordCorrupt),
-                       "the node's record of this sandbox is damaged and was put into quarantine; what runs was left "
+                       "the node's record of this sandbox is damaged and was put into quarantine; "
+                       "what runs was left "
                        "running; delete the sandbox to release it"};
   in.outcome = Outcome::kFailed;
   in.record.uid = sandbox.uid;
@@ -217,8 +226,9 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
   }
   const WallTime now = clock_.WallNow();
   if (!record.orphaned_at) {
-    log::Warning("the object of a sandbox is gone; its VM is stopped and its files are kept for a while",
-                 {{"sandbox", record.key().ToString()}, {"uid", record.uid.text()}});
+    log::Warning(
+        "the object of a sandbox is gone; its VM is stopped and its files are kept for a while",
+        {{"sandbox", record.key().ToString()}, {"uid", record.uid.text()}});
     record.orphaned_at = now;
     record.intent = Intent::kStopped;
     DORMOUSE_TRY(records_.Save(record));
@@ -263,8 +273,9 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
       if (seen.vmm != VmmState::kAbsent && !kept.launched) kept.launched = clock_.Now();
     });
   }
-  const bool answered = seen.guest == GuestState::kAnswering || seen.guest == GuestState::kConfigured ||
-                        seen.guest == GuestState::kWorking || seen.guest == GuestState::kWorkloadEnded;
+  const bool answered =
+      seen.guest == GuestState::kAnswering || seen.guest == GuestState::kConfigured ||
+      seen.guest == GuestState::kWorking || seen.guest == GuestState::kWorkloadEnded;
   if (!answered && !record.started_at && seen.vmm == VmmState::kRunning && runtime.launched) {
     seen.guest_timed_out = clock_.Now() - *runtime.launched >= options_.guest_timeout;
   }
@@ -299,7 +310,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     }
     if (!carried) {
       failure = carried.error();
-      in.problem = failed ? ProblemOf(failed, *failure) : Problem{std::string(reasons::kHostError), failure->message()};
+      in.problem = failed ? ProblemOf(failed, *failure)
+                          : Problem{std::string(reasons::kHostError), failure->message()};
       UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
       if (failed && IsCapture(*failed) && desired.mode == api::OperatingMode::kSuspended &&
           !RuntimeOf(record.uid).commit_in_doubt) {
@@ -307,7 +319,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         HoldCaptures(record, *in.problem);
         desired.hold_suspend = true;
         log::Warning("a capture failed, and the sandbox runs on",
-                     {{"sandbox", record.key().ToString()}, {"step", StepName(*failed)}, {"error", failure->message()}});
+                     {{"sandbox", record.key().ToString()},
+                      {"step", StepName(*failed)},
+                      {"error", failure->message()}});
         failure.reset();
         in.problem.reset();
         continue;
@@ -317,28 +331,32 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     if (EndsHere(plan.outcome)) break;
     if (!plan.stages.empty()) continue;
     if (plan.outcome == Outcome::kRunning) break;
-    // Nothing to do but to wait for the guest: shortly here, where most answer, then from the queue.
+    // Nothing to do but to wait for the guest: shortly here, where most answer, then from the
+    // queue.
     if (clock_.Now() - began >= options_.inline_wait) break;
     std::this_thread::sleep_for(kGuestPoll);
     --round;
   }
   if (plan.outcome == Outcome::kReleased && !failure) {
     DORMOUSE_ASSIGN(const Observed left, machine_.Observe(record));
-    if (!NothingLeft(left)) failure = Error(ErrorCode::kBusy, "released, yet something of the sandbox is still there");
+    if (!NothingLeft(left))
+      failure = Error(ErrorCode::kBusy, "released, yet something of the sandbox is still there");
     in.released = !failure.has_value();
   }
   const bool first_ready = plan.outcome == Outcome::kRunning && !failure && !record.started_at;
   if (first_ready) {
     record.started_at = clock_.WallNow();
     if (const auto launched = RuntimeOf(record.uid).launched) {
-      record.boot_to_ready_ms = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.Now() - *launched).count();
+      record.boot_to_ready_ms =
+          std::chrono::duration_cast<std::chrono::milliseconds>(clock_.Now() - *launched).count();
     }
   }
   if (plan.outcome == Outcome::kRunning) {
     const auto applied = RuntimeOf(record.uid).network;
     if (!(applied == sandbox.spec.network)) {
       if (auto updated = machine_.UpdateNetwork(sandbox.spec, record)) {
-        UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.network = sandbox.spec.network; });
+        UpdateRuntime(record.uid,
+                      [&](Runtime& runtime) { runtime.network = sandbox.spec.network; });
       } else {
         in.problem = ProblemOf(Step::kPrepareNet, updated.error());
       }
@@ -362,7 +380,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   return next.count() > 0 ? ReconcileResult::RequeueAfter(next) : ReconcileResult::Done();
 }
 
-std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan, const Record& record) const {
+std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan,
+                                         const Record& record) const {
   switch (outcome) {
     case Outcome::kAwaitGuest: {
       const auto launched = RuntimeOf(record.uid).launched;
@@ -406,8 +425,9 @@ void Agent::TendDisks() {
   }
   const Machine::DiskState before = disk_state_.exchange(state);
   if ((before == Machine::DiskState::kFull) == (state == Machine::DiskState::kFull)) return;
-  log::Warning(state == Machine::DiskState::kFull ? "the node is out of disk: its guests stand still"
-                                                  : "the node has disk again: its guests go on");
+  log::Warning(state == Machine::DiskState::kFull
+                   ? "the node is out of disk: its guests stand still"
+                   : "the node has disk again: its guests go on");
   for (const Record& record : records_.All()) OnMachineChanged(record.uid.text());
 }
 

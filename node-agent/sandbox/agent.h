@@ -1,8 +1,8 @@
 // The agent's reconciler: one sandbox at a time, observe, plan, act, tell.
 //
-// Thread-safe: Reconcile may run for different UIDs on any number of threads, never for one UID on two
-// (the work queue sees to that). There is no recovery beside it: a restarted agent loads its records and
-// reconciles them.
+// Thread-safe: Reconcile may run for different UIDs on any number of threads, never for one UID on
+// two (the work queue sees to that). There is no recovery beside it: a restarted agent loads its
+// records and reconciles them.
 #pragma once
 
 #include <atomic>
@@ -29,12 +29,16 @@ namespace dormouse {
 struct AgentOptions {
   std::string node_name;
   std::string node_ip;
-  std::chrono::milliseconds guest_timeout{120'000};  ///< from the VMM's start to the guest's first answer
-  std::chrono::milliseconds inline_wait{100};        ///< how long a worker waits for a guest before it requeues
-  std::chrono::seconds resync{60};                   ///< how often a running sandbox is looked at in full
-  /// How long a sandbox runs on after a capture that failed, before the next: doubled each time, up to 5 min.
+  std::chrono::milliseconds guest_timeout{
+      120'000};  ///< from the VMM's start to the guest's first answer
+  std::chrono::milliseconds inline_wait{
+      100};                         ///< how long a worker waits for a guest before it requeues
+  std::chrono::seconds resync{60};  ///< how often a running sandbox is looked at in full
+  /// How long a sandbox runs on after a capture that failed, before the next: doubled each time, up
+  /// to 5 min.
   std::chrono::seconds capture_retry{15};
-  int64_t memory_bytes = 0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
+  int64_t memory_bytes =
+      0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
   PlanLimits limits;
 };
@@ -43,11 +47,12 @@ class Agent : public AgentView {
  public:
   using Enqueue = std::function<void(const std::string& uid)>;
 
-  Agent(AgentOptions options, Machine& machine, RecordStore& records, kube::Store<api::Sandbox>& sandboxes,
-        ControlPlane& control_plane, Enqueue enqueue, const Clock& clock = Clock::System());
+  Agent(AgentOptions options, Machine& machine, RecordStore& records,
+        kube::Store<api::Sandbox>& sandboxes, ControlPlane& control_plane, Enqueue enqueue,
+        const Clock& clock = Clock::System());
 
-  /// Once, before anything is reconciled: reads the records, watches what runs, clears what belongs to
-  /// nobody. Needs no API server.
+  /// Once, before anything is reconciled: reads the records, watches what runs, clears what belongs
+  /// to nobody. Needs no API server.
   Result<> Adopt();
   /// Every UID there is something to do for, when the cache has synced.
   [[nodiscard]] std::vector<std::string> KnownUids() const;
@@ -63,13 +68,14 @@ class Agent : public AgentView {
   [[nodiscard]] std::vector<SandboxSummary> List() const override;
   [[nodiscard]] Result<std::string> Show(const kube::ObjectKey& key) const override;
   [[nodiscard]] Result<GuestAccess> Guest(const kube::ObjectKey& key) const override;
-  [[nodiscard]] Result<std::string> ConsoleTail(const kube::ObjectKey& key, size_t lines) const override;
+  [[nodiscard]] Result<std::string> ConsoleTail(const kube::ObjectKey& key,
+                                                size_t lines) const override;
   [[nodiscard]] Result<std::vector<Leak>> Sweep(bool remove) override;
 
  private:
   // What is remembered of a sandbox between reconciles; lost with the process, and never needed.
   struct Runtime {
-    std::optional<Observed> seen;           ///< as the last plan left it; nothing: look again
+    std::optional<Observed> seen;  ///< as the last plan left it; nothing: look again
     MonotonicTime looked_at{};
     std::optional<MonotonicTime> launched;  ///< of this incarnation, as far as we saw it
     std::optional<DiskUsage> disk;          ///< as last reported
@@ -77,15 +83,17 @@ class Agent : public AgentView {
     std::optional<api::Sandbox> latest;     ///< as our own last write returned it
     api::NetworkSpec network;               ///< the policy that is in force
     std::string last_warning;
-    MonotonicTime no_capture_before{};      ///< after one that failed
-    int captures_failed = 0;                ///< in a row
-    bool commit_in_doubt = false;           ///< the record on disk may say asleep: nothing may run before it is known
+    MonotonicTime no_capture_before{};  ///< after one that failed
+    int captures_failed = 0;            ///< in a row
+    bool commit_in_doubt =
+        false;  ///< the record on disk may say asleep: nothing may run before it is known
     std::optional<Problem> capture_problem;
     std::string phase, ready_reason;
     std::string plan;
   };
 
-  Result<kube::ReconcileResult> ReconcileWanted(const api::Sandbox& sandbox, std::optional<Record> record);
+  Result<kube::ReconcileResult> ReconcileWanted(const api::Sandbox& sandbox,
+                                                std::optional<Record> record);
   Result<kube::ReconcileResult> ReconcileDeletion(const api::Sandbox& cached);
   Result<kube::ReconcileResult> ReconcileOrphan(const Record& record);
   Result<kube::ReconcileResult> ReconcileUnreadable(const api::Sandbox& sandbox);
@@ -94,8 +102,10 @@ class Agent : public AgentView {
 
   Result<Observed> Look(const Record& record, bool is_new);
   /// Runs the stages; on failure `failed` names the step.
-  Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
-  Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed);
+  Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
+                 std::optional<Step>* failed);
+  Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
+                      std::optional<Step>* failed);
   Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
   Result<> CommitSuspend(Record* record);
   Result<> CommitWake(Record* record);
@@ -104,12 +114,15 @@ class Agent : public AgentView {
   void ForgetFailedCaptures(const Record& record);
   [[nodiscard]] bool HasRoomFor(const Record& record) const;
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
-  void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs, const api::SandboxStatus& status);
-  [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan, const Record& record) const;
+  void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
+                const api::SandboxStatus& status);
+  [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan,
+                                                  const Record& record) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
 
   /// Our own last write may be ahead of the watch.
-  static const api::Sandbox& Newer(const api::Sandbox& cached, const std::optional<api::Sandbox>& ours);
+  static const api::Sandbox& Newer(const api::Sandbox& cached,
+                                   const std::optional<api::Sandbox>& ours);
   [[nodiscard]] Runtime RuntimeOf(const api::SandboxUid& uid) const;
   void UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change);
   [[nodiscard]] Result<Record> FindByKey(const kube::ObjectKey& key) const;

@@ -10,7 +10,8 @@ bool Agent::HasRoomFor(const Record& record) const {
   if (options_.memory_bytes == 0) return true;
   int64_t given = record.resources.memory_bytes;
   for (const Record& other : records_.All()) {
-    if (other.uid != record.uid && other.intent == Intent::kRun) given += other.resources.memory_bytes;
+    if (other.uid != record.uid && other.intent == Intent::kRun)
+      given += other.resources.memory_bytes;
   }
   return given <= options_.memory_bytes;
 }
@@ -18,7 +19,8 @@ bool Agent::HasRoomFor(const Record& record) const {
 void Agent::HoldCaptures(const Record& record, const Problem& problem) {
   UpdateRuntime(record.uid, [&](Runtime& runtime) {
     const auto delay = std::min<std::chrono::seconds>(
-        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)), std::chrono::minutes(5));
+        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)),
+        std::chrono::minutes(5));
     runtime.no_capture_before = clock_.Now() + delay;
     runtime.capture_problem = problem;
   });
@@ -45,7 +47,8 @@ Result<> Agent::CommitSuspend(Record* record) {
   asleep.wake_attempts = 0;
   asleep.suspended_at = clock_.WallNow();
   if (auto saved = records_.Save(asleep); !saved) {
-    // It may have reached the disk all the same: before the guest runs on, the record must say that it runs.
+    // It may have reached the disk all the same: before the guest runs on, the record must say that
+    // it runs.
     if (!records_.Save(*record)) {
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
     }

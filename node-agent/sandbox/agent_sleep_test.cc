@@ -5,10 +5,12 @@ namespace dormouse {
 namespace {
 
 const std::vector<std::string> kSuspendSteps = {
-    "record.save",   "capture.prepare", "guest.freeze",     "vmm.pause", "capture.state", "capture.memory", "capture.disk",
-    "capture.sync",  "record.suspended", "vmm.kill", "disk.release",  "net.remove",     "vmm.remove",   "files.prune"};
-const std::vector<std::string> kWakeSteps = {"record.save", "disk.restore", "disk.prepare", "net.prepare",  "vmm.prepare",
-                                             "vmm.launch",  "vmm.restore",  "guest.thaw",   "record.awake", "files.prune"};
+    "record.save",    "capture.prepare", "guest.freeze", "vmm.pause",        "capture.state",
+    "capture.memory", "capture.disk",    "capture.sync", "record.suspended", "vmm.kill",
+    "disk.release",   "net.remove",      "vmm.remove",   "files.prune"};
+const std::vector<std::string> kWakeSteps = {
+    "record.save", "disk.restore", "disk.prepare", "net.prepare",  "vmm.prepare",
+    "vmm.launch",  "vmm.restore",  "guest.thaw",   "record.awake", "files.prune"};
 
 class AgentSleepTest : public AgentTest {
  protected:
@@ -22,7 +24,9 @@ class AgentSleepTest : public AgentTest {
   void Suspend() { Wish(api::OperatingMode::kSuspended); }
   void Wake() { Wish(api::OperatingMode::kRunning); }
   std::string Phase() { return control_plane_.live->status.phase; }
-  bool Is(const char* condition) { return api::IsTrue(control_plane_.live->status.conditions, condition); }
+  bool Is(const char* condition) {
+    return api::IsTrue(control_plane_.live->status.conditions, condition);
+  }
   void ExpectAsleep() {
     EXPECT_EQ(Phase(), "Suspended");
     EXPECT_TRUE(Is("Suspended"));
@@ -74,7 +78,8 @@ TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfSuspendEndsAsleep) {
       ExpectAwake();
       Suspend();
       ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
-      // A failure that an agent lives to see makes the sandbox run on; one that it dies of does not.
+      // A failure that an agent lives to see makes the sandbox run on; one that it dies of does
+      // not.
       options_.capture_retry = 0s;
       (void)Reconcile();
       failpoint::DisarmAll();
@@ -104,8 +109,8 @@ TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfWakeEndsAwake) {
 }
 
 TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
-  for (const std::string step : {"capture.prepare", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
-                                 "capture.sync", "record.suspended"}) {
+  for (const std::string step : {"capture.prepare", "vmm.pause", "capture.state", "capture.memory",
+                                 "capture.disk", "capture.sync", "record.suspended"}) {
     SCOPED_TRACE(step);
     Suspend();
     ASSERT_TRUE(failpoint::Arm("agent.step.before." + step + "=1*error(ENOSPC)"));

@@ -18,7 +18,8 @@ Observed RunningVm() {
 
 }  // namespace
 
-Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record, std::optional<Step>* failed) {
+Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
+                      std::optional<Step>* failed) {
   *record = plan.record;
   for (const Stage& stage : plan.stages) DORMOUSE_TRY(CarryStage(stage, spec, record, failed));
   UpdateRuntime(record->uid, [&](Runtime& runtime) {
@@ -92,9 +93,12 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
     default:
       DORMOUSE_TRY(machine_.Do(step, spec, record));
   }
-  log::Debug("step", {{"step", name},
-                      {"sandbox", subject},
-                      {"us", std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
+  log::Debug(
+      "step",
+      {{"step", name},
+       {"sandbox", subject},
+       {"us",
+        std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
   return failpoint::Hit("agent.step.after." + name, subject);
 }
 

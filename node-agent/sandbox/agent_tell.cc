@@ -12,7 +12,8 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   Runtime runtime = RuntimeOf(sandbox.uid);
   in.node_ip = options_.node_ip;
   in.disk = runtime.disk;
-  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) in.capture_problem = runtime.capture_problem;
+  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended)
+    in.capture_problem = runtime.capture_problem;
   if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
   if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
   const api::Sandbox& before = Newer(sandbox, runtime.latest);
@@ -20,10 +21,12 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   const std::string text = api::AgentStatusToJson(status).dump();
   UpdateRuntime(sandbox.uid, [&](Runtime& kept) {
     kept.phase = status.phase;
-    if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady)) kept.ready_reason = ready->reason;
+    if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady))
+      kept.ready_reason = ready->reason;
   });
   Announce(before, in, status);
-  const std::string known = runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
+  const std::string known =
+      runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
   if (text == known) return {};
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
   std::lock_guard lock(mutex_);
@@ -36,7 +39,8 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   return {};
 }
 
-void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const api::SandboxStatus& status) {
+void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
+                     const api::SandboxStatus& status) {
   const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
   if (ready == nullptr) return;
   const auto* suspended = api::FindCondition(status.conditions, api::condition::kSuspended);
@@ -55,8 +59,10 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const 
     UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
     if (was_ready && sandbox.status.restart_count == status.restart_count) return;
     std::string note = "the guest answers";
-    if (in.record.boot_to_ready_ms) note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
-    control_plane_.Event(sandbox, false, in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
+    if (in.record.boot_to_ready_ms)
+      note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
+    control_plane_.Event(sandbox, false,
+                         in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
     return;
   }
   if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
@@ -69,7 +75,8 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in, const 
     const std::string tail = machine_.ConsoleTail(in.record, 10);
     note += tail.empty() ? "; its console is silent" : "; the last of its console:\n" + tail;
   }
-  const bool ended_well = in.outcome == Outcome::kStopped && in.record.ending && in.record.ending->success;
+  const bool ended_well =
+      in.outcome == Outcome::kStopped && in.record.ending && in.record.ending->success;
   control_plane_.Event(sandbox, !ended_well, ready->reason, note);
 }
 

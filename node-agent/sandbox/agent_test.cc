@@ -49,8 +49,9 @@ TEST_F(AgentTest, ARestartedAgentLeavesARunningVmAlone) {
   EXPECT_TRUE(machine_.steps.empty());
 }
 
-const std::vector<std::string> kCreationSteps = {"record.save", "disk.prepare", "net.prepare",     "vmm.prepare", "vmm.launch",
-                                                 "vmm.create",  "vmm.boot",     "guest.configure", "guest.start"};
+const std::vector<std::string> kCreationSteps = {"record.save", "disk.prepare",    "net.prepare",
+                                                 "vmm.prepare", "vmm.launch",      "vmm.create",
+                                                 "vmm.boot",    "guest.configure", "guest.start"};
 
 TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfCreationConverges) {
   Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
@@ -98,7 +99,8 @@ TEST_F(AgentTest, DeletingLeavesNothingAndSaysReleasedWithOneWrite) {
 
 TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfDeletionConverges) {
   const api::Sandbox fresh = *control_plane_.live;
-  for (const std::string step : {"record.save", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.remove"}) {
+  for (const std::string step :
+       {"record.save", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.remove"}) {
     for (const char* when : {"before.", "after."}) {
       SCOPED_TRACE(when + step);
       Put(fresh);
@@ -257,8 +259,8 @@ TEST_F(AgentTest, ACorruptRecordIsReportedAndTheVmLeftRunning) {
 TEST_F(AgentTest, ARecordOfAnotherClusterIsLeftAlone) {
   Settle();
   records_ = std::make_unique<RecordStore>(paths_, "cluster-2");
-  agent_ = std::make_unique<Agent>(options_, machine_, *records_, store_, control_plane_,
-                                   [](const std::string&) {}, clock_);
+  agent_ = std::make_unique<Agent>(
+      options_, machine_, *records_, store_, control_plane_, [](const std::string&) {}, clock_);
   ASSERT_TRUE(agent_->Adopt());
   Settle();
   EXPECT_NE(vm().pid, 0);

@@ -19,7 +19,8 @@ namespace dormouse {
 using namespace std::chrono_literals;
 
 inline const api::SandboxUid kUid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
-inline const api::SandboxUid kSuccessor = *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
+inline const api::SandboxUid kSuccessor =
+    *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
 
 // The API server's side: one object, and what was written to it.
 class FakeControlPlane : public ControlPlane {
@@ -28,7 +29,8 @@ class FakeControlPlane : public ControlPlane {
     if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
     return live;
   }
-  Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox, const api::SandboxStatus& status) override {
+  Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox,
+                                                  const api::SandboxStatus& status) override {
     if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
     if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
     writes.push_back(status);
@@ -36,8 +38,10 @@ class FakeControlPlane : public ControlPlane {
     live->meta.resource_version = kube::ResourceVersion(std::to_string(100 + writes.size()));
     return live;
   }
-  void Event(const api::Sandbox&, bool warning, std::string_view reason, std::string_view note) override {
-    events.push_back((warning ? "Warning " : "Normal ") + std::string(reason) + ": " + std::string(note));
+  void Event(const api::Sandbox&, bool warning, std::string_view reason,
+             std::string_view note) override {
+    events.push_back((warning ? "Warning " : "Normal ") + std::string(reason) + ": " +
+                     std::string(note));
   }
 
   std::optional<api::Sandbox> live;
@@ -89,12 +93,14 @@ class AgentTest : public ::testing::Test {
   void Restart() {
     agent_.reset();
     records_ = std::make_unique<RecordStore>(paths_, "cluster-1");
-    agent_ = std::make_unique<Agent>(options_, machine_, *records_, store_, control_plane_,
-                                     [](const std::string&) {}, clock_);
+    agent_ = std::make_unique<Agent>(
+        options_, machine_, *records_, store_, control_plane_, [](const std::string&) {}, clock_);
     ASSERT_TRUE(agent_->Adopt());
   }
 
-  Result<kube::ReconcileResult> Reconcile(const api::SandboxUid& uid = kUid) { return agent_->Reconcile(uid.text()); }
+  Result<kube::ReconcileResult> Reconcile(const api::SandboxUid& uid = kUid) {
+    return agent_->Reconcile(uid.text());
+  }
   // Until nothing more changes, as the queue would.
   void Settle() {
     for (int i = 0; i < 10; ++i) {

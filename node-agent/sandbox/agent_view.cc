@@ -16,25 +16,31 @@ std::string_view PresenceName(Presence presence) {
 }
 
 std::string_view VmmStateName(VmmState state) {
-  static constexpr std::string_view kNames[] = {"absent", "starting", "created", "running", "paused", "foreign"};
+  static constexpr std::string_view kNames[] = {"absent",  "starting", "created",
+                                                "running", "paused",   "foreign"};
   return kNames[static_cast<size_t>(state)];
 }
 
 std::string_view GuestStateName(GuestState state) {
-  static constexpr std::string_view kNames[] = {"unknown",    "silent",  "protocol-violation", "frozen", "answering",
-                                                "configured", "working", "workload-ended"};
+  static constexpr std::string_view kNames[] = {"unknown", "silent",        "protocol-violation",
+                                                "frozen",  "answering",     "configured",
+                                                "working", "workload-ended"};
   return kNames[static_cast<size_t>(state)];
 }
 
 }  // namespace
 
 Result<Record> Agent::FindByKey(const kube::ObjectKey& key) const {
-  // A name may have had a predecessor that is still being released: the one that is not, comes first.
+  // A name may have had a predecessor that is still being released: the one that is not, comes
+  // first.
   std::optional<Record> found;
   for (Record& record : records_.All()) {
-    if (record.key() == key && (!found || found->intent == Intent::kRelease)) found = std::move(record);
+    if (record.key() == key && (!found || found->intent == Intent::kRelease))
+      found = std::move(record);
   }
-  if (!found) return Fail(ErrorCode::kNotFound, "no sandbox " + key.ToString() + " on node " + options_.node_name);
+  if (!found)
+    return Fail(ErrorCode::kNotFound,
+                "no sandbox " + key.ToString() + " on node " + options_.node_name);
   return std::move(*found);
 }
 
@@ -116,7 +122,9 @@ Result<std::vector<OwnedObject>> Agent::FindLeaks() {
   DORMOUSE_ASSIGN(auto owned, machine_.ListOwned());
   std::set<std::string> known;
   for (const api::SandboxUid& uid : records_.KnownUids()) known.insert(uid.short_id());
-  std::erase_if(owned, [&](const OwnedObject& item) { return item.short_id.empty() || known.contains(item.short_id); });
+  std::erase_if(owned, [&](const OwnedObject& item) {
+    return item.short_id.empty() || known.contains(item.short_id);
+  });
   return owned;
 }
 

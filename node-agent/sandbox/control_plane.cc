@@ -5,14 +5,16 @@
 namespace dormouse {
 namespace {
 
-// A conflict means that somebody else wrote in between; three in a row mean that we are not alone for long.
+// A conflict means that somebody else wrote in between; three in a row mean that we are not alone
+// for long.
 constexpr int kWriteAttempts = 4;
 
 const kube::ResourceType kSandboxes{api::kGroup, api::kVersion, "sandboxes", true};
 
 Result<api::Sandbox> Decode(const std::string& text) {
   const auto object = nlohmann::json::parse(text, nullptr, false);
-  if (object.is_discarded()) return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
+  if (object.is_discarded())
+    return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
   return api::ParseSandbox(object);
 }
 
@@ -28,15 +30,16 @@ Result<std::optional<api::Sandbox>> KubeControlPlane::ReadLive(const kube::Objec
   return std::optional<api::Sandbox>(std::move(sandbox));
 }
 
-Result<std::optional<api::Sandbox>> KubeControlPlane::WriteStatus(const api::Sandbox& sandbox,
-                                                                  const api::SandboxStatus& status) {
+Result<std::optional<api::Sandbox>> KubeControlPlane::WriteStatus(
+    const api::Sandbox& sandbox, const api::SandboxStatus& status) {
   kube::ObjectMeta checked = sandbox.meta;
   Error last(ErrorCode::kConflict, "status of " + checked.key().ToString());
   for (int attempt = 0; attempt < kWriteAttempts; ++attempt) {
     kube::ApplyOptions options;
     options.subresource = "status";
     options.resource_version = checked.resource_version;
-    const std::string body = api::StatusApplyBody("Sandbox", checked, api::AgentStatusToJson(status));
+    const std::string body =
+        api::StatusApplyBody("Sandbox", checked, api::AgentStatusToJson(status));
     auto text = client_.Apply(kSandboxes, checked.key(), body, options);
     if (text) {
       DORMOUSE_ASSIGN(auto written, Decode(*text));
@@ -54,9 +57,10 @@ Result<std::optional<api::Sandbox>> KubeControlPlane::WriteStatus(const api::San
 
 void KubeControlPlane::Event(const api::Sandbox& sandbox, bool warning, std::string_view reason,
                              std::string_view note) {
-  events_.Record({api::kApiVersion, "Sandbox", sandbox.meta.ns, sandbox.meta.name, sandbox.uid.text()},
-                 warning ? kube::EventType::kWarning : kube::EventType::kNormal, std::string(reason),
-                 std::string(reason), std::string(note));
+  events_.Record(
+      {api::kApiVersion, "Sandbox", sandbox.meta.ns, sandbox.meta.name, sandbox.uid.text()},
+      warning ? kube::EventType::kWarning : kube::EventType::kNormal, std::string(reason),
+      std::string(reason), std::string(note));
 }
 
 }  // namespace dormouse

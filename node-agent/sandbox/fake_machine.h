@@ -1,5 +1,5 @@
-// A machine made of booleans, for tests of the agent: what was prepared is there, and stays when the
-// agent is thrown away. Thread-safe.
+// A machine made of booleans, for tests of the agent: what was prepared is there, and stays when
+// the agent is thrown away. Thread-safe.
 #pragma once
 
 #include <map>
@@ -19,7 +19,8 @@ class FakeMachine : public Machine {
     Workload state = Workload::kNone;
   };
   struct Vm {
-    bool disk = false, net = false, prepared = false, created = false, booted = false, paused = false;
+    bool disk = false, net = false, prepared = false, created = false, booted = false,
+         paused = false;
     int pid = 0;  ///< 0 = no process
     bool configured = false, frozen = false;
     Workload workload = Workload::kNone;
@@ -50,11 +51,16 @@ class FakeMachine : public Machine {
     seen.cgroup = seen.vmm_directory = vm.prepared;
     if (vm.pid == 0) {
       seen.vmm = VmmState::kAbsent;
-      if (record.vmm) seen.vmm_ending = vm.ending.value_or(Ending{"VMMCrashed", "killed", false, std::nullopt, {}});
+      if (record.vmm)
+        seen.vmm_ending =
+            vm.ending.value_or(Ending{"VMMCrashed", "killed", false, std::nullopt, {}});
     } else if (!record.vmm || record.vmm->pid != vm.pid) {
       seen.vmm = VmmState::kForeign;
     } else {
-      seen.vmm = vm.paused ? VmmState::kPaused : vm.booted ? VmmState::kRunning : vm.created ? VmmState::kCreated : VmmState::kStarting;
+      seen.vmm = vm.paused    ? VmmState::kPaused
+                 : vm.booted  ? VmmState::kRunning
+                 : vm.created ? VmmState::kCreated
+                              : VmmState::kStarting;
     }
     if (seen.vmm == VmmState::kRunning) GuestLocked(vm, &seen);
     for (const auto& [number, generation] : vm.generations) {
@@ -82,7 +88,8 @@ class FakeMachine : public Machine {
         vm.prepared = true;
         break;
       case Step::kLaunchVmm:
-        if (!vm.disk || !vm.net || !vm.prepared || vm.pid != 0) return Fail(ErrorCode::kInternal, "launched out of order");
+        if (!vm.disk || !vm.net || !vm.prepared || vm.pid != 0)
+          return Fail(ErrorCode::kInternal, "launched out of order");
         vm.pid = ++last_pid;
         vm.created = vm.booted = vm.configured = vm.paused = vm.frozen = false;
         vm.workload = Workload::kNone;
@@ -140,10 +147,12 @@ class FakeMachine : public Machine {
         break;
       case Step::kRestoreStore:
         if (vm.disk) return Fail(ErrorCode::kBusy, "the store is in use");
-        if (!vm.generations.contains(*record->sleeping)) return Fail(ErrorCode::kNotFound, "the generation is gone");
+        if (!vm.generations.contains(*record->sleeping))
+          return Fail(ErrorCode::kNotFound, "the generation is gone");
         break;
       case Step::kRestoreVm:
-        if (!vm.generations.at(*record->sleeping).whole) return Fail(ErrorCode::kCorrupt, "half a generation");
+        if (!vm.generations.at(*record->sleeping).whole)
+          return Fail(ErrorCode::kCorrupt, "half a generation");
         if (restore_error) return Fail(*restore_error);
         vm.created = vm.booted = vm.configured = vm.frozen = true;
         vm.workload = vm.generations.at(*record->sleeping).state;
@@ -174,7 +183,9 @@ class FakeMachine : public Machine {
     return vms[record.uid].pid != 0 ? Result<>() : Fail(ErrorCode::kNotFound, "exited");
   }
   void Unwatch(const Record&) override {}
-  std::string HostAddress(const Record& record) const override { return "10.201.0." + std::to_string(record.slot); }
+  std::string HostAddress(const Record& record) const override {
+    return "10.201.0." + std::to_string(record.slot);
+  }
   std::string VsockSocket(const Record&) const override { return ""; }
   VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
   std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }

@@ -1,5 +1,5 @@
-// A VMM's files as it sees them in its own root (host/launch.h), and the names of a generation's. The same
-// for every sandbox, so that a snapshot's config needs few edits.
+// A VMM's files as it sees them in its own root (host/launch.h), and the names of a generation's.
+// The same for every sandbox, so that a snapshot's config needs few edits.
 #pragma once
 
 #include <string>
@@ -11,7 +11,8 @@ inline constexpr char kInnerDrop[] = "/drop";     ///< Paths::Drop
 inline constexpr char kInnerBinary[] = "/vmm/cloud-hypervisor";
 inline constexpr char kInnerKernel[] = "/vmm/kernel";
 inline constexpr char kInnerInitramfs[] = "/vmm/initramfs";
-inline constexpr char kInnerMemory[] = "/vmm/memory";  ///< of the generation that it is woken from; read-only
+inline constexpr char kInnerMemory[] =
+    "/vmm/memory";  ///< of the generation that it is woken from; read-only
 inline constexpr char kInnerDisk[] = "/dev/disk";
 
 /// Of a file directly in Paths::VmDirectory.

@@ -1,8 +1,9 @@
 // What a sandbox is made of on this node, behind one seam: the steps of a plan, and what there is.
 //
-// The engine decides nothing and the machine knows nothing of the API server. One implementation acts on
-// the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on demand.
-// Thread-safe for different sandboxes; the lanes of one stage call it side by side for one sandbox.
+// The engine decides nothing and the machine knows nothing of the API server. One implementation
+// acts on the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on
+// demand. Thread-safe for different sandboxes; the lanes of one stage call it side by side for one
+// sandbox.
 #pragma once
 
 #include <optional>
@@ -39,19 +40,20 @@ class Machine {
  public:
   virtual ~Machine() = default;
 
-  /// Turns a spec into what a record names: image and its digest, disk size, VMM, kernel, initramfs; takes
-  /// no slot yet. Makes nothing. kNotFound: no such image here (kUnavailable while it is being read);
-  /// kCorrupt: the image is damaged; kInvalid: the spec cannot be met anywhere; kNoSpace: not here;
-  /// kUnsupported: this node's VMM cannot be used.
+  /// Turns a spec into what a record names: image and its digest, disk size, VMM, kernel,
+  /// initramfs; takes no slot yet. Makes nothing. kNotFound: no such image here (kUnavailable while
+  /// it is being read); kCorrupt: the image is damaged; kInvalid: the spec cannot be met anywhere;
+  /// kNoSpace: not here; kUnsupported: this node's VMM cannot be used.
   virtual Result<Record> Resolve(const api::Sandbox& sandbox) = 0;
 
-  /// All that stands for the record's UID, whether or not the record is complete. The VMM and the guest are
-  /// asked with short time limits.
+  /// All that stands for the record's UID, whether or not the record is complete. The VMM and the
+  /// guest are asked with short time limits.
   virtual Result<Observed> Observe(const Record& record) = 0;
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
 
-  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`: the caller saves it.
+  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`: the caller
+  /// saves it.
   virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
 
   /// A changed egress policy of a running sandbox.
@@ -59,7 +61,8 @@ class Machine {
   /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
   virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;
 
-  /// The process of a running VM is watched from now on, and `changed` of the constructor called with its UID.
+  /// The process of a running VM is watched from now on, and `changed` of the constructor called
+  /// with its UID.
   virtual Result<> Watch(const Record& record) = 0;
   virtual void Unwatch(const Record& record) = 0;
 
@@ -73,7 +76,8 @@ class Machine {
   virtual Result<std::vector<OwnedObject>> ListOwned() = 0;
   /// Takes away all that stands for `short_id`, by names alone.
   virtual Result<> RemoveOwned(const std::string& short_id) = 0;
-  /// Devices and files of base images that nothing stands on any more; `used`: digests that records name.
+  /// Devices and files of base images that nothing stands on any more; `used`: digests that records
+  /// name.
   virtual Result<> CollectBases(const std::vector<std::string>& used) = 0;
   /// Slots are below this.
   [[nodiscard]] virtual uint32_t SlotLimit() const = 0;

@@ -28,8 +28,8 @@ net::Egress EgressOf(api::Egress egress) {
 
 }  // namespace
 
-LinuxMachine::LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces& host, host::DeviceMapper& dm,
-                           host::LoopDevices& loops, host::Cgroups cgroups)
+LinuxMachine::LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces& host,
+                           host::DeviceMapper& dm, host::LoopDevices& loops, host::Cgroups cgroups)
     : config_(std::move(config)),
       host_(host),
       dm_(dm),
@@ -41,11 +41,14 @@ LinuxMachine::LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces
       nets_(host, config_.net),
       artifacts_(config_.paths.Artifacts()) {}
 
-Result<std::unique_ptr<LinuxMachine>> LinuxMachine::Open(LinuxMachineConfig config, const host::HostNamespaces& host,
-                                                         host::DeviceMapper& dm, host::LoopDevices& loops,
+Result<std::unique_ptr<LinuxMachine>> LinuxMachine::Open(LinuxMachineConfig config,
+                                                         const host::HostNamespaces& host,
+                                                         host::DeviceMapper& dm,
+                                                         host::LoopDevices& loops,
                                                          Changed changed) {
   DORMOUSE_ASSIGN(auto cgroups, host::Cgroups::Open(config.cgroups));
-  std::unique_ptr<LinuxMachine> machine(new LinuxMachine(std::move(config), host, dm, loops, std::move(cgroups)));
+  std::unique_ptr<LinuxMachine> machine(
+      new LinuxMachine(std::move(config), host, dm, loops, std::move(cgroups)));
   DORMOUSE_TRY(machine->Prepare(std::move(changed)));
   return machine;
 }
@@ -54,8 +57,9 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   for (const std::string& directory : {config_.paths.state, config_.paths.run}) {
     DORMOUSE_TRY(MakeDirectories(directory, 0755));
   }
-  for (const std::string& directory : {config_.images_directory, config_.paths.Bases(), config_.paths.Sandboxes(),
-                                       config_.paths.NetworkNamespaces(), config_.paths.LaunchRoot()}) {
+  for (const std::string& directory :
+       {config_.images_directory, config_.paths.Bases(), config_.paths.Sandboxes(),
+        config_.paths.NetworkNamespaces(), config_.paths.LaunchRoot()}) {
     DORMOUSE_TRY(MakeDirectories(directory, 0700));
   }
   // A VMM's uid must be able to walk to the directory that is its own.
@@ -69,29 +73,34 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_ASSIGN(initramfs_, artifacts_.Keep(config_.initramfs, "initramfs"));
   DORMOUSE_ASSIGN(vmm_needs_libraries_, host::IsDynamicallyLinked(vmm_artifact_.path));
   DORMOUSE_TRY(nets_.PrepareNode());
-  DORMOUSE_ASSIGN(watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
-                                                                           const vmm::WatchNotice& notice) {
-    if (notice.kind == vmm::WatchNotice::Kind::kExited || vmm::EndsTheVm(notice.event.kind)) changed(key);
-  }));
+  DORMOUSE_ASSIGN(
+      watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
+                                                               const vmm::WatchNotice& notice) {
+        if (notice.kind == vmm::WatchNotice::Kind::kExited || vmm::EndsTheVm(notice.event.kind))
+          changed(key);
+      }));
   return {};
 }
 
 Result<Record> LinuxMachine::Resolve(const api::Sandbox& sandbox) {
   if (sandbox.spec.image.empty()) {
-    return Fail(ErrorCode::kInvalid, "spec.source.snapshotTemplate: this version starts from images only");
+    return Fail(ErrorCode::kInvalid,
+                "spec.source.snapshotTemplate: this version starts from images only");
   }
   DORMOUSE_ASSIGN(const disk::Image image, images_.Resolve(sandbox.spec.image));
   const int64_t image_bytes = static_cast<int64_t>(image.size_bytes);
   int64_t disk_bytes = sandbox.spec.disk_bytes.value_or(image_bytes);
-  disk_bytes = (disk_bytes + static_cast<int64_t>(kSectorBytes) - 1) / static_cast<int64_t>(kSectorBytes) *
-               static_cast<int64_t>(kSectorBytes);
+  disk_bytes = (disk_bytes + static_cast<int64_t>(kSectorBytes) - 1) /
+               static_cast<int64_t>(kSectorBytes) * static_cast<int64_t>(kSectorBytes);
   if (disk_bytes < image_bytes) {
-    return Fail(ErrorCode::kInvalid, "spec.disk.size of " + std::to_string(disk_bytes) + " bytes is smaller than image " +
-                                         image.name + " (" + std::to_string(image_bytes) + " bytes)");
+    return Fail(ErrorCode::kInvalid, "spec.disk.size of " + std::to_string(disk_bytes) +
+                                         " bytes is smaller than image " + image.name + " (" +
+                                         std::to_string(image_bytes) + " bytes)");
   }
   DORMOUSE_ASSIGN(const auto space, host::SpaceOf(config_.paths.state));
   if (!disk::Admits(space, config_.capacity, config_.allocation_window)) {
-    return Fail(ErrorCode::kNoSpace, "the node keeps " + std::to_string(config_.capacity.reserve_bytes >> 20) +
+    return Fail(ErrorCode::kNoSpace, "the node keeps " +
+                                         std::to_string(config_.capacity.reserve_bytes >> 20) +
                                          " MiB of disk in reserve and has " +
                                          std::to_string(space.available_bytes >> 20) + " MiB left");
   }
@@ -123,7 +132,8 @@ Result<> LinuxMachine::PrepareDisk(const Record& record) {
   if (!spec && spec.error().code() == ErrorCode::kNotFound) {
     DORMOUSE_ASSIGN(const disk::Image image, images_.Resolve(record.image_name));
     if (image.digest != record.image_digest) {
-      return Fail(ErrorCode::kCorrupt, "image " + record.image_name + " is no longer what the sandbox was resolved to");
+      return Fail(ErrorCode::kCorrupt,
+                  "image " + record.image_name + " is no longer what the sandbox was resolved to");
     }
     DORMOUSE_TRY(bases_.Pin(image));
     spec = DiskSpec(record);
@@ -140,7 +150,8 @@ Result<> LinuxMachine::ReleaseDisk(const std::string& short_id) {
   return bases_.ReleaseUnused().map([](int) {});
 }
 
-net::SandboxNetSpec LinuxMachine::NetSpec(const api::SandboxSpec& spec, const Record& record) const {
+net::SandboxNetSpec LinuxMachine::NetSpec(const api::SandboxSpec& spec,
+                                          const Record& record) const {
   net::SandboxNetSpec result;
   result.uid = record.uid.text();
   result.short_id = record.uid.short_id();
@@ -156,8 +167,12 @@ Result<> LinuxMachine::UpdateNetwork(const api::SandboxSpec& spec, const Record&
   return nets_.UpdateRules(NetSpec(spec, record));
 }
 
-std::string LinuxMachine::HostAddress(const Record& record) const { return config_.net.range.AddressOf(record.slot); }
-std::string LinuxMachine::VsockSocket(const Record& record) const { return config_.paths.VsockSocket(record.uid); }
+std::string LinuxMachine::HostAddress(const Record& record) const {
+  return config_.net.range.AddressOf(record.slot);
+}
+std::string LinuxMachine::VsockSocket(const Record& record) const {
+  return config_.paths.VsockSocket(record.uid);
+}
 
 Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* record) {
   const std::string short_id = record->uid.short_id();
@@ -227,7 +242,9 @@ Result<Observed> LinuxMachine::Observe(const Record& record) {
   Observed seen;
   DORMOUSE_TRY(ObserveDisk(record, &seen));
   DORMOUSE_ASSIGN(const auto net, nets_.Observe(NetSpec({}, record)));
-  seen.net = net.Ready() ? Presence::kComplete : net.Gone() ? Presence::kAbsent : Presence::kPartial;
+  seen.net = net.Ready()  ? Presence::kComplete
+             : net.Gone() ? Presence::kAbsent
+                          : Presence::kPartial;
   DORMOUSE_TRY(ObserveVmm(record, &seen));
   DORMOUSE_ASSIGN(const auto stale, StaleFiles(record));
   seen.stale_files = !stale.empty();
@@ -252,8 +269,10 @@ Result<> LinuxMachine::ObserveDisk(const Record& record, Observed* seen) {
 Result<DiskUsage> LinuxMachine::KeepDiskAhead(const Record& record) {
   DORMOUSE_ASSIGN(const auto spec, DiskSpec(record));
   DORMOUSE_ASSIGN(const auto usage, disks_.KeepAhead(spec));
-  if (!usage.valid) return Fail(ErrorCode::kCorrupt, "the store of " + spec.subject + " is invalid");
-  return DiskUsage{static_cast<int64_t>(usage.used_bytes), static_cast<int64_t>(usage.allocated_bytes),
+  if (!usage.valid)
+    return Fail(ErrorCode::kCorrupt, "the store of " + spec.subject + " is invalid");
+  return DiskUsage{static_cast<int64_t>(usage.used_bytes),
+                   static_cast<int64_t>(usage.allocated_bytes),
                    static_cast<int>(usage.used_percent)};
 }
 
@@ -275,7 +294,8 @@ Machine::DiskState LinuxMachine::CheckNodeDisk() {
 std::optional<uint32_t> LinuxMachine::SlotInUse(const api::SandboxUid& uid) const {
   struct stat info {};
   if (::stat(config_.paths.VmDirectory(uid).c_str(), &info) != 0) return std::nullopt;
-  if (info.st_uid <= config_.vmm_uid_base || info.st_uid - config_.vmm_uid_base >= SlotLimit()) return std::nullopt;
+  if (info.st_uid <= config_.vmm_uid_base || info.st_uid - config_.vmm_uid_base >= SlotLimit())
+    return std::nullopt;
   return info.st_uid - config_.vmm_uid_base;
 }
 
@@ -288,7 +308,8 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
   sources.netns_directory = config_.paths.NetworkNamespaces();
   DORMOUSE_ASSIGN(const auto items, host::ListAll(sources));
   std::vector<OwnedObject> owned;
-  for (const host::InventoryItem& item : items) owned.push_back({{item.kind, item.name, item.detail}, item.short_id});
+  for (const host::InventoryItem& item : items)
+    owned.push_back({{item.kind, item.name, item.detail}, item.short_id});
   DORMOUSE_ASSIGN(const auto directories, ListDirectory(config_.paths.VmDirectories()));
   for (const std::string& name : directories) {
     owned.push_back({{"vmdir", config_.paths.VmDirectories() + "/" + name, ""}, name});
@@ -304,7 +325,8 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
 
 Result<> LinuxMachine::RemoveNetByName(const std::string& short_id) {
   // Without a record the address is only in the node's table itself.
-  DORMOUSE_ASSIGN(const auto items, host::ListAll({.netns_directory = config_.paths.NetworkNamespaces()}));
+  DORMOUSE_ASSIGN(const auto items,
+                  host::ListAll({.netns_directory = config_.paths.NetworkNamespaces()}));
   net::SandboxNetSpec spec;
   spec.short_id = short_id;
   spec.host_address = config_.net.range.AddressOf(0);
@@ -328,7 +350,8 @@ Result<> LinuxMachine::CollectBases(const std::vector<std::string>& used) {
   DORMOUSE_ASSIGN(const auto bases, bases_.List());
   for (const disk::Base& base : bases) {
     if (std::find(used.begin(), used.end(), base.digest) != used.end()) continue;
-    if (auto unpinned = bases_.Unpin(base.digest); !unpinned && unpinned.error().code() != ErrorCode::kBusy) {
+    if (auto unpinned = bases_.Unpin(base.digest);
+        !unpinned && unpinned.error().code() != ErrorCode::kBusy) {
       return unpinned;
     }
   }

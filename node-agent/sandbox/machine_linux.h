@@ -1,7 +1,7 @@
 // The machine that is the node: device-mapper, namespaces, cgroups, Cloud Hypervisor.
 //
-// Composes the rooms disk, net, vmm and guest; decides nothing. Thread-safe for different sandboxes.
-// What it names and where: docs/structure.md, invariant 3, and paths.h.
+// Composes the rooms disk, net, vmm and guest; decides nothing. Thread-safe for different
+// sandboxes. What it names and where: docs/structure.md, invariant 3, and paths.h.
 #pragma once
 
 #include <map>
@@ -28,16 +28,20 @@ namespace dormouse {
 struct LinuxMachineConfig {
   Paths paths;
   std::string images_directory;
-  std::string vmm_binary;     ///< as found; copied by digest
+  std::string vmm_binary;         ///< as found; copied by digest
   std::string kernel, initramfs;  ///< the guest's
-  std::string extra_cmdline;  ///< appended to the guest kernel's command line
-  std::string launcher;       ///< dormouse-launch
-  std::string cpu_model;      ///< of this node, as a generation remembers it
-  uint32_t vmm_uid_base = 1'900'000'000;  ///< a VMM's uid is this plus its slot; above what containers get
-  uint64_t vmm_overhead_bytes = 96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
+  std::string extra_cmdline;      ///< appended to the guest kernel's command line
+  std::string launcher;           ///< dormouse-launch
+  std::string cpu_model;          ///< of this node, as a generation remembers it
+  uint32_t vmm_uid_base =
+      1'900'000'000;  ///< a VMM's uid is this plus its slot; above what containers get
+  uint64_t vmm_overhead_bytes =
+      96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
   uint64_t allocation_window = disk::kAllocationWindow;
   disk::CapacityPolicy capacity;
-  net::NetConfig net{.netns_directory = {}, .range = *net::AddressRange::Parse(net::kDefaultRange), .resolvers = {}};
+  net::NetConfig net{.netns_directory = {},
+                     .range = *net::AddressRange::Parse(net::kDefaultRange),
+                     .resolvers = {}};
   host::CgroupConfig cgroups;
 };
 
@@ -46,10 +50,12 @@ class LinuxMachine : public Machine {
   /// Called with a sandbox's UID when its VMM has died or spoken; must not block.
   using Changed = std::function<void(const std::string& uid)>;
 
-  /// Keeps VMM, kernel and initramfs by digest, prepares the node's rules and directories. kUnsupported
-  /// when the VMM's version is not admitted. The interfaces must outlive the machine.
-  static Result<std::unique_ptr<LinuxMachine>> Open(LinuxMachineConfig config, const host::HostNamespaces& host,
-                                                    host::DeviceMapper& dm, host::LoopDevices& loops, Changed changed);
+  /// Keeps VMM, kernel and initramfs by digest, prepares the node's rules and directories.
+  /// kUnsupported when the VMM's version is not admitted. The interfaces must outlive the machine.
+  static Result<std::unique_ptr<LinuxMachine>> Open(LinuxMachineConfig config,
+                                                    const host::HostNamespaces& host,
+                                                    host::DeviceMapper& dm,
+                                                    host::LoopDevices& loops, Changed changed);
 
   Result<Record> Resolve(const api::Sandbox& sandbox) override;
   Result<Observed> Observe(const Record& record) override;
@@ -79,11 +85,14 @@ class LinuxMachine : public Machine {
   Result<> Prepare(Changed changed);
 
   [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
-  [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec, const Record& record) const;
+  [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec,
+                                            const Record& record) const;
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
   /// Api, once a VMM that was just launched answers there, in a version that is admitted.
   [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
-  [[nodiscard]] uid_t UidOf(const Record& record) const { return config_.vmm_uid_base + record.slot; }
+  [[nodiscard]] uid_t UidOf(const Record& record) const {
+    return config_.vmm_uid_base + record.slot;
+  }
 
   Result<> PrepareDisk(const Record& record);
   Result<> PrepareVmm(const Record& record);

@@ -18,8 +18,9 @@
 namespace dormouse {
 namespace {
 
-
-std::string In(const std::string& directory, const char* file) { return directory + "/" + file; }
+std::string In(const std::string& directory, const char* file) {
+  return directory + "/" + file;
+}
 
 // Of the VMM that runs: nothing where it was booted.
 std::optional<std::string> MappedMemory(const Paths& paths, const Record& record) {
@@ -38,13 +39,15 @@ std::vector<memory::GuestRange> RangesOf(const vmm::StateSummary& summary) {
   return ranges;
 }
 
-// What the VMM wrote is not followed, not trusted and not kept: a copy of it is made, of bounded size.
+// What the VMM wrote is not followed, not trusted and not kept: a copy of it is made, of bounded
+// size.
 Result<std::string> TakeOver(const std::string& from, const std::string& to, size_t max_bytes) {
   const UniqueFd file(::open(from.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat info {};
   if (!file || ::fstat(file.get(), &info) != 0) return FailErrno("open " + from);
   if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kCorrupt, from + " is no regular file");
-  DORMOUSE_ASSIGN(std::string text, ReadFile("/proc/self/fd/" + std::to_string(file.get()), max_bytes));
+  DORMOUSE_ASSIGN(std::string text,
+                  ReadFile("/proc/self/fd/" + std::to_string(file.get()), max_bytes));
   DORMOUSE_TRY(WriteFileAtomically(to, text));
   return text;
 }
@@ -91,16 +94,20 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   const std::string drop = config_.paths.Drop(record.uid);
   const std::string generation = config_.paths.Generation(record.uid, record.generations);
   std::string config;
-  // The VMM's files, and what of them is ours: its config for the caller, the ranges for the capture.
+  // The VMM's files, and what of them is ours: its config for the caller, the ranges for the
+  // capture.
   const auto snapshot = [&](bool stock) -> Result<> {
     DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
     for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
     if (::chown(drop.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + drop);
-    const auto written = stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop, drop);
+    const auto written =
+        stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop, drop);
     if (::chown(drop.c_str(), 0, 0) != 0) return FailErrno("chown " + drop);
     DORMOUSE_TRY(written);
-    DORMOUSE_ASSIGN(config, TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
-    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile), vmm::kMaxStateBytes));
+    DORMOUSE_ASSIGN(
+        config, TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile),
+                                               vmm::kMaxStateBytes));
     DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
     capture->ranges = RangesOf(summary);
     return {};
@@ -108,7 +115,8 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto fast = [&]() -> Result<> {
     DORMOUSE_TRY(snapshot(false));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
-    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges, MappedMemory(config_.paths, record)));
+    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges,
+                                                  MappedMemory(config_.paths, record)));
     return {};
   };
   auto done = fast();
@@ -121,7 +129,8 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
 
 Result<> LinuxMachine::CaptureMemory(const Record& record) {
   const auto capture = CaptureOf(record);
-  const std::string file = In(config_.paths.Generation(record.uid, record.generations), kMemoryFile);
+  const std::string file =
+      In(config_.paths.Generation(record.uid, record.generations), kMemoryFile);
   if (!capture->stock) {
     DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
   } else {
@@ -180,15 +189,17 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
   DORMOUSE_TRY(memory::SummarizeFiles(FilesOf(generation), &manifest));
-  DORMOUSE_TRY(WriteFileAtomically(In(generation, kManifestFile), memory::EncodeManifest(manifest)));
+  DORMOUSE_TRY(
+      WriteFileAtomically(In(generation, kManifestFile), memory::EncodeManifest(manifest)));
   DORMOUSE_TRY(SyncDirectory(generation));
   DORMOUSE_TRY(SyncDirectory(config_.paths.Sandbox(record->uid)));
   const auto stood = std::chrono::steady_clock::now() - capture->paused_at;
-  record->capture = CaptureFigures{
-      static_cast<int64_t>(manifest.memory.allocated_bytes), static_cast<int64_t>(manifest.written_bytes),
-      capture->paused_at.time_since_epoch().count() == 0
-          ? 0
-          : std::chrono::duration_cast<std::chrono::milliseconds>(stood).count()};
+  record->capture =
+      CaptureFigures{static_cast<int64_t>(manifest.memory.allocated_bytes),
+                     static_cast<int64_t>(manifest.written_bytes),
+                     capture->paused_at.time_since_epoch().count() == 0
+                         ? 0
+                         : std::chrono::duration_cast<std::chrono::milliseconds>(stood).count()};
   const std::lock_guard lock(captures_mutex_);
   captures_.erase(record->uid);
   return {};
@@ -207,7 +218,8 @@ Result<> LinuxMachine::RestoreStore(const Record& record) {
 
 Result<> LinuxMachine::Restore(const Record& record) {
   const std::string generation = config_.paths.Generation(record.uid, *record.sleeping);
-  DORMOUSE_ASSIGN(const auto text, ReadFile(In(generation, kManifestFile), memory::kMaxManifestBytes));
+  DORMOUSE_ASSIGN(const auto text,
+                  ReadFile(In(generation, kManifestFile), memory::kMaxManifestBytes));
   DORMOUSE_ASSIGN(const auto manifest, memory::DecodeManifest(text));
   const memory::NodeOffer offer{
       config_.cpu_model,
@@ -216,9 +228,12 @@ Result<> LinuxMachine::Restore(const Record& record) {
                artifacts_.Find(digest, "initramfs");
       },
       [&](std::string_view digest) { return bases_.Find(std::string(digest)).has_value(); }};
-  if (const auto why = memory::Incompatibility(manifest, offer)) return Fail(ErrorCode::kUnsupported, *why);
+  if (const auto why = memory::Incompatibility(manifest, offer))
+    return Fail(ErrorCode::kUnsupported, *why);
   DORMOUSE_ASSIGN(const auto doubt, memory::VerifyFiles(FilesOf(generation), manifest));
-  if (doubt) log::Warning("a generation is in doubt", {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
+  if (doubt)
+    log::Warning("a generation is in doubt",
+                 {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
   DORMOUSE_ASSIGN(const auto config, ReadFile(In(generation, kConfigFile), vmm::kMaxConfigBytes));
   DORMOUSE_ASSIGN(const auto state, ReadFile(In(generation, kStateFile), vmm::kMaxStateBytes));
   vmm::RestoreEdits edits;
@@ -237,7 +252,8 @@ Result<> LinuxMachine::Restore(const Record& record) {
   DORMOUSE_TRY(RemoveTree(directory));
   DORMOUSE_TRY(MakeDirectories(directory, 0755));
   const auto give = [&](const char* name, const std::string& content) -> Result<> {
-    const UniqueFd file(::open(In(directory, name).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444));
+    const UniqueFd file(::open(In(directory, name).c_str(),
+                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444));
     if (!file) return FailErrno("make " + In(directory, name));
     return WriteAll(file.get(), content);
   };
@@ -268,7 +284,8 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
     }
   }
   // Its generation has it.
-  if (record.intent == Intent::kSuspended && record.sleeping && PathExists(config_.paths.Store(record.uid))) {
+  if (record.intent == Intent::kSuspended && record.sleeping &&
+      PathExists(config_.paths.Store(record.uid))) {
     stale.push_back(config_.paths.Store(record.uid));
   }
   return stale;

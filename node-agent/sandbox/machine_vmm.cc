@@ -25,19 +25,24 @@ constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb end
 constexpr auto kReadyLimit = 20s;      // an emulated node takes seconds
 constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
 constexpr auto kHealthTimeout = 2s;
-// While it boots the VMM holds the connection until the guest listens: a worker waits no longer than this.
+// While it boots the VMM holds the connection until the guest listens: a worker waits no longer
+// than this.
 constexpr auto kBootProbe = 1s;
-// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask again soon.
+// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask
+// again soon.
 constexpr auto kWakeProbe = 250ms;
 constexpr auto kGuestTimeout = 10s;
 constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
 constexpr size_t kEntropyBytes = 64;
 
-host::ProcessIdentity IdentityOf(const ProcessHint& hint) { return {hint.pid, hint.start_time_ticks, hint.boot_id}; }
+host::ProcessIdentity IdentityOf(const ProcessHint& hint) {
+  return {hint.pid, hint.start_time_ticks, hint.boot_id};
+}
 
 // The VMM would make it when it comes to it: too late for a watch that is set as soon as it runs.
 Result<> MakeEventFile(const std::string& path, uid_t owner) {
-  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const UniqueFd file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) return FailErrno("make " + path);
   if (::fchown(file.get(), owner, owner) != 0) return FailErrno("chown " + path);
   return {};
@@ -74,7 +79,8 @@ Result<> GiveTimeAndEntropy(Request* request) {
                               std::chrono::system_clock::now().time_since_epoch())
                               .count();
   request->entropy.resize(kEntropyBytes);
-  if (::getrandom(request->entropy.data(), kEntropyBytes, 0) != static_cast<ssize_t>(kEntropyBytes)) {
+  if (::getrandom(request->entropy.data(), kEntropyBytes, 0) !=
+      static_cast<ssize_t>(kEntropyBytes)) {
     return FailErrno("getrandom");
   }
   return {};
@@ -101,9 +107,11 @@ Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
 Result<> LinuxMachine::PrepareVmm(const Record& record) {
   const std::string directory = config_.paths.VmDirectory(record.uid);
   DORMOUSE_TRY(MakeDirectories(directory, 0700));
-  if (::chown(directory.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + directory);
+  if (::chown(directory.c_str(), UidOf(record), UidOf(record)) != 0)
+    return FailErrno("chown " + directory);
   host::CgroupLimits limits;
-  limits.memory_max_bytes = static_cast<uint64_t>(record.resources.memory_bytes) + config_.vmm_overhead_bytes;
+  limits.memory_max_bytes =
+      static_cast<uint64_t>(record.resources.memory_bytes) + config_.vmm_overhead_bytes;
   limits.pids_max = kVmmThreads;
   return cgroups_.Create(record.uid.short_id(), limits);
 }
@@ -111,12 +119,15 @@ Result<> LinuxMachine::PrepareVmm(const Record& record) {
 Result<> LinuxMachine::Launch(Record* record) {
   const std::string short_id = record->uid.short_id();
   const std::string directory = config_.paths.VmDirectory(record->uid);
-  // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not exist.
+  // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not
+  // exist.
   DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
   for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
-  DORMOUSE_ASSIGN(const vmm::Artifact binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
+  DORMOUSE_ASSIGN(const vmm::Artifact binary,
+                  artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(const vmm::Artifact kernel, artifacts_.Find(record->kernel_digest, "kernel"));
-  DORMOUSE_ASSIGN(const vmm::Artifact initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
+  DORMOUSE_ASSIGN(const vmm::Artifact initramfs,
+                  artifacts_.Find(record->initramfs_digest, "initramfs"));
   DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
   DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
   DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(short_id));
@@ -127,7 +138,8 @@ Result<> LinuxMachine::Launch(Record* record) {
   command.event_file = Inner(config_.paths.EventFile(record->uid, record->incarnation));
   command.log_file = Inner(config_.paths.VmmLog(record->uid, record->incarnation));
 
-  DORMOUSE_TRY(MakeEventFile(config_.paths.EventFile(record->uid, record->incarnation), UidOf(*record)));
+  DORMOUSE_TRY(
+      MakeEventFile(config_.paths.EventFile(record->uid, record->incarnation), UidOf(*record)));
 
   host::LaunchSpec spec;
   spec.name = short_id;
@@ -142,15 +154,18 @@ Result<> LinuxMachine::Launch(Record* record) {
   DORMOUSE_TRY(MakeDirectories(config_.paths.Drop(record->uid), 0700));
   spec.binds.push_back({config_.paths.Drop(record->uid), kInnerDrop, true, false});
   if (record->sleeping) {
-    const std::string memory = config_.paths.Generation(record->uid, *record->sleeping) + "/" + kMemoryFile;
+    const std::string memory =
+        config_.paths.Generation(record->uid, *record->sleeping) + "/" + kMemoryFile;
     spec.binds.push_back({memory, kInnerMemory, false, false});
   }
   spec.devices = {{kInnerDisk, disk.number, true}};
   spec.system_libraries = vmm_needs_libraries_;
   spec.cgroup = cgroup.get();
   spec.netns = netns.get();
-  DORMOUSE_ASSIGN(auto launched, host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
-  record->vmm = ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
+  DORMOUSE_ASSIGN(auto launched,
+                  host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
+  record->vmm =
+      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
   return {};
 }
 
@@ -179,7 +194,9 @@ Result<> LinuxMachine::Watch(const Record& record) {
   return watch_->Add(std::move(spec));
 }
 
-void LinuxMachine::Unwatch(const Record& record) { watch_->Remove(record.uid.text()); }
+void LinuxMachine::Unwatch(const Record& record) {
+  watch_->Remove(record.uid.text());
+}
 
 std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
   std::string tail = watch_->SerialTail(record.uid.text(), lines);
@@ -239,9 +256,10 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
 std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
   const std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
   const auto ends = [](const vmm::Event& event) { return vmm::EndsTheVm(event.kind); };
-  if (std::any_of(events.begin(), events.end(), ends)) return EndingOf(vmm::ExplainExit({}, events));
-  // It was ready once and holds a VM that does not run: the agent was away when it told, and only a poweroff
-  // leaves that behind (v53.0 boots a rebooting guest in place).
+  if (std::any_of(events.begin(), events.end(), ends))
+    return EndingOf(vmm::ExplainExit({}, events));
+  // It was ready once and holds a VM that does not run: the agent was away when it told, and only a
+  // poweroff leaves that behind (v53.0 boots a rebooting guest in place).
   if (vmm == VmmState::kCreated && record.started_at) {
     return EndingOf({vmm::ExitKind::kGuestPoweroff, "the guest powered off", true});
   }
@@ -265,9 +283,12 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
-  const auto health = client.Health(record.started_at ? kHealthTimeout : record.sleeping ? kWakeProbe : kBootProbe);
+  const auto health = client.Health(record.started_at ? kHealthTimeout
+                                    : record.sleeping ? kWakeProbe
+                                                      : kBootProbe);
   if (!health) {
-    seen->guest = health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
+    seen->guest =
+        health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
     return;
   }
   if (health->frozen) {
@@ -297,7 +318,8 @@ Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record
   request.hostname = record.name.substr(0, guest::kMaxHostname - 1);
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));
   // What the workload runs with, a command that is run beside it has too.
-  for (const api::EnvVar& variable : spec.workload.env) request.env.emplace_back(variable.name, variable.value);
+  for (const api::EnvVar& variable : spec.workload.env)
+    request.env.emplace_back(variable.name, variable.value);
   request.working_dir = spec.workload.working_dir;
   request.user = spec.workload.user;
   return GuestClient(VsockSocket(record)).Configure(request, kGuestTimeout);
@@ -307,11 +329,15 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
   guest::StartWorkloadRequest request;
   request.id = record.uid.text() + "-" + std::to_string(record.incarnation);
   request.process.argv = spec.workload.command;
-  request.process.argv.insert(request.process.argv.end(), spec.workload.args.begin(), spec.workload.args.end());
-  for (const api::EnvVar& variable : spec.workload.env) request.process.env.emplace_back(variable.name, variable.value);
+  request.process.argv.insert(request.process.argv.end(), spec.workload.args.begin(),
+                              spec.workload.args.end());
+  for (const api::EnvVar& variable : spec.workload.env)
+    request.process.env.emplace_back(variable.name, variable.value);
   request.process.working_dir = spec.workload.working_dir;
   request.process.user = spec.workload.user;
-  return GuestClient(VsockSocket(record)).StartWorkload(request, kGuestTimeout).map([](const auto&) {});
+  return GuestClient(VsockSocket(record))
+      .StartWorkload(request, kGuestTimeout)
+      .map([](const auto&) {});
 }
 
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
@@ -319,7 +345,8 @@ Result<> LinuxMachine::FreezeGuest(const Record& record) {
   // A guest that will not is captured as it runs, like a machine whose lid is closed.
   if (!frozen || !frozen->frozen) {
     log::Warning("a guest was not frozen for its capture",
-                 {{"sandbox", record.key().ToString()}, {"detail", frozen ? frozen->detail : frozen.error().message()}});
+                 {{"sandbox", record.key().ToString()},
+                  {"detail", frozen ? frozen->detail : frozen.error().message()}});
   }
   return {};
 }

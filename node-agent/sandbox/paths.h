@@ -1,26 +1,33 @@
 // Where everything of a node lies. The only place that builds a path.
 //
-//   <state>/                         /var/lib/dormouse; XFS or btrfs where pauses shall be cheap
-//     agent.json                     which cluster this node belongs to
-//     images/<name>.img              base images, put there by an administrator
-//     bases/<sha256>.img             the content of images that sandboxes use, whatever the operator does
-//     digests.json                   what was computed of the images, keyed by inode, size and mtime
-//     artifacts/<sha256>/<name>      VMM, kernel, initramfs: kept for as long as a record names them
+// clang-format off
+//   <state>/                        /var/lib/dormouse; XFS or btrfs where pauses shall be cheap
+//     agent.json                    which cluster this node belongs to
+//     images/<name>.img             base images, put there by an administrator
+//     bases/<sha256>.img            the content of images in use, whatever the operator does
+//     digests.json                  what was computed of the images, by inode, size and mtime
+//     artifacts/<sha256>/<name>     VMM, kernel, initramfs: kept for as long as a record names them
 //     sandboxes/<uid>/
-//       record.json                  the sandbox's record: the one commit point (record.h)
-//       store.cow                    its disk's differing blocks (disk/store.h)
-//       gen-<n>/                     a generation (memory/manifest.h): memory, config.json, state.json, store.cow,
-//                                    manifest.json, memory.digests; once it was consumed only what its VM maps
-//       drop/                        where the VMM writes its state: its own during a capture, else root's
-//       console.log{,.1}             the guest's serial line, capped
-//     quarantine/<uid>.json          records that failed their checks, kept for a person to look at
-//   <run>/                           /run/dormouse; gone after a boot
-//     agent.sock                     `dormouse-agent ctl`, root only
-//     netns/<short>                  the sandbox's network namespace, bind-mounted
-//     dev/                           device nodes of our own: dm control, loops
-//     root/                          empty; each VMM's private root is mounted over it, in its own namespace
-//     vm/<short>/                    the VMM's own directory, owned by its uid:
+//       record.json                 the sandbox's record: the one commit point (record.h)
+//       store.cow                   its disk's differing blocks (disk/store.h)
+//       gen-<n>/                    a generation (memory/manifest.h): memory, config.json,
+//                                   state.json, store.cow, manifest.json, memory.digests; once it
+//                                   was consumed only what its VM maps
+//       drop/                       where the VMM writes its state: its own during a capture, else
+//                                   root's
+//       console.log{,.1}            the guest's serial line, capped
+//     templates/<uid>/              a template: the files of a generation, and
+//       template.json               its record: the one commit point (template_record.h)
+//     quarantine/<uid>.json         records that failed their checks, kept for a person to look at
+//   <run>/                          /run/dormouse; gone after a boot
+//     agent.sock                    `dormouse-agent ctl`, root only
+//     netns/<short>                 the sandbox's network namespace, bind-mounted
+//     dev/                          device nodes of our own: dm control, loops
+//     root/                         empty; each VMM's private root is mounted over it, in its own
+//                                   namespace
+//     vm/<short>/                   the VMM's own directory, owned by its uid:
 //       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  restore/
+// clang-format on
 //
 // <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id).
 // Pure values; thread-safe.
@@ -46,15 +53,33 @@ struct Paths {
   [[nodiscard]] std::string Artifacts() const { return state + "/artifacts"; }
   [[nodiscard]] std::string Sandboxes() const { return state + "/sandboxes"; }
   [[nodiscard]] std::string Quarantine() const { return state + "/quarantine"; }
-  [[nodiscard]] std::string Sandbox(const api::SandboxUid& uid) const { return Sandboxes() + "/" + uid.text(); }
-  [[nodiscard]] std::string Record(const api::SandboxUid& uid) const { return Sandbox(uid) + "/record.json"; }
-  [[nodiscard]] std::string Store(const api::SandboxUid& uid) const { return Sandbox(uid) + "/store.cow"; }
-  [[nodiscard]] std::string Console(const api::SandboxUid& uid) const { return Sandbox(uid) + "/console.log"; }
+  [[nodiscard]] std::string Sandbox(const api::SandboxUid& uid) const {
+    return Sandboxes() + "/" + uid.text();
+  }
+  [[nodiscard]] std::string Record(const api::SandboxUid& uid) const {
+    return Sandbox(uid) + "/record.json";
+  }
+  [[nodiscard]] std::string Store(const api::SandboxUid& uid) const {
+    return Sandbox(uid) + "/store.cow";
+  }
+  [[nodiscard]] std::string Console(const api::SandboxUid& uid) const {
+    return Sandbox(uid) + "/console.log";
+  }
 
   [[nodiscard]] std::string Generation(const api::SandboxUid& uid, uint64_t number) const {
     return Sandbox(uid) + "/" + kGenerationPrefix + std::to_string(number);
   }
-  [[nodiscard]] std::string Drop(const api::SandboxUid& uid) const { return Sandbox(uid) + "/drop"; }
+  [[nodiscard]] std::string Drop(const api::SandboxUid& uid) const {
+    return Sandbox(uid) + "/drop";
+  }
+
+  [[nodiscard]] std::string Templates() const { return state + "/templates"; }
+  [[nodiscard]] std::string Template(const std::string& uid) const {
+    return Templates() + "/" + uid;
+  }
+  [[nodiscard]] std::string TemplateRecord(const std::string& uid) const {
+    return Template(uid) + "/template.json";
+  }
 
   [[nodiscard]] std::string ControlSocket() const { return run + "/agent.sock"; }
   [[nodiscard]] std::string NetworkNamespaces() const { return run + "/netns"; }
@@ -64,15 +89,21 @@ struct Paths {
   [[nodiscard]] std::string VmDirectory(const api::SandboxUid& uid) const {
     return VmDirectories() + "/" + uid.short_id();
   }
-  [[nodiscard]] std::string VsockSocket(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/vsock.sock"; }
-  [[nodiscard]] std::string SerialSocket(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/serial.sock"; }
+  [[nodiscard]] std::string VsockSocket(const api::SandboxUid& uid) const {
+    return VmDirectory(uid) + "/vsock.sock";
+  }
+  [[nodiscard]] std::string SerialSocket(const api::SandboxUid& uid) const {
+    return VmDirectory(uid) + "/serial.sock";
+  }
   [[nodiscard]] std::string ApiSocket(const api::SandboxUid& uid, uint64_t incarnation) const {
     return VmDirectory(uid) + "/api-" + std::to_string(incarnation) + ".sock";
   }
   [[nodiscard]] std::string EventFile(const api::SandboxUid& uid, uint64_t incarnation) const {
     return VmDirectory(uid) + "/events-" + std::to_string(incarnation) + ".json";
   }
-  [[nodiscard]] std::string RestoreDirectory(const api::SandboxUid& uid) const { return VmDirectory(uid) + "/restore"; }
+  [[nodiscard]] std::string RestoreDirectory(const api::SandboxUid& uid) const {
+    return VmDirectory(uid) + "/restore";
+  }
   [[nodiscard]] std::string VmmLog(const api::SandboxUid& uid, uint64_t incarnation) const {
     return VmDirectory(uid) + "/vmm-" + std::to_string(incarnation) + ".log";
   }

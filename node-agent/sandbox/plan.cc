@@ -7,11 +7,13 @@
 namespace dormouse {
 namespace {
 
-bool HasVm(VmmState state) { return state != VmmState::kAbsent; }
+bool HasVm(VmmState state) {
+  return state != VmmState::kAbsent;
+}
 
 bool AnythingInKernel(const Observed& seen) {
-  return HasVm(seen.vmm) || seen.disk != Presence::kAbsent || seen.net != Presence::kAbsent || seen.cgroup ||
-         seen.vmm_directory;
+  return HasVm(seen.vmm) || seen.disk != Presence::kAbsent || seen.net != Presence::kAbsent ||
+         seen.cgroup || seen.vmm_directory;
 }
 
 // The VMM's exit is seen before its disk goes, and its cgroup is empty before that (invariant 6).
@@ -48,7 +50,8 @@ Plan PlanAsleep(Plan plan, const Observed& seen, Outcome outcome) {
 }
 
 // The VM of a wake is gone, or its guest never answered: its generation is as it was.
-Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, WallTime now, const PlanLimits& limits) {
+Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, WallTime now,
+                    const PlanLimits& limits) {
   Record& record = plan.record;
   record.ending = Ending{std::string(api::reasons::kResumeFailed), why, false, std::nullopt, now};
   record.not_before = now + RestartDelay(++record.wake_attempts, limits);
@@ -61,7 +64,8 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
 Plan PlanSuspend(Plan plan, const Observed& seen) {
   ++plan.record.generations;
   plan.stages = {{Step::kSaveIntent}, {Step::kPrepareCapture}};
-  // Killed in the middle of it, an agent finds the VM paused: what is to be captured stands still already.
+  // Killed in the middle of it, an agent finds the VM paused: what is to be captured stands still
+  // already.
   if (seen.vmm == VmmState::kRunning) {
     plan.stages.push_back({Step::kFreezeGuest});
     plan.stages.push_back({Step::kPauseVm});
@@ -118,7 +122,8 @@ Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
   const bool waking = record.sleeping.has_value();
   const bool anew = seen.vmm == VmmState::kAbsent || seen.vmm == VmmState::kForeign;
   if (waking && anew) {
-    // A wake that was cut short may have let the guest write: each begins with the generation's own store.
+    // A wake that was cut short may have let the guest write: each begins with the generation's own
+    // store.
     if (seen.vmm == VmmState::kForeign) plan.stages.push_back({Step::kKillVmm});
     if (seen.disk != Presence::kAbsent) plan.stages.push_back({Step::kReleaseDisk});
     plan.stages.push_back({Step::kRestoreStore});
@@ -158,7 +163,8 @@ Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
   return plan;
 }
 
-// `plan.record` says running when the stages are done, and not before: until then the generation is whole.
+// `plan.record` says running when the stages are done, and not before: until then the generation is
+// whole.
 Plan PlanAwake(Plan plan) {
   plan.stages.push_back({Step::kCommitWake});
   plan.stages.push_back({Step::kPruneFiles});
@@ -195,12 +201,14 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
   return plan;
 }
 
-Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime now, const PlanLimits& limits) {
+Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime now,
+             const PlanLimits& limits) {
   if (seen.disk_lost) {
     // Data that can no longer be read is still not ours to delete: stop, say so, keep the files.
     return PlanEnded(std::move(plan), Desired{.restart_policy = api::RestartPolicy::kNever}, seen,
                      Ending{std::string(api::reasons::kCowExhausted),
-                            "the disk's store failed a write and is lost; its files are kept", false, std::nullopt, now},
+                            "the disk's store failed a write and is lost; its files are kept",
+                            false, std::nullopt, now},
                      now, limits);
   }
   const bool waking = plan.record.sleeping.has_value();
@@ -215,24 +223,29 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     return PlanWakeFailed(std::move(plan), seen, seen.guest_ending->message, now, limits);
   }
   if (seen.guest_timed_out && waking) {
-    return PlanWakeFailed(std::move(plan), seen, "the guest did not answer after its wake", now, limits);
+    return PlanWakeFailed(std::move(plan), seen, "the guest did not answer after its wake", now,
+                          limits);
   }
-  if (seen.guest_ending) return PlanEnded(std::move(plan), desired, seen, *seen.guest_ending, now, limits);
+  if (seen.guest_ending)
+    return PlanEnded(std::move(plan), desired, seen, *seen.guest_ending, now, limits);
   if (seen.guest_timed_out) {
-    return PlanEnded(std::move(plan), desired, seen,
-                     Ending{std::string(api::reasons::kGuestAgentTimeout),
-                            "the guest did not answer within its boot deadline", false, std::nullopt, now},
-                     now, limits);
+    return PlanEnded(
+        std::move(plan), desired, seen,
+        Ending{std::string(api::reasons::kGuestAgentTimeout),
+               "the guest did not answer within its boot deadline", false, std::nullopt, now},
+        now, limits);
   }
   if (seen.guest == GuestState::kWorkloadEnded) {
     const int code = seen.workload_exit_code.value_or(-1);
-    return PlanEnded(std::move(plan), desired, seen,
-                     Ending{std::string(code == 0 ? api::reasons::kWorkloadEnded : api::reasons::kWorkloadFailed),
-                            "the workload ended with exit code " + std::to_string(code), code == 0, code, now},
-                     now, limits);
+    return PlanEnded(
+        std::move(plan), desired, seen,
+        Ending{
+            std::string(code == 0 ? api::reasons::kWorkloadEnded : api::reasons::kWorkloadFailed),
+            "the workload ended with exit code " + std::to_string(code), code == 0, code, now},
+        now, limits);
   }
-  const bool whole = seen.disk == Presence::kComplete && seen.net == Presence::kComplete && seen.cgroup &&
-                     seen.vmm_directory;
+  const bool whole = seen.disk == Presence::kComplete && seen.net == Presence::kComplete &&
+                     seen.cgroup && seen.vmm_directory;
   const bool suspend = desired.mode == api::OperatingMode::kSuspended && !desired.hold_suspend;
   if (suspend && whole && seen.vmm == VmmState::kPaused) return PlanSuspend(std::move(plan), seen);
   if (suspend && seen.vmm != VmmState::kRunning && seen.vmm != VmmState::kPaused) {
@@ -253,10 +266,12 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
       plan.outcome = Outcome::kPaused;
       return plan;
     }
-    const bool settled = seen.guest == GuestState::kConfigured || seen.guest == GuestState::kWorking ||
-                         seen.guest == GuestState::kFrozen;
-    // What was asked to be started before is started first: a capture holds what the user wanted to run.
-    const bool started = settled && !(seen.guest == GuestState::kConfigured && desired.has_workload);
+    const bool settled = seen.guest == GuestState::kConfigured ||
+                         seen.guest == GuestState::kWorking || seen.guest == GuestState::kFrozen;
+    // What was asked to be started before is started first: a capture holds what the user wanted to
+    // run.
+    const bool started =
+        settled && !(seen.guest == GuestState::kConfigured && desired.has_workload);
     if (suspend && started) return PlanSuspend(std::move(plan), seen);
     return PlanGuest(std::move(plan), desired, seen);
   }
@@ -328,8 +343,9 @@ std::string_view StepName(Step step) {
 }
 
 std::string Plan::ToString() const {
-  static constexpr std::string_view kOutcomes[] = {"Proceed", "AwaitGuest", "Running",  "BackOff",
-                                                   "Suspending", "Suspended", "NoRoom", "Stopped", "Paused", "Released", "Failed"};
+  static constexpr std::string_view kOutcomes[] = {"Proceed",    "AwaitGuest", "Running", "BackOff",
+                                                   "Suspending", "Suspended",  "NoRoom",  "Stopped",
+                                                   "Paused",     "Released",   "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";
@@ -346,10 +362,12 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
               const PlanLimits& limits) {
   Plan plan;
   plan.record = record;
-  if (desired.deleting || record.intent == Intent::kRelease) return PlanRelease(std::move(plan), observed);
+  if (desired.deleting || record.intent == Intent::kRelease)
+    return PlanRelease(std::move(plan), observed);
   if (record.intent == Intent::kStopped) return PlanStopped(std::move(plan), observed);
   if (record.intent == Intent::kSuspended) {
-    if (desired.mode == api::OperatingMode::kSuspended) return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
+    if (desired.mode == api::OperatingMode::kSuspended)
+      return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
     if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
     return PlanStart(std::move(plan), observed, now);

@@ -1,8 +1,8 @@
 // What to do next for one sandbox, from what is wanted and what there is. The agent's one decision.
 //
-// A pure function of values: no clock, no kernel, no I/O; tested by tables and golden text. The engine
-// carries a plan out, observes again and asks again, so recovery after a crash is not a path of its own:
-// an observation of half-made things gives the plan that completes, or unmakes, them.
+// A pure function of values: no clock, no kernel, no I/O; tested by tables and golden text. The
+// engine carries a plan out, observes again and asks again, so recovery after a crash is not a path
+// of its own: an observation of half-made things gives the plan that completes, or unmakes, them.
 #pragma once
 
 #include <chrono>
@@ -26,22 +26,22 @@ enum class Presence {
 
 /// A VMM as its cgroup, its process and its API tell.
 enum class VmmState {
-  kAbsent,     ///< no process in the cgroup
-  kStarting,   ///< a process, whose API does not answer yet or holds no VM
-  kCreated,    ///< holds a VM that does not run
+  kAbsent,    ///< no process in the cgroup
+  kStarting,  ///< a process, whose API does not answer yet or holds no VM
+  kCreated,   ///< holds a VM that does not run
   kRunning,
   kPaused,
-  kForeign,    ///< processes in the cgroup that are not the one of the record
+  kForeign,  ///< processes in the cgroup that are not the one of the record
 };
 
 enum class GuestState {
-  kUnknown,       ///< no VM runs, or it was not asked
-  kSilent,        ///< does not answer
-  kViolation,     ///< answers, but not by the protocol
-  kFrozen,        ///< healthy; its workload stands still for a capture, or has just been restored
-  kAnswering,     ///< healthy, its identity not yet given
-  kConfigured,    ///< healthy, no workload started (or none wanted)
-  kWorking,       ///< its workload runs
+  kUnknown,     ///< no VM runs, or it was not asked
+  kSilent,      ///< does not answer
+  kViolation,   ///< answers, but not by the protocol
+  kFrozen,      ///< healthy; its workload stands still for a capture, or has just been restored
+  kAnswering,   ///< healthy, its identity not yet given
+  kConfigured,  ///< healthy, no workload started (or none wanted)
+  kWorking,     ///< its workload runs
   kWorkloadEnded,
 };
 
@@ -54,27 +54,28 @@ struct Observed {
   VmmState vmm = VmmState::kAbsent;
   GuestState guest = GuestState::kUnknown;
   std::optional<int> workload_exit_code;
-  std::optional<Ending> guest_ending;    ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
-  bool guest_timed_out = false;          ///< it never answered within its boot deadline
-  std::optional<Ending> vmm_ending;      ///< how the incarnation ended, when its process is gone
-  bool stale_files = false;              ///< generations, or parts of them, that the record does not need
+  std::optional<Ending>
+      guest_ending;  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
+  bool guest_timed_out = false;      ///< it never answered within its boot deadline
+  std::optional<Ending> vmm_ending;  ///< how the incarnation ended, when its process is gone
+  bool stale_files = false;  ///< generations, or parts of them, that the record does not need
 };
 
 struct Desired {
-  bool deleting = false;                 ///< deletionTimestamp is set
+  bool deleting = false;  ///< deletionTimestamp is set
   api::OperatingMode mode = api::OperatingMode::kRunning;
   api::RestartPolicy restart_policy = api::RestartPolicy::kNever;
   bool has_workload = false;
-  bool node_disk_full = false;           ///< the node must stop what writes
-  bool no_room = false;                  ///< the node's memory is given to others: no wake now
-  bool hold_suspend = false;             ///< the last capture failed: run on for a while before the next
+  bool node_disk_full = false;  ///< the node must stop what writes
+  bool no_room = false;         ///< the node's memory is given to others: no wake now
+  bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next
 };
 
 enum class Step {
-  kSaveIntent,        ///< record: what is about to be true
+  kSaveIntent,  ///< record: what is about to be true
   kPrepareDisk,
   kPrepareNet,
-  kPrepareVmm,        ///< the VMM's directory and cgroup
+  kPrepareVmm,  ///< the VMM's directory and cgroup
   kLaunchVmm,
   kCreateVm,
   kBootVm,
@@ -82,29 +83,30 @@ enum class Step {
   kPauseVm,
   kConfigureGuest,
   kStartWorkload,
-  kKillVmm,           ///< and see its cgroup empty
-  kReleaseDisk,       ///< devices go, the store stays
+  kKillVmm,      ///< and see its cgroup empty
+  kReleaseDisk,  ///< devices go, the store stays
   kRemoveNet,
-  kRemoveVmm,         ///< cgroup and directory
-  kRemoveFiles,       ///< store, console, record: the sandbox's directory
+  kRemoveVmm,    ///< cgroup and directory
+  kRemoveFiles,  ///< store, console, record: the sandbox's directory
 
   // Suspend. Until kCommitSuspend the sandbox runs, or can be made to run on.
-  kPrepareCapture,    ///< the generation's directory, and a clone of the memory file that RAM is mapped from
+  kPrepareCapture,  ///< the generation's directory, and a clone of the memory file that RAM is
+                    ///< mapped from
   kFreezeGuest,
-  kCaptureState,      ///< the devices' and vCPUs' state, by the VMM
-  kCaptureMemory,     ///< the pages that have diverged
-  kCaptureDisk,       ///< the store, flushed and cloned
-  kSyncCapture,       ///< the manifest; all of it is on disk
-  kCommitSuspend,     ///< record: asleep. The one commit point
+  kCaptureState,   ///< the devices' and vCPUs' state, by the VMM
+  kCaptureMemory,  ///< the pages that have diverged
+  kCaptureDisk,    ///< the store, flushed and cloned
+  kSyncCapture,    ///< the manifest; all of it is on disk
+  kCommitSuspend,  ///< record: asleep. The one commit point
   // Wake. Until kCommitWake it can be tried again from the same generation.
-  kRestoreStore,      ///< the store that the guest will write: a clone of the generation's
+  kRestoreStore,  ///< the store that the guest will write: a clone of the generation's
   kRestoreVm,
   kThawGuest,
-  kCommitWake,        ///< record: runs; the generation is consumed
-  kPruneFiles,        ///< what no record needs of generations
+  kCommitWake,  ///< record: runs; the generation is consumed
+  kPruneFiles,  ///< what no record needs of generations
 };
-/// "disk.prepare": the step's name in failpoints (agent.step.before.<name>, agent.step.after.<name>),
-/// metrics and logs.
+/// "disk.prepare": the step's name in failpoints (agent.step.before.<name>,
+/// agent.step.after.<name>), metrics and logs.
 [[nodiscard]] std::string_view StepName(Step step);
 
 /// Steps of one stage touch different parts and run side by side; stages run one after the other.
@@ -112,17 +114,17 @@ using Stage = std::vector<Step>;
 
 /// Where the sandbox stands when the stages have been done (or there are none).
 enum class Outcome {
-  kProceed,        ///< more stages will follow: observe and plan again
-  kAwaitGuest,     ///< look again soon, until the boot deadline
-  kRunning,        ///< as wanted; look again now and then
-  kBackOff,        ///< restart when Plan::at has come
-  kSuspending,     ///< being captured; only ever told, never planned
-  kSuspended,      ///< asleep
-  kNoRoom,         ///< asleep, and wanted awake: the node has no memory for it
-  kStopped,        ///< ended for good: the files are kept
-  kPaused,         ///< stands still for lack of disk
-  kReleased,       ///< nothing is left
-  kFailed,         ///< cannot be what is wanted (Plan::ending says why); nothing is destroyed
+  kProceed,     ///< more stages will follow: observe and plan again
+  kAwaitGuest,  ///< look again soon, until the boot deadline
+  kRunning,     ///< as wanted; look again now and then
+  kBackOff,     ///< restart when Plan::at has come
+  kSuspending,  ///< being captured; only ever told, never planned
+  kSuspended,   ///< asleep
+  kNoRoom,      ///< asleep, and wanted awake: the node has no memory for it
+  kStopped,     ///< ended for good: the files are kept
+  kPaused,      ///< stands still for lack of disk
+  kReleased,    ///< nothing is left
+  kFailed,      ///< cannot be what is wanted (Plan::ending says why); nothing is destroyed
 };
 
 struct Plan {
@@ -132,18 +134,20 @@ struct Plan {
   Record record;
   std::optional<WallTime> at;
 
-  /// "save-intent | disk.prepare net.prepare vmm.prepare | vmm.launch -> Proceed", for golden tests and ctl.
+  /// "save-intent | disk.prepare net.prepare vmm.prepare | vmm.launch -> Proceed", for golden tests
+  /// and ctl.
   [[nodiscard]] std::string ToString() const;
 };
 
 struct PlanLimits {
   std::chrono::seconds restart_base{10};  ///< back-off: base * 2^n ...
   std::chrono::seconds restart_cap{300};  ///< ... but no more than this
-  std::chrono::minutes restart_reset{10};  ///< an incarnation that ran for so long starts the count of delays anew
+  std::chrono::minutes restart_reset{
+      10};  ///< an incarnation that ran for so long starts the count of delays anew
 };
 
-[[nodiscard]] Plan MakePlan(const Record& record, const Desired& desired, const Observed& observed, WallTime now,
-                            const PlanLimits& limits = {});
+[[nodiscard]] Plan MakePlan(const Record& record, const Desired& desired, const Observed& observed,
+                            WallTime now, const PlanLimits& limits = {});
 
 /// Whether an ending is followed by another incarnation.
 [[nodiscard]] bool ShouldRestart(api::RestartPolicy policy, const Ending& ending);

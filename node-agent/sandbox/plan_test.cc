@@ -35,7 +35,8 @@ std::string PlanOf(const Record& record, const Desired& desired, const Observed&
 
 TEST(PlanTest, ANewSandboxIsMadeInOneGo) {
   EXPECT_EQ(PlanOf({}, {}, {}),
-            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | "
+            "vmm.boot -> AwaitGuest");
 }
 
 TEST(PlanTest, EachStartIsAnIncarnationOfItsOwn) {
@@ -50,13 +51,15 @@ TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
   Observed disk_only;
   disk_only.disk = Presence::kPartial;
   EXPECT_EQ(PlanOf(Started(), {}, disk_only),
-            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | "
+            "vmm.boot -> AwaitGuest");
   Record launched;
   launched.incarnation = 1;
   EXPECT_EQ(PlanOf(launched, {}, Whole(VmmState::kForeign)),
             "record.save | vmm.kill | vmm.launch | vmm.create | vmm.boot -> AwaitGuest")
       << "a VMM that the record does not know is not ours to trust";
-  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kStarting)), "vmm.create | vmm.boot -> AwaitGuest");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kStarting)),
+            "vmm.create | vmm.boot -> AwaitGuest");
   EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kCreated)), "vmm.boot -> AwaitGuest");
   EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kSilent)), "-> AwaitGuest");
 }
@@ -64,8 +67,10 @@ TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
 TEST(PlanTest, ARunningSandboxIsLeftAlone) {
   Desired working;
   working.has_workload = true;
-  EXPECT_EQ(PlanOf(Started(), working, Whole(VmmState::kRunning, GuestState::kWorking)), "-> Running");
-  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kConfigured)), "-> Running");
+  EXPECT_EQ(PlanOf(Started(), working, Whole(VmmState::kRunning, GuestState::kWorking)),
+            "-> Running");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kConfigured)),
+            "-> Running");
 }
 
 TEST(PlanTest, TheWorkloadStartsOnceTheGuestHasItsIdentity) {
@@ -73,15 +78,17 @@ TEST(PlanTest, TheWorkloadStartsOnceTheGuestHasItsIdentity) {
   working.has_workload = true;
   EXPECT_EQ(PlanOf(Started(), working, Whole(VmmState::kRunning, GuestState::kAnswering)),
             "guest.configure | guest.start -> Running");
-  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kAnswering)), "guest.configure -> Running");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kAnswering)),
+            "guest.configure -> Running");
 }
 
 TEST(PlanTest, DeletingReleasesInOrderFromEveryState) {
   Desired gone;
   gone.deleting = true;
   EXPECT_EQ(PlanOf({}, gone, {}), "record.save | files.remove -> Released");
-  EXPECT_EQ(PlanOf(Started(), gone, Whole(VmmState::kRunning, GuestState::kWorking)),
-            "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released");
+  EXPECT_EQ(
+      PlanOf(Started(), gone, Whole(VmmState::kRunning, GuestState::kWorking)),
+      "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released");
   Record releasing = Started();
   releasing.intent = Intent::kRelease;
   Observed half;
@@ -97,7 +104,8 @@ TEST(PlanTest, ADeletionThatBeganIsNeverUndone) {
 
 Observed Crashed(bool success) {
   Observed seen = Whole(VmmState::kAbsent);
-  seen.vmm_ending = Ending{std::string(api::reasons::kVmmCrashed), "killed by SIGKILL", success, std::nullopt, kNow};
+  seen.vmm_ending = Ending{std::string(api::reasons::kVmmCrashed), "killed by SIGKILL", success,
+                           std::nullopt, kNow};
   return seen;
 }
 
@@ -144,7 +152,8 @@ TEST(PlanTest, AWorkloadsEndIsTheSandboxsEndAndItsExitCodeIsKept) {
   Observed seen = Whole(VmmState::kRunning, GuestState::kWorkloadEnded);
   seen.workload_exit_code = 3;
   const Plan plan = MakePlan(Started(), {.has_workload = true}, seen, kNow);
-  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(plan.ToString(),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
   EXPECT_EQ(plan.record.ending->reason, api::reasons::kWorkloadFailed);
   EXPECT_EQ(plan.record.ending->exit_code, 3);
   EXPECT_FALSE(plan.record.ending->success);
@@ -152,7 +161,8 @@ TEST(PlanTest, AWorkloadsEndIsTheSandboxsEndAndItsExitCodeIsKept) {
 
 TEST(PlanTest, AGuestRebootCountsAsARestart) {
   Observed seen = Whole(VmmState::kRunning, GuestState::kSilent);
-  seen.guest_ending = Ending{std::string(api::reasons::kGuestRebooted), "the guest rebooted", false, std::nullopt, kNow};
+  seen.guest_ending = Ending{std::string(api::reasons::kGuestRebooted), "the guest rebooted", false,
+                             std::nullopt, kNow};
   Desired desired;
   desired.restart_policy = RestartPolicy::kOnFailure;
   const Plan plan = MakePlan(Started(), desired, seen, kNow);
@@ -162,11 +172,13 @@ TEST(PlanTest, AGuestRebootCountsAsARestart) {
 
 TEST(PlanTest, AGuestThatPoweredOffIsFinishedAndNotBootedAgain) {
   Observed seen = Whole(VmmState::kCreated);
-  seen.guest_ending = Ending{std::string(api::reasons::kGuestPoweredOff), "the guest powered off", true, std::nullopt, kNow};
+  seen.guest_ending = Ending{std::string(api::reasons::kGuestPoweredOff), "the guest powered off",
+                             true, std::nullopt, kNow};
   Desired desired;
   desired.restart_policy = RestartPolicy::kOnFailure;
   const Plan plan = MakePlan(Started(), desired, seen, kNow);
-  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(plan.ToString(),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
   EXPECT_TRUE(plan.record.ending->success);
 }
 
@@ -181,7 +193,8 @@ TEST(PlanTest, AGuestThatNeverAnswersEndsItsIncarnation) {
 TEST(PlanTest, AFullNodePausesAndResumesItsGuests) {
   Desired full;
   full.node_disk_full = true;
-  EXPECT_EQ(PlanOf(Started(), full, Whole(VmmState::kRunning, GuestState::kConfigured)), "vmm.pause -> Paused");
+  EXPECT_EQ(PlanOf(Started(), full, Whole(VmmState::kRunning, GuestState::kConfigured)),
+            "vmm.pause -> Paused");
   EXPECT_EQ(PlanOf(Started(), full, Whole(VmmState::kPaused)), "-> Paused");
   EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kPaused)), "vmm.resume -> Proceed");
 }
@@ -192,7 +205,8 @@ TEST(PlanTest, ALostDiskStopsTheSandboxAndDeletesNothing) {
   Desired desired;
   desired.restart_policy = RestartPolicy::kAlways;
   const Plan plan = MakePlan(Started(), desired, seen, kNow);
-  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(plan.ToString(),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
   EXPECT_EQ(plan.record.ending->reason, api::reasons::kCowExhausted);
 }
 

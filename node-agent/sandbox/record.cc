@@ -12,7 +12,9 @@ using nlohmann::json;
 
 constexpr Seal kSeal{"record", Record::kVersion};
 
-json TimeOrNull(const std::optional<WallTime>& time) { return time ? json(FormatMicroTime(*time)) : json(nullptr); }
+json TimeOrNull(const std::optional<WallTime>& time) {
+  return time ? json(FormatMicroTime(*time)) : json(nullptr);
+}
 
 std::optional<WallTime> ReadTime(const json& object, const char* key) {
   const json& value = object.at(key);
@@ -23,13 +25,16 @@ std::optional<WallTime> ReadTime(const json& object, const char* key) {
 }
 
 Intent ReadIntent(const std::string& name) {
-  for (const Intent intent : {Intent::kRun, Intent::kSuspended, Intent::kStopped, Intent::kRelease}) {
+  for (const Intent intent :
+       {Intent::kRun, Intent::kSuspended, Intent::kStopped, Intent::kRelease}) {
     if (name == IntentName(intent)) return intent;
   }
   throw std::invalid_argument("intent");
 }
 
-json NumberOrNull(const std::optional<uint64_t>& number) { return number ? json(*number) : json(nullptr); }
+json NumberOrNull(const std::optional<uint64_t>& number) {
+  return number ? json(*number) : json(nullptr);
+}
 
 std::optional<uint64_t> ReadNumber(const json& object, const char* key) {
   const json& value = object.at(key);
@@ -60,11 +65,17 @@ json ToJson(const Record& record) {
       {"uid", record.uid.text()},
       {"namespace", record.ns},
       {"name", record.name},
-      {"image", {{"name", record.image_name}, {"digest", record.image_digest}, {"bytes", record.image_bytes}}},
+      {"image",
+       {{"name", record.image_name},
+        {"digest", record.image_digest},
+        {"bytes", record.image_bytes}}},
       {"diskBytes", record.disk_bytes},
-      {"resources", {{"vcpus", record.resources.vcpus}, {"memoryBytes", record.resources.memory_bytes}}},
+      {"resources",
+       {{"vcpus", record.resources.vcpus}, {"memoryBytes", record.resources.memory_bytes}}},
       {"digests",
-       {{"vmm", record.vmm_digest}, {"kernel", record.kernel_digest}, {"initramfs", record.initramfs_digest}}},
+       {{"vmm", record.vmm_digest},
+        {"kernel", record.kernel_digest},
+        {"initramfs", record.initramfs_digest}}},
       {"slot", record.slot},
       {"intent", IntentName(record.intent)},
       {"incarnation", record.incarnation},
@@ -88,7 +99,9 @@ json ToJson(const Record& record) {
                          {"pauseWindowMs", record.capture->pause_window_ms}};
   }
   if (record.vmm) {
-    object["vmm"] = {{"pid", record.vmm->pid}, {"startTime", record.vmm->start_time_ticks}, {"bootId", record.vmm->boot_id}};
+    object["vmm"] = {{"pid", record.vmm->pid},
+                     {"startTime", record.vmm->start_time_ticks},
+                     {"bootId", record.vmm->boot_id}};
   }
   return object;
 }
@@ -119,7 +132,8 @@ Record FromJson(const json& object) {
   record.restart_count = object.at("restartCount");
   if (!object.at("ending").is_null()) record.ending = ReadEnding(object.at("ending"));
   record.started_at = ReadTime(object, "startedAt");
-  if (!object.at("bootToReadyMs").is_null()) record.boot_to_ready_ms = object.at("bootToReadyMs").get<int64_t>();
+  if (!object.at("bootToReadyMs").is_null())
+    record.boot_to_ready_ms = object.at("bootToReadyMs").get<int64_t>();
   record.not_before = ReadTime(object, "notBefore");
   record.orphaned_at = ReadTime(object, "orphanedAt");
   if (!object.contains("generations")) return record;  // written by 0.1, which could not suspend
@@ -129,7 +143,8 @@ Record FromJson(const json& object) {
   record.suspended_at = ReadTime(object, "suspendedAt");
   record.wake_attempts = object.at("wakeAttempts");
   if (const json& capture = object.at("capture"); !capture.is_null()) {
-    record.capture = CaptureFigures{capture.at("memoryBytes"), capture.at("writtenBytes"), capture.at("pauseWindowMs")};
+    record.capture = CaptureFigures{capture.at("memoryBytes"), capture.at("writtenBytes"),
+                                    capture.at("pauseWindowMs")};
   }
   return record;
 }

@@ -1,5 +1,5 @@
-// What the agent knows of a sandbox and the kernel cannot tell it: written before each act that makes
-// or unmakes something (intent before act), read when the agent starts.
+// What the agent knows of a sandbox and the kernel cannot tell it: written before each act that
+// makes or unmakes something (intent before act), read when the agent starts.
 //
 // The kernel and the process table come first: where the record and they disagree, they are right
 // (docs/structure.md, invariant 1). Pure values here; RecordStore keeps them on disk.
@@ -21,8 +21,8 @@ namespace dormouse {
 enum class Intent {
   kRun,        ///< disk, network and VMM exist, or are being made
   kSuspended,  ///< only files are left: a generation, or the disk alone where it never ran
-  kStopped,  ///< ended (by its restart policy) or failed: only its files are kept
-  kRelease,  ///< being deleted: everything goes
+  kStopped,    ///< ended (by its restart policy) or failed: only its files are kept
+  kRelease,    ///< being deleted: everything goes
 };
 [[nodiscard]] std::string_view IntentName(Intent intent);
 
@@ -36,7 +36,7 @@ struct ProcessHint {
 
 /// How the last VMM, or the workload in it, ended.
 struct Ending {
-  std::string reason;   ///< reasons.h
+  std::string reason;  ///< reasons.h
   std::string message;
   bool success = false;
   std::optional<int> exit_code;  ///< the workload's
@@ -61,9 +61,9 @@ struct Record {
 
   // Resolved once, when the sandbox first came to this node.
   std::string image_name;
-  std::string image_digest;   ///< sha256
-  int64_t image_bytes = 0;    ///< what the image's file measured
-  int64_t disk_bytes = 0;     ///< the device that the guest sees
+  std::string image_digest;  ///< sha256
+  int64_t image_bytes = 0;   ///< what the image's file measured
+  int64_t disk_bytes = 0;    ///< the device that the guest sees
   api::Resources resources;
   std::string vmm_digest, kernel_digest, initramfs_digest;
   uint32_t slot = 0;  ///< gives the VMM's uid and the host-side address; unique on the node
@@ -72,16 +72,16 @@ struct Record {
   uint64_t incarnation = 0;  ///< of the VMM: counts every start
   std::optional<ProcessHint> vmm;
   int restart_count = 0;
-  std::optional<Ending> ending;           ///< of the incarnation before, or of the sandbox (kStopped)
-  std::optional<WallTime> started_at;     ///< first Ready of this incarnation
+  std::optional<Ending> ending;        ///< of the incarnation before, or of the sandbox (kStopped)
+  std::optional<WallTime> started_at;  ///< first Ready of this incarnation
   std::optional<int64_t> boot_to_ready_ms;
-  std::optional<WallTime> not_before;     ///< back-off: no new incarnation before this
-  std::optional<WallTime> orphaned_at;    ///< its object was found to be gone
+  std::optional<WallTime> not_before;   ///< back-off: no new incarnation before this
+  std::optional<WallTime> orphaned_at;  ///< its object was found to be gone
 
   // Sleep. A generation is a directory of files (memory/manifest.h); only those named here count.
   uint64_t generations = 0;  ///< how many captures were begun; the number of the last
-  /// Committed and not consumed. With kRun it is being woken: no VMM boots from the disk as long as this
-  /// stands, and when the guest has answered it is consumed.
+  /// Committed and not consumed. With kRun it is being woken: no VMM boots from the disk as long as
+  /// this stands, and when the guest has answered it is consumed.
   std::optional<uint64_t> sleeping;
   std::optional<uint64_t> memory_generation;  ///< the one whose memory file the running VMM maps
   std::optional<WallTime> suspended_at;

@@ -27,20 +27,24 @@ Result<RecordStore::Loaded> RecordStore::Load() {
     }
     auto text = ReadFile(paths_.Record(*uid), kMaxRecordBytes);
     if (!text && text.error().code() == ErrorCode::kNotFound) {
-      // Killed before the first record was written, or after the last of it was removed: nothing was made.
+      // Killed before the first record was written, or after the last of it was removed: nothing
+      // was made.
       DORMOUSE_TRY(RemoveTree(paths_.Sandbox(*uid)));
       continue;
     }
     auto record = text ? DecodeRecord(*text) : Result<Record>(Fail(text.error()));
-    if (record && record->uid != *uid) record = Fail(ErrorCode::kCorrupt, "record of another sandbox");
+    if (record && record->uid != *uid)
+      record = Fail(ErrorCode::kCorrupt, "record of another sandbox");
     std::lock_guard lock(mutex_);
     if (!record) {
-      log::Error("a record is unreadable, and quarantined", {{"uid", name}, {"error", record.error().message()}});
+      log::Error("a record is unreadable, and quarantined",
+                 {{"uid", name}, {"error", record.error().message()}});
       DORMOUSE_TRY(Quarantine(*uid));
       unusable_[*uid] = true;
       loaded.corrupt.push_back(*uid);
     } else if (record->cluster_id != cluster_id_) {
-      log::Warning("a record of another cluster is left alone", {{"uid", name}, {"cluster", record->cluster_id}});
+      log::Warning("a record of another cluster is left alone",
+                   {{"uid", name}, {"cluster", record->cluster_id}});
       unusable_[*uid] = false;
       slots_[*uid] = record->slot;
       loaded.foreign.push_back(*uid);
@@ -55,7 +59,8 @@ Result<RecordStore::Loaded> RecordStore::Load() {
 Result<> RecordStore::Quarantine(const api::SandboxUid& uid) {
   // A link, so that the next start finds the damaged record again and goes on reporting it.
   const std::string kept = paths_.Quarantine() + "/" + uid.text() + ".json";
-  if (::link(paths_.Record(uid).c_str(), kept.c_str()) != 0 && errno != EEXIST) return FailErrno("link " + kept);
+  if (::link(paths_.Record(uid).c_str(), kept.c_str()) != 0 && errno != EEXIST)
+    return FailErrno("link " + kept);
   return {};
 }
 
@@ -135,7 +140,9 @@ Result<uint32_t> RecordStore::ReserveSlot(const api::SandboxUid& uid, uint32_t l
   for (const uint32_t used : taken) {
     if (used == slot) ++slot;
   }
-  if (slot >= limit) return Fail(ErrorCode::kNoSpace, "all " + std::to_string(limit - 1) + " sandbox slots are taken");
+  if (slot >= limit)
+    return Fail(ErrorCode::kNoSpace,
+                "all " + std::to_string(limit - 1) + " sandbox slots are taken");
   slots_[uid] = slot;
   return slot;
 }

@@ -19,10 +19,12 @@ namespace dormouse {
 
 class RecordStore {
  public:
-  RecordStore(Paths paths, std::string cluster_id) : paths_(std::move(paths)), cluster_id_(std::move(cluster_id)) {}
+  RecordStore(Paths paths, std::string cluster_id)
+      : paths_(std::move(paths)), cluster_id_(std::move(cluster_id)) {}
 
   struct Loaded {
-    std::vector<api::SandboxUid> corrupt;  ///< their files were moved to quarantine/; all else of them is left
+    std::vector<api::SandboxUid>
+        corrupt;  ///< their files were moved to quarantine/; all else of them is left
     std::vector<api::SandboxUid> foreign;  ///< of another cluster: left alone
   };
   /// Reads every record once, when the agent starts. Fails only when the directory cannot be read.
@@ -37,11 +39,12 @@ class RecordStore {
 
   /// Writes a record durably, then lets readers see it.
   Result<> Save(const Record& record);
-  /// Removes a sandbox's directory, its record last of all, and forgets it. Success when it is not there.
+  /// Removes a sandbox's directory, its record last of all, and forgets it. Success when it is not
+  /// there.
   Result<> Remove(const api::SandboxUid& uid);
 
-  /// A slot that no record uses, in [1, limit). The caller saves a record with it before it takes another;
-  /// until then the slot is reserved in memory. kNoSpace when all are taken.
+  /// A slot that no record uses, in [1, limit). The caller saves a record with it before it takes
+  /// another; until then the slot is reserved in memory. kNoSpace when all are taken.
   Result<uint32_t> ReserveSlot(const api::SandboxUid& uid, uint32_t limit);
 
   /// Keeps a slot from being given away: that of a running sandbox whose record cannot be read.

@@ -22,7 +22,8 @@ Record Example() {
   record.incarnation = 3;
   record.vmm = ProcessHint{4711, 99, "boot"};
   record.restart_count = 2;
-  record.ending = Ending{"VMMCrashed", "killed by SIGKILL", false, std::nullopt, *ParseTime("2026-01-01T00:00:00Z")};
+  record.ending = Ending{"VMMCrashed", "killed by SIGKILL", false, std::nullopt,
+                         *ParseTime("2026-01-01T00:00:00Z")};
   record.not_before = ParseTime("2026-01-01T00:00:10Z");
   return record;
 }
@@ -40,7 +41,8 @@ TEST(RecordTest, OneFlippedByteAnywhereIsNoticed) {
     std::string flipped = text;
     flipped[i] = static_cast<char>(flipped[i] ^ 1);
     const auto decoded = DecodeRecord(flipped);
-    // A flip in JSON's white space or in the case of a hex escape could be harmless; there is none here.
+    // A flip in JSON's white space or in the case of a hex escape could be harmless; there is none
+    // here.
     EXPECT_FALSE(decoded && !(*decoded == Example())) << "at " << i;
   }
 }

@@ -24,7 +24,8 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
     case Outcome::kPaused:
       return api::phase::kRunning;
     case Outcome::kStopped:
-      return in.record.ending && in.record.ending->success ? api::phase::kFinished : api::phase::kFailed;
+      return in.record.ending && in.record.ending->success ? api::phase::kFinished
+                                                           : api::phase::kFailed;
     case Outcome::kFailed:
       return api::phase::kFailed;
     case Outcome::kReleased:
@@ -64,7 +65,8 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   } else if (in.outcome == Outcome::kPaused) {
     say(reasons::kNodeDiskFull, "paused until the node has disk space again");
   } else if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
-    say(reasons::kSuspendedByUser, in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
+    say(reasons::kSuspendedByUser,
+        in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
   } else if (in.outcome == Outcome::kNoRoom) {
     say(reasons::kNoCapacity, "asleep until the node has memory for it");
   } else if (in.outcome == Outcome::kStopped && in.record.ending) {
@@ -73,8 +75,9 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     const std::string what = in.record.sleeping
                                  ? "; attempt " + std::to_string(in.record.wake_attempts + 1)
                                  : "; restart " + std::to_string(in.record.restart_count);
-    say(in.record.ending->reason, in.record.ending->message + what +
-                                      (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
+    say(in.record.ending->reason,
+        in.record.ending->message + what +
+            (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
   } else if (in.record.started_at) {
     say(reasons::kGuestAgentTimeout, "the guest no longer answers");
   } else {
@@ -122,10 +125,11 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
     suspended.reason = reasons::kSuspendedByUser;
     suspended.message = "only its disk is kept: it did not run when it was suspended";
     if (in.record.sleeping && in.record.capture) {
-      suspended.message = "asleep with its memory: " + std::to_string(in.record.capture->written_bytes >> 10) +
-                          " KiB written, " + std::to_string(in.record.capture->memory_bytes >> 20) +
-                          " MiB on disk, stood still for " +
-                          std::to_string(in.record.capture->pause_window_ms) + " ms";
+      suspended.message =
+          "asleep with its memory: " + std::to_string(in.record.capture->written_bytes >> 10) +
+          " KiB written, " + std::to_string(in.record.capture->memory_bytes >> 20) +
+          " MiB on disk, stood still for " + std::to_string(in.record.capture->pause_window_ms) +
+          " ms";
     }
     return suspended;
   }
@@ -140,7 +144,8 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
     suspended.message = "its memory is being written";
     return suspended;
   }
-  if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr) return std::nullopt;
+  if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr)
+    return std::nullopt;
   suspended.reason = in.record.sleeping ? reasons::kResuming : reasons::kRunning;
   suspended.message = in.record.sleeping ? "being woken" : "awake";
   return suspended;
@@ -158,7 +163,8 @@ Condition StorageHealthy(const StatusInputs& in) {
     storage.message = "the node has no disk space left";
   } else if (in.disk && in.disk->used_percent >= kCowWarningPercent) {
     storage.reason = reasons::kCowFilling;
-    storage.message = "the disk differs from its base by " + std::to_string(in.disk->used_percent) + " % of its size";
+    storage.message = "the disk differs from its base by " + std::to_string(in.disk->used_percent) +
+                      " % of its size";
   } else {
     storage.status = ConditionStatus::kTrue;
     storage.reason = reasons::kHealthy;
@@ -169,7 +175,8 @@ Condition StorageHealthy(const StatusInputs& in) {
 
 }  // namespace
 
-api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs& in, WallTime now) {
+api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs& in,
+                                 WallTime now) {
   api::SandboxStatus status;
   const api::SandboxStatus& before = sandbox.status;
   status.node_name = before.node_name;
@@ -177,7 +184,8 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   status.phase = PhaseOf(sandbox, in);
   // Only the agent's own conditions, with the times they had.
   for (const Condition& condition : before.conditions) {
-    if (condition.type != api::condition::kScheduled && condition.type != api::condition::kReleased) {
+    if (condition.type != api::condition::kScheduled &&
+        condition.type != api::condition::kReleased) {
       status.conditions.push_back(condition);
     }
   }
@@ -194,17 +202,24 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
     if (auto suspended = Suspended(sandbox, in)) set(std::move(*suspended));
   }
   if (in.outcome == Outcome::kStopped) {
-    set({api::condition::kFinished, ConditionStatus::kTrue,
+    set({api::condition::kFinished,
+         ConditionStatus::kTrue,
          in.record.ending ? in.record.ending->reason : std::string(reasons::kCompleted),
-         in.record.ending ? in.record.ending->message : "ended", 0, {}});
+         in.record.ending ? in.record.ending->message : "ended",
+         0,
+         {}});
   }
   if (in.released || in.refused) {
-    if (const Condition* released = api::FindCondition(before.conditions, api::condition::kReleased)) {
+    if (const Condition* released =
+            api::FindCondition(before.conditions, api::condition::kReleased)) {
       status.conditions.push_back(*released);
     }
-    set({api::condition::kReleased, ConditionStatus::kTrue,
+    set({api::condition::kReleased,
+         ConditionStatus::kTrue,
          in.refused && in.problem ? in.problem->reason : std::string(reasons::kReleased),
-         in.refused ? "nothing was made on this node" : "everything on the node is gone", 0, {}});
+         in.refused ? "nothing was made on this node" : "everything on the node is gone",
+         0,
+         {}});
   }
   status.resources = in.refused ? std::optional<api::Resources>() : in.record.resources;
   if (in.record.ending) {
@@ -215,22 +230,27 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   status.restart_count = in.record.restart_count;
   if (in.record.sleeping) status.suspended_at = in.record.suspended_at;
   if (in.record.capture) {
-    status.snapshot = api::SandboxStatus::Snapshot{in.record.capture->memory_bytes, in.record.capture->written_bytes,
-                                                   std::chrono::milliseconds(in.record.capture->pause_window_ms),
-                                                   static_cast<int64_t>(in.record.generations)};
+    status.snapshot = api::SandboxStatus::Snapshot{
+        in.record.capture->memory_bytes, in.record.capture->written_bytes,
+        std::chrono::milliseconds(in.record.capture->pause_window_ms),
+        static_cast<int64_t>(in.record.generations)};
   }
   if (!in.refused) {
     status.network = {in.node_ip, in.host_address, net::kGuestAddress};
     const bool resumed = in.record.memory_generation || in.record.sleeping;
     status.vm = {in.vmm.name, in.vmm.version, resumed ? "Resume" : "Boot", std::nullopt};
   }
-  if (in.record.boot_to_ready_ms) status.vm.boot_to_ready = std::chrono::milliseconds(*in.record.boot_to_ready_ms);
-  if (in.disk) status.storage = api::SandboxStatus::Storage{in.disk->used_bytes, in.disk->used_percent};
+  if (in.record.boot_to_ready_ms)
+    status.vm.boot_to_ready = std::chrono::milliseconds(*in.record.boot_to_ready_ms);
+  if (in.disk)
+    status.storage = api::SandboxStatus::Storage{in.disk->used_bytes, in.disk->used_percent};
   return status;
 }
 
 Problem ProblemOf(std::optional<Step> step, const Error& error) {
-  const auto with = [&error](std::string_view reason) { return Problem{std::string(reason), error.message()}; };
+  const auto with = [&error](std::string_view reason) {
+    return Problem{std::string(reason), error.message()};
+  };
   if (!step) {
     switch (error.code()) {
       case ErrorCode::kNotFound:
@@ -259,7 +279,8 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
     case Step::kCommitSuspend:
       return with(reasons::kSnapshotFailed);
     case Step::kRestoreVm:
-      return with(error.code() == ErrorCode::kUnsupported ? reasons::kSnapshotIncompatible : reasons::kResumeFailed);
+      return with(error.code() == ErrorCode::kUnsupported ? reasons::kSnapshotIncompatible
+                                                          : reasons::kResumeFailed);
     case Step::kRestoreStore:
     case Step::kThawGuest:
     case Step::kCommitWake:
@@ -267,9 +288,12 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
     default:
       break;
   }
-  if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kNoSpace) return with(reasons::kNoCapacity);
-  if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kCorrupt) return with(reasons::kImageDamaged);
-  if (*step == Step::kPrepareNet && error.code() == ErrorCode::kInvalid) return with(reasons::kInvalidSpec);
+  if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kNoSpace)
+    return with(reasons::kNoCapacity);
+  if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kCorrupt)
+    return with(reasons::kImageDamaged);
+  if (*step == Step::kPrepareNet && error.code() == ErrorCode::kInvalid)
+    return with(reasons::kInvalidSpec);
   return with(reasons::kHostError);
 }
 

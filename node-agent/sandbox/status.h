@@ -1,5 +1,6 @@
-// What the API is told of a sandbox. A pure function: record, wish, observation and outcome in, status
-// out; the writer compares it with what was last written and stays silent when nothing changed.
+// What the API is told of a sandbox. A pure function: record, wish, observation and outcome in,
+// status out; the writer compares it with what was last written and stays silent when nothing
+// changed.
 #pragma once
 
 #include <optional>
@@ -25,7 +26,8 @@ struct StatusInputs {
   Observed observed;
   Outcome outcome = Outcome::kProceed;
   std::optional<Problem> problem;
-  std::optional<Problem> capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
+  std::optional<Problem>
+      capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
   std::optional<DiskUsage> disk;
   VmmIdentity vmm;
   std::string node_ip;
@@ -34,8 +36,10 @@ struct StatusInputs {
   bool refused = false;   ///< nothing was made, and shall not be here: the controller places anew
 };
 
-/// `before` gives the transition times of conditions that do not change, and what only the controller sets.
-[[nodiscard]] api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs& inputs, WallTime now);
+/// `before` gives the transition times of conditions that do not change, and what only the
+/// controller sets.
+[[nodiscard]] api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox,
+                                               const StatusInputs& inputs, WallTime now);
 
 /// The reason that a failure of `step` is reported with; `step` absent: Machine::Resolve.
 [[nodiscard]] Problem ProblemOf(std::optional<Step> step, const Error& error);

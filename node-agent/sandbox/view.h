@@ -1,6 +1,8 @@
-// What the agent lets be looked at, by the person on call and by metrics: its own view of its sandboxes.
+// What the agent lets be looked at, by the person on call and by metrics: its own view of its
+// sandboxes.
 //
-// Thread-safe. Nothing here waits for a worker: a sandbox whose reconcile hangs can be looked at too.
+// Thread-safe. Nothing here waits for a worker: a sandbox whose reconcile hangs can be looked at
+// too.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +19,19 @@ namespace dormouse {
 
 struct SandboxSummary {
   std::string uid, short_id, ns, name;
-  std::string phase;        ///< as last reported
-  std::string ready_reason; ///< of the Ready condition as last reported
+  std::string phase;         ///< as last reported
+  std::string ready_reason;  ///< of the Ready condition as last reported
   std::string image;
-  int pid = 0;              ///< of the VMM; 0 = none
+  int pid = 0;  ///< of the VMM; 0 = none
   uint64_t incarnation = 0;
   int restart_count = 0;
   int vcpus = 0;
   int64_t memory_bytes = 0;
   std::string host_address;
   int64_t disk_allocated_bytes = 0;
-  int64_t disk_used_bytes = 0;      ///< chunks that differ from the base
+  int64_t disk_used_bytes = 0;  ///< chunks that differ from the base
   std::optional<WallTime> started_at;
-  bool running = false;             ///< holds vCPUs and memory now
+  bool running = false;  ///< holds vCPUs and memory now
 };
 
 /// Something that is ours in the kernel or on disk and that no sandbox accounts for.
@@ -54,8 +56,10 @@ class AgentView {
   /// kNotFound, or kUnavailable when its VM does not run now.
   [[nodiscard]] virtual Result<GuestAccess> Guest(const kube::ObjectKey& key) const = 0;
   /// The last lines of the serial console, printable.
-  [[nodiscard]] virtual Result<std::string> ConsoleTail(const kube::ObjectKey& key, size_t lines) const = 0;
-  /// What no sandbox accounts for; with `remove`, takes it away first and returns what could not be.
+  [[nodiscard]] virtual Result<std::string> ConsoleTail(const kube::ObjectKey& key,
+                                                        size_t lines) const = 0;
+  /// What no sandbox accounts for; with `remove`, takes it away first and returns what could not
+  /// be.
   [[nodiscard]] virtual Result<std::vector<Leak>> Sweep(bool remove) = 0;
 };
 

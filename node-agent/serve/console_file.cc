@@ -20,7 +20,8 @@ constexpr std::chrono::seconds kSendTime{10};
 
 /// C1 controls steer terminals as escape sequences do.
 bool IsC1(std::string_view character) {
-  return character.size() == 2 && character[0] == '\xc2' && static_cast<unsigned char>(character[1]) < 0xa0;
+  return character.size() == 2 && character[0] == '\xc2' &&
+         static_cast<unsigned char>(character[1]) < 0xa0;
 }
 
 }  // namespace

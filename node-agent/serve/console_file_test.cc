@@ -11,7 +11,9 @@ namespace {
 
 class ConsoleFileTest : public testing::Test {
  protected:
-  ConsoleFileTest() { if (::mkdtemp(directory_.data()) == nullptr) std::abort(); }
+  ConsoleFileTest() {
+    if (::mkdtemp(directory_.data()) == nullptr) std::abort();
+  }
   ~ConsoleFileTest() override { std::filesystem::remove_all(directory_); }
   void Append(const std::string& text) { std::ofstream(path(), std::ios::app) << text; }
   [[nodiscard]] std::string path() const { return directory_ + "/console.log"; }

@@ -71,8 +71,8 @@ std::string LastLinesOfLog(const std::string& path, size_t count) {
   struct stat info {};
   if (!file || ::fstat(file.get(), &info) != 0) return {};
   std::string tail(std::min<size_t>(kReadAtOnce, static_cast<size_t>(info.st_size)), '\0');
-  const ssize_t got = ::pread(file.get(), tail.data(), tail.size(),
-                              info.st_size - static_cast<off_t>(tail.size()));
+  const ssize_t got =
+      ::pread(file.get(), tail.data(), tail.size(), info.st_size - static_cast<off_t>(tail.size()));
   if (got <= 0) return {};
   SerialRing ring(tail.size());
   ring.Append(std::string_view(tail).substr(0, static_cast<size_t>(got)));

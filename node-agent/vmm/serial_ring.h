@@ -52,8 +52,8 @@ class CappedFile {
   size_t size_;
 };
 
-/// SerialRing::LastLines of what a CappedFile at `path` kept: for a VM that is gone. Empty when there
-/// is none.
+/// SerialRing::LastLines of what a CappedFile at `path` kept: for a VM that is gone. Empty when
+/// there is none.
 [[nodiscard]] std::string LastLinesOfLog(const std::string& path, size_t count);
 
 struct SerialOptions {

@@ -1,5 +1,5 @@
-// The Kubernetes client against a real kube-apiserver: $KUBECONFIG names one that has Dormouse's CRDs and lets
-// us do everything. What it makes is deleted again.
+// The Kubernetes client against a real kube-apiserver: $KUBECONFIG names one that has Dormouse's
+// CRDs and lets us do everything. What it makes is deleted again.
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -53,7 +53,8 @@ class KubeClientTest : public testing::Test {
   /// A name that no other run has used.
   ObjectKey Name(const std::string& what) {
     static int count = 0;
-    return {kNamespace, "kct-" + what + "-" + std::to_string(::getpid()) + "-" + std::to_string(++count)};
+    return {kNamespace,
+            "kct-" + what + "-" + std::to_string(::getpid()) + "-" + std::to_string(++count)};
   }
 
   ObjectRef MakeSandbox(const ObjectKey& key, const std::string& image = "debian-12") {
@@ -68,7 +69,8 @@ class KubeClientTest : public testing::Test {
     return *RefOfText(*made);
   }
 
-  Result<ObjectRef> ApplyStatus(const ObjectKey& key, const json& status, const ResourceVersion& version = {}) {
+  Result<ObjectRef> ApplyStatus(const ObjectKey& key, const json& status,
+                                const ResourceVersion& version = {}) {
     const json object{{"apiVersion", "dormouse.dev/v1alpha1"},
                       {"kind", "Sandbox"},
                       {"metadata", {{"name", key.name}, {"namespace", key.ns}}},
@@ -99,7 +101,8 @@ TEST_F(KubeClientTest, AnObjectThatIsThereIsNotMadeTwice) {
 }
 
 TEST_F(KubeClientTest, AFieldThatDoesNotExistIsRefused) {
-  const auto made = client_->Create(kConfigMaps, kNamespace,
+  const auto made = client_->Create(
+      kConfigMaps, kNamespace,
       R"({"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"typo"},"dta":{}})");
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code(), ErrorCode::kInvalid);
@@ -124,7 +127,8 @@ TEST_F(KubeClientTest, AStatusDoesNotReachASuccessorOfTheSameName) {
   const auto late = ApplyStatus(key, {{"phase", "Failed"}}, old.resource_version);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code(), ErrorCode::kConflict);
-  EXPECT_EQ(client_->Delete(kSandboxes, key, {.uid = old.uid}).error().code(), ErrorCode::kConflict);
+  EXPECT_EQ(client_->Delete(kSandboxes, key, {.uid = old.uid}).error().code(),
+            ErrorCode::kConflict);
 }
 
 TEST_F(KubeClientTest, AStatusOfWhatIsGoneIsNotFound) {
@@ -150,8 +154,9 @@ TEST_F(KubeClientTest, AFinalizerHoldsTheObjectUntilItIsRemoved) {
 TEST_F(KubeClientTest, AFailedTestOfAPatchIsAConflict) {
   const auto key = Name("patch");
   MakeSandbox(key);
-  const auto patched = client_->JsonPatch(kSandboxes, key,
-      R"([{"op":"test","path":"/metadata/uid","value":"another"},
+  const auto patched =
+      client_->JsonPatch(kSandboxes, key,
+                         R"([{"op":"test","path":"/metadata/uid","value":"another"},
           {"op":"add","path":"/metadata/labels","value":{"a":"b"}}])");
   ASSERT_FALSE(patched);
   EXPECT_EQ(patched.error().code(), ErrorCode::kConflict) << patched.error().message();
@@ -179,7 +184,9 @@ TEST_F(KubeClientTest, AServersOtherNameIsChecked) {
 
 TEST_F(KubeClientTest, ACompressedListIsTheSameList) {
   const auto key = Name("large");
-  json object{{"apiVersion", "v1"}, {"kind", "ConfigMap"}, {"metadata", {{"name", key.name}}},
+  json object{{"apiVersion", "v1"},
+              {"kind", "ConfigMap"},
+              {"metadata", {{"name", key.name}}},
               {"data", {{"text", std::string(300'000, 'x')}}}};
   ASSERT_TRUE(client_->Create(kConfigMaps, kNamespace, object.dump()));
   made_.emplace_back(kConfigMaps, key);
@@ -209,9 +216,8 @@ class Listener {
   }
   bool WaitFor(const std::string& what) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, 20s, [&] {
-      return std::find(heard_.begin(), heard_.end(), what) != heard_.end();
-    });
+    return changed_.wait_for(
+        lock, 20s, [&] { return std::find(heard_.begin(), heard_.end(), what) != heard_.end(); });
   }
 
  private:
@@ -230,11 +236,16 @@ TEST_F(KubeClientTest, AnAgentSeesItsOwnSandboxesComeChangeAndGo) {
   Store<std::string> store;
   Listener listener;
   store.Subscribe([&](const Store<std::string>::Change& change) {
-    listener.Hear((change.after == nullptr ? "- " : change.before == nullptr ? "+ " : "~ ") + change.ref.key.name);
+    listener.Hear((change.after == nullptr    ? "- "
+                   : change.before == nullptr ? "+ "
+                                              : "~ ") +
+                  change.ref.key.name);
   });
   Reflector<std::string> reflector(
       *transport_, {.type = kSandboxes, .field_selector = "status.nodeName=" + node},
-      [](const json& object) -> Result<std::string> { return object["metadata"]["name"].get<std::string>(); },
+      [](const json& object) -> Result<std::string> {
+        return object["metadata"]["name"].get<std::string>();
+      },
       store);
   reflector.Start();
   ASSERT_TRUE(store.WaitForSync(20s));
@@ -256,7 +267,8 @@ TEST_F(KubeClientTest, AnAgentSeesItsOwnSandboxesComeChangeAndGo) {
 
 TEST_F(KubeClientTest, AFutureVersionIsWaitedForInVain) {
   const auto answer = transport_->Request(
-      {.target = kSandboxes.Path(kNamespace) + "?resourceVersion=999999999&resourceVersionMatch=NotOlderThan"});
+      {.target = kSandboxes.Path(kNamespace) +
+                 "?resourceVersion=999999999&resourceVersionMatch=NotOlderThan"});
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_EQ(answer->status, 504);
   EXPECT_THAT(answer->body, HasSubstr("Too large resource version"));
@@ -295,12 +307,14 @@ TEST_F(KubeClientTest, EventsAreTakenAndRepeatsBecomeASeries) {
   const auto key = Name("events");
   const auto ref = MakeSandbox(key);
   metrics::Registry registry;
-  EventRecorder recorder(transport_, {.controller = "dormouse.dev/test", .instance = "here", .metrics = &registry});
+  EventRecorder recorder(
+      transport_, {.controller = "dormouse.dev/test", .instance = "here", .metrics = &registry});
   const EventSubject subject{"dormouse.dev/v1alpha1", "Sandbox", key.ns, key.name, ref.uid};
   recorder.Record(subject, EventType::kWarning, "VMMCrashed", "Restart", "exit status 1");
   recorder.Record(subject, EventType::kWarning, "VMMCrashed", "Restart", "exit status 1");
   recorder.Flush();
-  const auto list = client_->List(types::kEvents, kNamespace, {.field_selector = "regarding.name=" + key.name});
+  const auto list =
+      client_->List(types::kEvents, kNamespace, {.field_selector = "regarding.name=" + key.name});
   ASSERT_TRUE(list) << list.error().message();
   const json items = json::parse(*list)["items"];
   ASSERT_EQ(items.size(), 1u);

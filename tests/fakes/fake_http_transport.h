@@ -1,5 +1,5 @@
-// An API server that is a list of answers, for tests of what stands above the transport. No thread, no socket,
-// no time but the FakeClock's.
+// An API server that is a list of answers, for tests of what stands above the transport. No thread,
+// no socket, no time but the FakeClock's.
 //
 // Thread-safe, so that a loop under test may run in its own thread.
 #pragma once
@@ -23,8 +23,8 @@ class FakeHttpTransport : public HttpTransport {
     int status = 200;
     std::string body{};
     std::optional<std::chrono::seconds> retry_after{};
-    std::optional<Error> error{};           ///< after the body
-    std::chrono::nanoseconds takes{0};      ///< moves the clock
+    std::optional<Error> error{};       ///< after the body
+    std::chrono::nanoseconds takes{0};  ///< moves the clock
   };
   using Handler = std::function<Answer(const HttpRequest&)>;
 

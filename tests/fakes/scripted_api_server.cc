@@ -23,7 +23,8 @@ int Listen(int port) {
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(static_cast<uint16_t>(port));
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 || ::listen(fd, 64) != 0) {
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
+      ::listen(fd, 64) != 0) {
     std::perror("scripted API server");
     std::abort();
   }
@@ -71,7 +72,9 @@ ScriptedApiServer::ScriptedApiServer() {
   acceptor_ = std::thread([this] { Accept(); });
 }
 
-ScriptedApiServer::~ScriptedApiServer() { GoDown(); }
+ScriptedApiServer::~ScriptedApiServer() {
+  GoDown();
+}
 
 void ScriptedApiServer::Push(Reply reply) {
   std::lock_guard lock(mutex_);
@@ -164,10 +167,11 @@ void ScriptedApiServer::Serve(int fd, int connection) {
 bool ScriptedApiServer::Send(int fd, const Reply& reply) {
   std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " Scripted\r\n" + reply.headers;
   if (head.find("Content-Type") == std::string::npos) head += "Content-Type: application/json\r\n";
-  const bool cut = reply.then == Then::kTruncate || reply.then == Then::kReset ||
-                   reply.then == Then::kSilence;
+  const bool cut =
+      reply.then == Then::kTruncate || reply.then == Then::kReset || reply.then == Then::kSilence;
   if (reply.chunked) {
-    if (!SendAll(fd, head + "Transfer-Encoding: chunked\r\n\r\n") || !SendChunks(fd, reply.body)) return false;
+    if (!SendAll(fd, head + "Transfer-Encoding: chunked\r\n\r\n") || !SendChunks(fd, reply.body))
+      return false;
     if (!cut && !SendAll(fd, "0\r\n\r\n")) return false;
     // A chunk that promises more than ever comes.
     if (cut && reply.then != Then::kSilence) (void)SendAll(fd, "a\r\nhalf");

@@ -1,5 +1,5 @@
-// A plain-HTTP server on the loopback that misbehaves as told, for tests of the transport: truncated chunks,
-// silence, 429 storms, a restart on the same port.
+// A plain-HTTP server on the loopback that misbehaves as told, for tests of the transport:
+// truncated chunks, silence, 429 storms, a restart on the same port.
 //
 // Thread-safe. One thread accepts, one serves each connection; all end with the server.
 #pragma once
@@ -21,17 +21,17 @@ class ScriptedApiServer {
     int connection = 0;
   };
   enum class Then {
-    kKeepAlive,   ///< the answer is whole
-    kClose,       ///< the answer is whole, the connection ends
-    kTruncate,    ///< the connection ends within the answer
-    kReset,       ///< as kTruncate, with a RST
-    kSilence,     ///< nothing more comes, the connection stays until the client or GoDown ends it
+    kKeepAlive,  ///< the answer is whole
+    kClose,      ///< the answer is whole, the connection ends
+    kTruncate,   ///< the connection ends within the answer
+    kReset,      ///< as kTruncate, with a RST
+    kSilence,    ///< nothing more comes, the connection stays until the client or GoDown ends it
   };
   struct Reply {
     int status = 200;
     std::string body{};
-    std::string headers{};     ///< each with its CRLF
-    bool chunked = false;      ///< as a stream; else with a length
+    std::string headers{};  ///< each with its CRLF
+    bool chunked = false;   ///< as a stream; else with a length
     Then then = Then::kKeepAlive;
   };
 

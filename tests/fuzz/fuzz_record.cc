@@ -1,5 +1,6 @@
-// A record file is what a power cut, a bad disk or a careless hand left: it decodes or is refused, and what
-// decodes is encoded again as it was. The input is tried as a file, and as a body under a right checksum.
+// A record file is what a power cut, a bad disk or a careless hand left: it decodes or is refused,
+// and what decodes is encoded again as it was. The input is tried as a file, and as a body under a
+// right checksum.
 #include <cstdint>
 #include <cstdlib>
 #include <nlohmann/json.hpp>

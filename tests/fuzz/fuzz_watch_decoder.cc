@@ -1,5 +1,5 @@
-// Bytes as an API server's watch and list bodies, in two pieces: nothing they contain may crash us, nor may
-// where a read ends change what is understood.
+// Bytes as an API server's watch and list bodies, in two pieces: nothing they contain may crash us,
+// nor may where a read ends change what is understood.
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -22,7 +22,8 @@ std::string Watch(std::string_view first, std::string_view second) {
   std::string heard;
   WatchDecoder decoder(
       [&heard](WatchEventType type, const json& object) -> Result<> {
-        heard += std::to_string(static_cast<int>(type)) + object.dump(-1, ' ', false, json::error_handler_t::replace);
+        heard += std::to_string(static_cast<int>(type)) +
+                 object.dump(-1, ' ', false, json::error_handler_t::replace);
         (void)dormouse::kube::RefOf(object);
         (void)dormouse::kube::ParseObjectMeta(object);
         return {};
@@ -43,7 +44,8 @@ std::string List(std::string_view first, std::string_view second) {
       kLimit);
   if (auto fed = decoder.Feed(first); !fed) return heard + "!";
   if (auto fed = decoder.Feed(second); !fed) return heard + "!";
-  return heard + decoder.resource_version().text() + decoder.continue_token() + (decoder.Done() ? "." : "");
+  return heard + decoder.resource_version().text() + decoder.continue_token() +
+         (decoder.Done() ? "." : "");
 }
 
 }  // namespace

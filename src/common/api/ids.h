@@ -1,5 +1,5 @@
-// Identities as types. A sandbox is its UID: whatever stands in the kernel or on disk for it is named
-// after that, never after the object's name (docs/structure.md, invariant 3).
+// Identities as types. A sandbox is its UID: whatever stands in the kernel or on disk for it is
+// named after that, never after the object's name (docs/structure.md, invariant 3).
 #pragma once
 
 #include <compare>

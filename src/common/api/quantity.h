@@ -1,5 +1,6 @@
 // Kubernetes quantities ("512Mi", "1.5Gi", "2", "500m"). Pure; thread-safe.
-// Source: k8s.io/apimachinery/pkg/api/resource/quantity.go (grammar of <decimalSI>, <binarySI>, <exponent>).
+// Source: k8s.io/apimachinery/pkg/api/resource/quantity.go (grammar of <decimalSI>, <binarySI>,
+// <exponent>).
 #pragma once
 
 #include <cstdint>

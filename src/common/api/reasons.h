@@ -1,5 +1,6 @@
-// Every reason that a condition or an event of Dormouse can carry. Reasons are API: they are listed,
-// with what an operator does about each, in docs/reasons.md, and a test holds the two together.
+// Every reason that a condition or an event of Dormouse can carry. Reasons are API: they are
+// listed, with what an operator does about each, in docs/reasons.md, and a test holds the two
+// together.
 #pragma once
 
 #include <string_view>

@@ -104,8 +104,8 @@ struct Toleration {
 };
 
 struct SandboxSpec {
-  std::string image;              ///< source.image.name; exactly one of the two is set
-  std::string snapshot_template;  ///< source.snapshotTemplate.name
+  std::string image;                   ///< source.image.name; exactly one of the two is set
+  std::string snapshot_template;       ///< source.snapshotTemplate.name
   std::optional<Resources> resources;  ///< what was asked for, completed by the defaults
   AskedResources asked;
   std::optional<int64_t> disk_bytes;  ///< virtual size; absent = the base's
@@ -163,7 +163,9 @@ struct Sandbox {
   SandboxStatus status;
 
   /// What it will run with: what was asked for, or the defaults (1 vCPU, 512 MiB).
-  [[nodiscard]] Resources EffectiveResources() const { return spec.resources.value_or(Resources{}); }
+  [[nodiscard]] Resources EffectiveResources() const {
+    return spec.resources.value_or(Resources{});
+  }
 };
 
 /// kCorrupt: no object of ours. kInvalid: an object that admission should have refused; the message
@@ -173,13 +175,13 @@ Result<Sandbox> ParseSandbox(const nlohmann::json& object);
 /// The status fields that the agent owns after placement, for a forced apply by kAgentManager:
 /// everything but nodeName, the Scheduled condition and idleDeadline.
 [[nodiscard]] nlohmann::json AgentStatusToJson(const SandboxStatus& status);
-/// The fields that the controller sends, for a forced apply by kControllerManager: nodeName and `phase`
-/// where they are not empty, and the conditions Scheduled and Ready where they are there. Ready is the
-/// controller's until the sandbox is placed, and again while its node is lost.
+/// The fields that the controller sends, for a forced apply by kControllerManager: nodeName and
+/// `phase` where they are not empty, and the conditions Scheduled and Ready where they are there.
+/// Ready is the controller's until the sandbox is placed, and again while its node is lost.
 [[nodiscard]] nlohmann::json ControllerStatusToJson(const SandboxStatus& status);
 
-/// A whole apply patch of `/status`: apiVersion, kind, name, namespace, the resourceVersion that was
-/// checked (a write without it could reach a successor of the same name), and `status`.
+/// A whole apply patch of `/status`: apiVersion, kind, name, namespace, the resourceVersion that
+/// was checked (a write without it could reach a successor of the same name), and `status`.
 [[nodiscard]] std::string StatusApplyBody(const char* kind, const kube::ObjectMeta& checked,
                                           const nlohmann::json& status);
 

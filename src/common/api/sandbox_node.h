@@ -1,5 +1,5 @@
-// The SandboxNode resource: what a node offers to sandboxes. Written by its agent, as CSINode is by a
-// driver; read by the controller to place. Plain values.
+// The SandboxNode resource: what a node offers to sandboxes. Written by its agent, as CSINode is by
+// a driver; read by the controller to place. Plain values.
 #pragma once
 
 #include <cstdint>

@@ -63,10 +63,11 @@ json AgentStatusToJson(const SandboxStatus& status) {
     vm["bootToReady"] = std::to_string(status.vm.boot_to_ready->count()) + "ms";
   PutObject(&result, "vm", std::move(vm));
   if (status.snapshot) {
-    result["snapshot"] = {{"memoryBytes", status.snapshot->memory_bytes},
-                          {"writtenBytes", status.snapshot->written_bytes},
-                          {"pauseWindow", std::to_string(status.snapshot->pause_window.count()) + "ms"},
-                          {"generation", status.snapshot->generation}};
+    result["snapshot"] = {
+        {"memoryBytes", status.snapshot->memory_bytes},
+        {"writtenBytes", status.snapshot->written_bytes},
+        {"pauseWindow", std::to_string(status.snapshot->pause_window.count()) + "ms"},
+        {"generation", status.snapshot->generation}};
   }
   if (status.storage) {
     result["storage"] = {{"cowUsedBytes", status.storage->cow_used_bytes},

@@ -29,8 +29,10 @@ class TempDir {
 };
 
 TEST(ErrorTest, SaysWhatFailedAndWhatTheSystemAnswered) {
-  const Error error = Error::FromErrno("table load", ENOSPC).Wrap("create snapshot dormouse-3f2a-root");
-  EXPECT_EQ(error.message(), "create snapshot dormouse-3f2a-root: table load: ENOSPC (No space left on device)");
+  const Error error =
+      Error::FromErrno("table load", ENOSPC).Wrap("create snapshot dormouse-3f2a-root");
+  EXPECT_EQ(error.message(),
+            "create snapshot dormouse-3f2a-root: table load: ENOSPC (No space left on device)");
   EXPECT_EQ(error.code(), ErrorCode::kNoSpace);
   EXPECT_EQ(error.errnum(), ENOSPC);
   EXPECT_TRUE(error.IsRetryable());
@@ -78,7 +80,12 @@ TEST(FailpointTest, ErrorsAreCountedDownAndConfinedToASubject) {
 }
 
 TEST(FailpointTest, KillEndsTheProcess) {
-  EXPECT_EXIT({ (void)failpoint::Arm("x=kill"); (void)failpoint::Hit("x"); }, ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT(
+      {
+        (void)failpoint::Arm("x=kill");
+        (void)failpoint::Hit("x");
+      },
+      ::testing::KilledBySignal(SIGKILL), "");
 }
 
 TEST(FailpointTest, AMalformedEntryIsNamed) {
@@ -99,10 +106,12 @@ TEST(TimeTest, RoundTripsTheApisForms) {
   const auto time = ParseTime("2026-11-21T08:30:00Z");
   ASSERT_TRUE(time);
   EXPECT_EQ(FormatTime(*time), "2026-11-21T08:30:00Z");
-  EXPECT_EQ(FormatMicroTime(*ParseTime("2026-11-21T08:30:00.123456Z")), "2026-11-21T08:30:00.123456Z");
+  EXPECT_EQ(FormatMicroTime(*ParseTime("2026-11-21T08:30:00.123456Z")),
+            "2026-11-21T08:30:00.123456Z");
   EXPECT_EQ(ParseTime("2026-11-21T10:30:00+02:00"), time);
   EXPECT_FALSE(ParseTime("4052-01-01T00:00:00Z")) << "it would wrap to another century";
-  for (const char* bad : {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z"}) {
+  for (const char* bad :
+       {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z"}) {
     EXPECT_FALSE(ParseTime(bad)) << bad;
   }
 }
@@ -112,7 +121,8 @@ TEST(TimeTest, ReadsGoDurations) {
   EXPECT_EQ(ParseDuration("1h30m"), 90min);
   EXPECT_EQ(ParseDuration("1.5s"), 1500ms);
   EXPECT_EQ(ParseDuration("0s"), 0s);
-  for (const char* bad : {"", "5", "m", "-5m", "1d", "1h-2m", "99999999999h"}) EXPECT_FALSE(ParseDuration(bad)) << bad;
+  for (const char* bad : {"", "5", "m", "-5m", "1d", "1h-2m", "99999999999h"})
+    EXPECT_FALSE(ParseDuration(bad)) << bad;
 }
 
 TEST(FakeClockTest, MovesOnlyWhenItIsMoved) {
@@ -134,7 +144,8 @@ TEST(Utf8Test, OnlyCharactersHaveALength) {
   EXPECT_EQ(Utf8Length("\xc3\xa9!"), 2u);
   EXPECT_EQ(Utf8Length("\xe2\x82\xac"), 3u);
   EXPECT_EQ(Utf8Length("\xf0\x9f\x90\xad"), 4u);
-  for (const char* bad : {"\x80", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\xff"}) {
+  for (const char* bad : {"\x80", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                          "\xe2\x82", "\xff"}) {
     EXPECT_EQ(Utf8Length(bad), 0u);
   }
 }
@@ -143,7 +154,8 @@ TEST(SealedJsonTest, WhatIsNotAsItWasWrittenIsTold) {
   const Seal seal{"thing", 3};
   const std::string text = SealJson(seal, {{"a", 1}});
   int read = 0;
-  ASSERT_TRUE(OpenSealedJson(seal, text, [&](const auto& value) { read = value.at("a").template get<int>(); }));
+  ASSERT_TRUE(OpenSealedJson(seal, text,
+                             [&](const auto& value) { read = value.at("a").template get<int>(); }));
   EXPECT_EQ(read, 1);
   const auto refused = [&](const Seal& other, std::string changed) {
     return OpenSealedJson(other, changed, [](const auto&) {}).error();

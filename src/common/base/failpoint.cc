@@ -24,8 +24,8 @@ enum class Verb { kOff, kError, kKill, kPark, kDelay };
 
 struct Action {
   Verb verb = Verb::kOff;
-  int argument = 0;     // errno or milliseconds
-  int remaining = -1;   // hits left; -1 = for ever
+  int argument = 0;    // errno or milliseconds
+  int remaining = -1;  // hits left; -1 = for ever
 };
 
 using Key = std::pair<std::string, std::string>;  // name, subject ("" = any)
@@ -96,7 +96,8 @@ Result<std::map<Key, std::vector<Action>>> Parse(std::string_view list) {
     list.remove_prefix(semicolon == std::string_view::npos ? list.size() : semicolon + 1);
     if (entry.empty()) continue;
     const auto equals = entry.find('=');
-    const Error invalid(ErrorCode::kInvalid, "failpoint entry \"" + std::string(entry) + "\" is not name[@subject]=action");
+    const Error invalid(ErrorCode::kInvalid, "failpoint entry \"" + std::string(entry) +
+                                                 "\" is not name[@subject]=action");
     if (equals == std::string_view::npos || equals == 0) return Fail(invalid);
     std::string_view name = entry.substr(0, equals);
     std::string_view subject;
@@ -123,7 +124,9 @@ void Refresh(Registry& registry) {
   if (registry.file.empty()) return;
   struct stat info {};
   if (::stat(registry.file.c_str(), &info) != 0) return;
-  if (info.st_mtim.tv_sec == registry.file_time.tv_sec && info.st_mtim.tv_nsec == registry.file_time.tv_nsec) return;
+  if (info.st_mtim.tv_sec == registry.file_time.tv_sec &&
+      info.st_mtim.tv_nsec == registry.file_time.tv_nsec)
+    return;
   registry.file_time = info.st_mtim;
   if (auto text = ReadFile(registry.file, 1 << 20)) {
     if (auto parsed = Parse(*text)) registry.armed = std::move(*parsed);

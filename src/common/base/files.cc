@@ -42,7 +42,8 @@ Result<> RemoveTreeAt(int parent, const char* name, dev_t device, const std::str
   if (!fd) return FailErrno("open " + shown);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return FailErrno("stat " + shown);
-  if (info.st_dev != device) return Fail(ErrorCode::kBusy, "remove " + shown + ": something is mounted there");
+  if (info.st_dev != device)
+    return Fail(ErrorCode::kBusy, "remove " + shown + ": something is mounted there");
   std::vector<std::string> names;
   {
     UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
@@ -58,7 +59,8 @@ Result<> RemoveTreeAt(int parent, const char* name, dev_t device, const std::str
   for (const std::string& child : names) {
     DORMOUSE_TRY(RemoveTreeAt(fd.get(), child.c_str(), device, shown + "/" + child));
   }
-  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return FailErrno("rmdir " + shown);
+  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return FailErrno("rmdir " + shown);
   return {};
 }
 
@@ -76,7 +78,8 @@ Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
     if (got == 0) return content;
     content.append(buffer, static_cast<size_t>(got));
     if (content.size() > max_bytes) {
-      return Fail(ErrorCode::kInvalid, "read " + path + ": larger than " + std::to_string(max_bytes) + " bytes");
+      return Fail(ErrorCode::kInvalid,
+                  "read " + path + ": larger than " + std::to_string(max_bytes) + " bytes");
     }
   }
 }

@@ -1,12 +1,14 @@
 // Files that survive a power cut: whole or old, never half.
 //
-// Thread-safe as far as the paths differ. Nothing here follows a size it was told: every read is bounded.
+// Thread-safe as far as the paths differ. Nothing here follows a size it was told: every read is
+// bounded.
 #pragma once
+
+#include <sys/types.h>
 
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <vector>
 
 #include "src/common/base/result.h"

@@ -60,6 +60,8 @@ Result<std::string> Sha256OfFile(const std::string& path) {
   }
 }
 
-std::string ShortId(std::string_view uid) { return Sha256(uid).substr(0, 12); }
+std::string ShortId(std::string_view uid) {
+  return Sha256(uid).substr(0, 12);
+}
 
 }  // namespace dormouse

@@ -15,9 +15,9 @@ namespace dormouse {
 /// Of a file's content, read in blocks of 1 MiB.
 Result<std::string> Sha256OfFile(const std::string& path);
 
-/// The first 12 hex digits of the digest of `uid`: the name of a sandbox where the kernel's names are
-/// short (an interface has 15 characters). 48 bits: 2,000 sandboxes of a node collide with p < 1e-8,
-/// and what carries the name also carries the full UID.
+/// The first 12 hex digits of the digest of `uid`: the name of a sandbox where the kernel's names
+/// are short (an interface has 15 characters). 48 bits: 2,000 sandboxes of a node collide with p <
+/// 1e-8, and what carries the name also carries the full UID.
 [[nodiscard]] std::string ShortId(std::string_view uid);
 
 }  // namespace dormouse

@@ -3,10 +3,9 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <nlohmann/json.hpp>
-
 #include <atomic>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 namespace dormouse::log {
 namespace {
@@ -44,7 +43,8 @@ std::string Text(std::string_view message, std::initializer_list<Field> fields) 
     line += field.key;
     line += '=';
     // Control characters of a guest or a user must not forge a line of their own.
-    line += nlohmann::json(field.value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    line +=
+        nlohmann::json(field.value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   return line;
 }
@@ -63,17 +63,23 @@ std::string Json(Level level, std::string_view message, std::initializer_list<Fi
 void Configure(Level lowest, bool json) {
   g_json = json;
   Logger().set_level(SpdlogLevel(lowest));
-  Logger().set_pattern(json ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",%v" : "%Y-%m-%dT%H:%M:%S.%eZ %L %v",
-                       spdlog::pattern_time_type::utc);
+  Logger().set_pattern(
+      json ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",%v" : "%Y-%m-%dT%H:%M:%S.%eZ %L %v",
+      spdlog::pattern_time_type::utc);
   Logger().flush_on(spdlog::level::debug);
 }
 
 bool ParseLevel(std::string_view text, Level* level) {
-  if (text == "debug") *level = Level::kDebug;
-  else if (text == "info") *level = Level::kInfo;
-  else if (text == "warning") *level = Level::kWarning;
-  else if (text == "error") *level = Level::kError;
-  else return false;
+  if (text == "debug")
+    *level = Level::kDebug;
+  else if (text == "info")
+    *level = Level::kInfo;
+  else if (text == "warning")
+    *level = Level::kWarning;
+  else if (text == "error")
+    *level = Level::kError;
+  else
+    return false;
   return true;
 }
 

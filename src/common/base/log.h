@@ -1,8 +1,8 @@
-// Structured log lines: a short message for people, fields for programs. One line per event, to stderr,
-// as text on a terminal and as JSON otherwise.
+// Structured log lines: a short message for people, fields for programs. One line per event, to
+// stderr, as text on a terminal and as JSON otherwise.
 //
-// Thread-safe; cheap when the level is off. Messages are constant text: what varies goes into fields,
-// so that lines can be grouped. Guest memory and secrets are never logged.
+// Thread-safe; cheap when the level is off. Messages are constant text: what varies goes into
+// fields, so that lines can be grouped. Guest memory and secrets are never logged.
 #pragma once
 
 #include <initializer_list>
@@ -14,12 +14,14 @@ namespace dormouse::log {
 enum class Level { kDebug, kInfo, kWarning, kError };
 
 struct Field {
-  Field(std::string_view field_key, std::string field_value) : key(field_key), value(std::move(field_value)) {}
-  Field(std::string_view field_key, std::string_view field_value) : key(field_key), value(field_value) {}
+  Field(std::string_view field_key, std::string field_value)
+      : key(field_key), value(std::move(field_value)) {}
+  Field(std::string_view field_key, std::string_view field_value)
+      : key(field_key), value(field_value) {}
   Field(std::string_view field_key, const char* field_value) : key(field_key), value(field_value) {}
   template <typename Int>
-    requires std::is_arithmetic_v<Int>
-  Field(std::string_view field_key, Int field_value) : key(field_key), value(std::to_string(field_value)) {}
+  requires std::is_arithmetic_v<Int> Field(std::string_view field_key, Int field_value)
+      : key(field_key), value(std::to_string(field_value)) {}
   std::string_view key;
   std::string value;
 };

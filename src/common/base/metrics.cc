@@ -195,9 +195,9 @@ double Histogram::Count() const {
 
 const std::vector<double>& ReconcileBuckets() {
   static const std::vector<double> buckets{
-      0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9,
-      1.0,   1.25, 1.5,   1.75, 2.0, 2.5,  3.0, 3.5,  4.0, 4.5,  5,   6,    7,   8,   9,   10,  15,
-      20,    25,   30,    40,   50,  60};
+      0.005, 0.01, 0.025, 0.05, 0.1,  0.15, 0.2,  0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6,
+      0.7,   0.8,  0.9,   1.0,  1.25, 1.5,  1.75, 2.0,  2.5, 3.0,  3.5, 4.0,  4.5, 5,
+      6,     7,    8,     9,    10,   15,   20,   25,   30,  40,   50,  60};
   return buckets;
 }
 
@@ -240,7 +240,8 @@ Registry& Registry::Default() {
   return *registry;
 }
 
-Counter Registry::MakeCounter(const std::string& name, const std::string& help, const Labels& labels) {
+Counter Registry::MakeCounter(const std::string& name, const std::string& help,
+                              const Labels& labels) {
   return Counter(impl_->MakeNumber(name, help, labels, Kind::kCounter));
 }
 

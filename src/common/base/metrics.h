@@ -1,9 +1,10 @@
 // Counters, gauges and histograms, and their text form (Prometheus exposition format 0.0.4).
 //
-// Thread-safe throughout; a sample costs an atomic operation (a histogram: a short lock). Handles are
-// two words, copied freely, and valid for as long as their registry lives. Making a metric whose name
-// and labels exist already returns the same one, so a label set can be made with 0 before its first use.
-// Wrong names or labels, or one name with two types, are programming errors and abort.
+// Thread-safe throughout; a sample costs an atomic operation (a histogram: a short lock). Handles
+// are two words, copied freely, and valid for as long as their registry lives. Making a metric
+// whose name and labels exist already returns the same one, so a label set can be made with 0
+// before its first use. Wrong names or labels, or one name with two types, are programming errors
+// and abort.
 #pragma once
 
 #include <functional>
@@ -74,7 +75,8 @@ class Registry {
   [[nodiscard]] Histogram MakeHistogram(const std::string& name, const std::string& help,
                                         const std::vector<double>& upper_bounds,
                                         const Labels& labels = {});
-  /// Forgets one label set of a metric, e.g. of a sandbox that is gone. Handles to it must not be used again.
+  /// Forgets one label set of a metric, e.g. of a sandbox that is gone. Handles to it must not be
+  /// used again.
   void Remove(const std::string& name, const Labels& labels);
 
   /// Called before each Text(), to bring gauges up to date. For the life of the registry.

@@ -120,10 +120,13 @@ Error Error::WithCode(ErrorCode code) const {
 }
 
 bool Error::IsRetryable() const {
-  return code_ != ErrorCode::kInvalid && code_ != ErrorCode::kCorrupt && code_ != ErrorCode::kUnsupported;
+  return code_ != ErrorCode::kInvalid && code_ != ErrorCode::kCorrupt &&
+         code_ != ErrorCode::kUnsupported;
 }
 
-tl::unexpected<Error> FailErrno(std::string_view what) { return FailErrno(what, errno); }
+tl::unexpected<Error> FailErrno(std::string_view what) {
+  return FailErrno(what, errno);
+}
 
 tl::unexpected<Error> FailErrno(std::string_view what, int errnum) {
   return tl::unexpected<Error>(Error::FromErrno(what, errnum));

@@ -2,7 +2,8 @@
 //
 // An Error says what failed, with which name, and what the system answered
 // ("create snapshot dormouse-3f2a-root: table load: ENOSPC"), and carries a code that callers and
-// the work queue act upon: nobody parses the text. Values are plain: no threading rules, no ownership.
+// the work queue act upon: nobody parses the text. Values are plain: no threading rules, no
+// ownership.
 #pragma once
 
 #include <chrono>
@@ -39,7 +40,8 @@ class [[nodiscard]] Error {
  public:
   Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
 
-  /// `what` and the text of `errnum`, with the code that fits it (ENOENT -> kNotFound, EBUSY -> kBusy ...).
+  /// `what` and the text of `errnum`, with the code that fits it (ENOENT -> kNotFound, EBUSY ->
+  /// kBusy ...).
   static Error FromErrno(std::string_view what, int errnum);
 
   [[nodiscard]] ErrorCode code() const { return code_; }
@@ -71,7 +73,9 @@ using Result = tl::expected<T, Error>;
 inline tl::unexpected<Error> Fail(ErrorCode code, std::string message) {
   return tl::unexpected<Error>(Error(code, std::move(message)));
 }
-inline tl::unexpected<Error> Fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
+inline tl::unexpected<Error> Fail(Error error) {
+  return tl::unexpected<Error>(std::move(error));
+}
 /// Fails with errno as it is now.
 tl::unexpected<Error> FailErrno(std::string_view what);
 tl::unexpected<Error> FailErrno(std::string_view what, int errnum);
@@ -79,18 +83,19 @@ tl::unexpected<Error> FailErrno(std::string_view what, int errnum);
 }  // namespace dormouse
 
 /// Returns from the function when `expr`, a Result, failed.
-#define DORMOUSE_TRY(expr)                                                   \
-  do {                                                                       \
-    if (auto dormouse_try_ = (expr); !dormouse_try_) {                       \
+#define DORMOUSE_TRY(expr)                                                          \
+  do {                                                                              \
+    if (auto dormouse_try_ = (expr); !dormouse_try_) {                              \
       return ::tl::unexpected<::dormouse::Error>(std::move(dormouse_try_).error()); \
-    }                                                                        \
+    }                                                                               \
   } while (false)
 
 #define DORMOUSE_CONCAT_INNER(a, b) a##b
 #define DORMOUSE_CONCAT(a, b) DORMOUSE_CONCAT_INNER(a, b)
 /// DORMOUSE_ASSIGN(auto fd, Open(path)): declares or assigns, or returns the error.
-#define DORMOUSE_ASSIGN(lhs, expr) DORMOUSE_ASSIGN_INNER(DORMOUSE_CONCAT(dormouse_result_, __LINE__), lhs, expr)
-#define DORMOUSE_ASSIGN_INNER(tmp, lhs, expr)                                \
-  auto tmp = (expr);                                                         \
+#define DORMOUSE_ASSIGN(lhs, expr) \
+  DORMOUSE_ASSIGN_INNER(DORMOUSE_CONCAT(dormouse_result_, __LINE__), lhs, expr)
+#define DORMOUSE_ASSIGN_INNER(tmp, lhs, expr)                                   \
+  auto tmp = (expr);                                                            \
   if (!tmp) return ::tl::unexpected<::dormouse::Error>(std::move(tmp).error()); \
   lhs = std::move(*tmp)

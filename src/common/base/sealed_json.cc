@@ -16,16 +16,19 @@ std::string Text(const json& value) {
 }  // namespace
 
 std::string SealJson(const Seal& seal, const json& value) {
-  return Text({{"version", seal.version}, {"checksum", Sha256(Text(value))}, {seal.name, value}}) + "\n";
+  return Text({{"version", seal.version}, {"checksum", Sha256(Text(value))}, {seal.name, value}}) +
+         "\n";
 }
 
-Result<> OpenSealedJson(const Seal& seal, std::string_view text, const std::function<void(const json& value)>& read) {
+Result<> OpenSealedJson(const Seal& seal, std::string_view text,
+                        const std::function<void(const json& value)>& read) {
   const std::string name = seal.name;
   try {
     const json whole = json::parse(text);
     const int version = whole.at("version");
     if (version != seal.version) {
-      return Fail(ErrorCode::kCorrupt, name + " version " + std::to_string(version) + " is not known");
+      return Fail(ErrorCode::kCorrupt,
+                  name + " version " + std::to_string(version) + " is not known");
     }
     const json& value = whole.at(name);
     if (Sha256(value.dump()) != whole.at("checksum").get<std::string>()) {

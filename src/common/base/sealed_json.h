@@ -1,6 +1,7 @@
-// A JSON value in a file, with its version and its checksum: {"version", "checksum", "<name>": value}, where the checksum
-// is the SHA-256 of the value's canonical text. It tells what a power cut, a bad disk or a careless hand left from what was
-// written; it is no defence against somebody who writes on purpose.
+// A JSON value in a file, with its version and its checksum: {"version", "checksum", "<name>":
+// value}, where the checksum is the SHA-256 of the value's canonical text. It tells what a power
+// cut, a bad disk or a careless hand left from what was written; it is no defence against somebody
+// who writes on purpose.
 //
 // Pure; thread-safe.
 #pragma once
@@ -21,8 +22,9 @@ struct Seal {
 
 /// One line. What is no UTF-8 is replaced: a value may quote a guest.
 [[nodiscard]] std::string SealJson(const Seal& seal, const nlohmann::json& value);
-/// Gives `read` the value of what SealJson wrote. kCorrupt for all else, another version, and for whatever `read` throws:
-/// "record version 2 is not known", "record does not match its checksum", "record is malformed: ...".
+/// Gives `read` the value of what SealJson wrote. kCorrupt for all else, another version, and for
+/// whatever `read` throws: "record version 2 is not known", "record does not match its checksum",
+/// "record is malformed: ...".
 Result<> OpenSealedJson(const Seal& seal, std::string_view text,
                         const std::function<void(const nlohmann::json& value)>& read);
 

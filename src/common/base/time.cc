@@ -54,8 +54,8 @@ std::optional<seconds> TakeOffset(std::string_view* text) {
   const bool negative = !text->empty() && text->front() == '-';
   int hours = 0;
   int minutes = 0;
-  if (!(TakeChar(text, '+') || TakeChar(text, '-')) || !TakeNumber(text, 2, &hours) || !TakeChar(text, ':') ||
-      !TakeNumber(text, 2, &minutes)) {
+  if (!(TakeChar(text, '+') || TakeChar(text, '-')) || !TakeNumber(text, 2, &hours) ||
+      !TakeChar(text, ':') || !TakeNumber(text, 2, &minutes)) {
     return std::nullopt;
   }
   const seconds offset = std::chrono::hours(hours) + std::chrono::minutes(minutes);
@@ -104,14 +104,17 @@ std::optional<WallTime> ParseTime(std::string_view text) {
   }
   const auto fraction = TakeFraction(&text);
   const auto offset = TakeOffset(&text);
-  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(static_cast<unsigned>(month)),
+  const std::chrono::year_month_day date{std::chrono::year(year),
+                                         std::chrono::month(static_cast<unsigned>(month)),
                                          std::chrono::day(static_cast<unsigned>(day))};
   if (year < kFirstYear || year > kLastYear) return std::nullopt;
-  if (!fraction || !offset || !text.empty() || !date.ok() || hour > 23 || minute > 59 || second > 60) {
+  if (!fraction || !offset || !text.empty() || !date.ok() || hour > 23 || minute > 59 ||
+      second > 60) {
     return std::nullopt;
   }
-  return WallTime(std::chrono::sys_days(date)) + std::chrono::hours(hour) + std::chrono::minutes(minute) +
-         seconds(second) - *offset + duration_cast<WallTime::duration>(*fraction);
+  return WallTime(std::chrono::sys_days(date)) + std::chrono::hours(hour) +
+         std::chrono::minutes(minute) + seconds(second) - *offset +
+         duration_cast<WallTime::duration>(*fraction);
 }
 
 std::optional<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
@@ -125,7 +128,9 @@ std::optional<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
     if (code != std::errc() || value < 0) return std::nullopt;
     text.remove_prefix(static_cast<size_t>(end - text.data()));
     size_t length = 0;
-    while (length < text.size() && text[length] != '.' && (text[length] < '0' || text[length] > '9')) ++length;
+    while (length < text.size() && text[length] != '.' &&
+           (text[length] < '0' || text[length] > '9'))
+      ++length;
     const auto unit = UnitOf(text.substr(0, length));
     if (!unit) return std::nullopt;
     text.remove_prefix(length);

@@ -11,7 +11,8 @@ std::size_t Utf8Length(std::string_view text) {
     if ((byte(i) & 0xc0U) != 0x80U) return 0;
   }
   const bool overlong = (byte(0) == 0xe0 && byte(1) < 0xa0) || (byte(0) == 0xf0 && byte(1) < 0x90);
-  const bool no_character = (byte(0) == 0xed && byte(1) > 0x9f) || (byte(0) == 0xf4 && byte(1) > 0x8f);
+  const bool no_character =
+      (byte(0) == 0xed && byte(1) > 0x9f) || (byte(0) == 0xf4 && byte(1) > 0x8f);
   return overlong || no_character ? 0 : length;
 }
 

@@ -50,8 +50,8 @@ const Route* FindRoute(const Routes& routes, const std::string& path) {
 ServerResponse Answer(const Routes& routes, const ServerRequest& request) {
   const Route* route = FindRoute(routes, request.path);
   if (route == nullptr) return {404, "not found\n"};
-  const bool fits = request.method == route->method ||
-                    (request.method == "HEAD" && route->method == "GET");
+  const bool fits =
+      request.method == route->method || (request.method == "HEAD" && route->method == "GET");
   if (!fits) return {405, "method not allowed\n"};
   try {
     return route->handler(request);
@@ -99,7 +99,8 @@ class Session : public std::enable_shared_from_this<Session> {
     if (error == beast::http::error::body_limit) return Refuse(413, "body too large\n");
     if (error == beast::http::error::end_of_stream) return;
     if (error == beast::http::error::partial_message) return;
-    const auto& http_category = beast::http::make_error_code(beast::http::error::bad_method).category();
+    const auto& http_category =
+        beast::http::make_error_code(beast::http::error::bad_method).category();
     if (error && error.category() == http_category) return Refuse(400, "bad request\n");
     if (error) return;
     BeastRequest message = parser_->release();
@@ -124,7 +125,8 @@ class Session : public std::enable_shared_from_this<Session> {
     if (!head) response_.body() = std::move(answer.body);
     stream_.expires_after(limits_.head_time);
     beast::http::async_write(
-        stream_, response_, [self = shared_from_this(), keep_alive](beast::error_code error, std::size_t) {
+        stream_, response_,
+        [self = shared_from_this(), keep_alive](beast::error_code error, std::size_t) {
           if (!error && keep_alive) return self->Read();
           self->stream_.close();
         });
@@ -255,8 +257,9 @@ class Server::Impl {
         return;
       }
       if (sessions_.size() < limits_.connections) {
-        auto session = std::make_shared<Session>(std::move(socket), routes_, limits_,
-                                                 [this](Session* ended) { sessions_.erase(ended); });
+        auto session =
+            std::make_shared<Session>(std::move(socket), routes_, limits_,
+                                      [this](Session* ended) { sessions_.erase(ended); });
         sessions_.insert(session.get());
         session->Read();
       }
@@ -287,8 +290,14 @@ Result<std::unique_ptr<Server>> Server::Listen(const std::string& address, Serve
 void Server::Handle(const std::string& method, const std::string& path, Handler handler) {
   impl_->Handle(method, path, std::move(handler));
 }
-void Server::Start() { impl_->Start(); }
-void Server::Stop() { impl_->Stop(); }
-uint16_t Server::port() const { return impl_->port(); }
+void Server::Start() {
+  impl_->Start();
+}
+void Server::Stop() {
+  impl_->Stop();
+}
+uint16_t Server::port() const {
+  return impl_->port();
+}
 
 }  // namespace dormouse::http

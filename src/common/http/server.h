@@ -2,9 +2,9 @@
 // /metrics, and the tables of a local tool. TCP or a unix socket; one thread for all of it.
 //
 // The peer is not trusted: heads, bodies, the number of connections and every wait are bounded
-// (a slow writer of headers is cut off, an idle connection is closed), names that are not registered
-// are 404, and a handler's exception is a 500. Handlers run on the server's thread, one at a time: they
-// must be quick and must not block; work that takes time belongs elsewhere.
+// (a slow writer of headers is cut off, an idle connection is closed), names that are not
+// registered are 404, and a handler's exception is a 500. Handlers run on the server's thread, one
+// at a time: they must be quick and must not block; work that takes time belongs elsewhere.
 //
 // Handle() before Start(). Start, Stop and the destructor are called by the owner's thread.
 #pragma once

@@ -53,7 +53,8 @@ TEST_F(ServerTest, ProbesSayWhatIsWrong) {
   registry.MakeCounter("things_total", "").Increment();
   std::atomic<bool> synced = false;
   ServeProbes(*server_, {},
-              {{"cache", [&]() -> Result<> {
+              {{"cache",
+                [&]() -> Result<> {
                   if (!synced) return Fail(ErrorCode::kUnavailable, "not synced");
                   return {};
                 }}},
@@ -72,8 +73,9 @@ TEST_F(ServerTest, RoutesByPathAndMethod) {
   server_->Handle("POST", "/v1/exec", [](const ServerRequest& request) {
     return ServerResponse{200, request.query + "|" + request.body};
   });
-  server_->Handle("GET", "/v1/sandboxes/",
-                  [](const ServerRequest& request) { return ServerResponse{200, request.path}; });
+  server_->Handle("GET", "/v1/sandboxes/", [](const ServerRequest& request) {
+    return ServerResponse{200, request.path};
+  });
   server_->Start();
   EXPECT_EQ(Ask("POST", "/v1/exec?a=b", "hello").body, "a=b|hello");
   EXPECT_EQ(Ask("GET", "/v1/exec").status, 405);
@@ -95,9 +97,8 @@ TEST_F(ServerTest, KeepsConnectionsAlive) {
 
 TEST_F(ServerTest, AHandlersExceptionIsA500) {
   Listen();
-  server_->Handle("GET", "/a", [](const ServerRequest&) -> ServerResponse {
-    throw std::runtime_error("no");
-  });
+  server_->Handle("GET", "/a",
+                  [](const ServerRequest&) -> ServerResponse { throw std::runtime_error("no"); });
   server_->Start();
   EXPECT_EQ(Ask("GET", "/a").status, 500);
 }

@@ -21,9 +21,10 @@ using Deadline = std::chrono::steady_clock::time_point;
 /// Waits until `fd` is ready for `events`; kDeadline when it is not in time.
 Result<> WaitReady(int fd, short events, Deadline deadline, std::string_view what) {
   while (true) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline -
-                                                                   std::chrono::steady_clock::now());
-    if (left.count() <= 0) return Fail(ErrorCode::kDeadline, std::string(what) + ": no answer in time");
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0)
+      return Fail(ErrorCode::kDeadline, std::string(what) + ": no answer in time");
     pollfd entry{fd, events, 0};
     const int ready = ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left.count(), 60'000)));
     if (ready > 0) return {};
@@ -64,7 +65,8 @@ Result<bool> ReadResponse(int fd, Parser& parser, std::string& pending, Deadline
       // A body without a length ends with the connection; anything else was cut short.
       if (parser.got_some()) parser.put_eof(error);
       if (error || !parser.is_done()) {
-        return Fail(ErrorCode::kUnavailable, std::string(what) + ": the peer closed the connection");
+        return Fail(ErrorCode::kUnavailable,
+                    std::string(what) + ": the peer closed the connection");
       }
       return true;
     }
@@ -125,7 +127,8 @@ Result<Response> UnixClient::Request(std::string_view method, std::string_view t
 
   std::string text = what + " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n";
   if (!body.empty()) {
-    text += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+    text +=
+        "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
   }
   text += "\r\n";
   text += body;

@@ -140,7 +140,8 @@ TEST(UnixClientTest, ATruncatedBodyIsUnavailable) {
 TEST(UnixClientTest, ALineBreakInATargetIsNotSent) {
   Peer peer;
   auto client = peer.Client();
-  EXPECT_EQ(client.Request("GET", "/a HTTP/1.1\r\nX: y", "", 1s).error().code(), ErrorCode::kInvalid);
+  EXPECT_EQ(client.Request("GET", "/a HTTP/1.1\r\nX: y", "", 1s).error().code(),
+            ErrorCode::kInvalid);
 }
 
 TEST(UnixClientTest, ConnectTellsWhatIsMissing) {

@@ -160,8 +160,8 @@ Result<std::string> Client::JsonPatch(const ResourceType& type, const ObjectKey&
   // A failed `test` is a 422 as an invalid object is; a server's own words tell them apart.
   if (!result && result.error().code() == ErrorCode::kInvalid &&
       patch.find("\"test\"") != std::string_view::npos &&
-      result.error().message().find("the server rejected our request due to an error in our request") !=
-          std::string::npos) {
+      result.error().message().find(
+          "the server rejected our request due to an error in our request") != std::string::npos) {
     return Fail(result.error().WithCode(ErrorCode::kConflict));
   }
   return result;
@@ -178,7 +178,8 @@ Result<std::string> Client::MergePatch(const ResourceType& type, const ObjectKey
   return Call("patch", type, key, std::move(request));
 }
 
-Result<> Client::Delete(const ResourceType& type, const ObjectKey& key, const DeleteOptions& options) {
+Result<> Client::Delete(const ResourceType& type, const ObjectKey& key,
+                        const DeleteOptions& options) {
   json body{{"kind", "DeleteOptions"}, {"apiVersion", "v1"}};
   if (!options.uid.empty()) body["preconditions"]["uid"] = options.uid;
   if (!options.resource_version.empty()) {
@@ -200,7 +201,8 @@ Result<ObjectRef> Client::AddFinalizer(const ResourceType& type, const ObjectKey
   const json object = json::parse(text, nullptr, false);
   DORMOUSE_ASSIGN(ObjectRef ref, RefOf(object));
   if (ref.uid != uid) {
-    return Fail(ErrorCode::kNotFound, "add finalizer to " + key.ToString() + ": uid " + uid + " is gone");
+    return Fail(ErrorCode::kNotFound,
+                "add finalizer to " + key.ToString() + ": uid " + uid + " is gone");
   }
   if (FinalizerSlot(object, finalizer) >= 0) return ref;
   json patch = json::array({TestOf("/metadata/uid", uid),
@@ -215,8 +217,8 @@ Result<ObjectRef> Client::AddFinalizer(const ResourceType& type, const ObjectKey
   return RefOfText(after);
 }
 
-Result<> Client::RemoveFinalizer(const ResourceType& type, const ObjectKey& key, const std::string& uid,
-                                 const std::string& finalizer) {
+Result<> Client::RemoveFinalizer(const ResourceType& type, const ObjectKey& key,
+                                 const std::string& uid, const std::string& finalizer) {
   auto text = Get(type, key);
   if (!text && text.error().code() == ErrorCode::kNotFound) return {};
   if (!text) return Fail(std::move(text).error());
@@ -226,10 +228,12 @@ Result<> Client::RemoveFinalizer(const ResourceType& type, const ObjectKey& key,
   const int slot = FinalizerSlot(object, finalizer);
   if (slot < 0) return {};
   const std::string path = "/metadata/finalizers/" + std::to_string(slot);
-  const json patch = json::array({TestOf("/metadata/uid", uid), TestOf(path.c_str(), finalizer),
+  const json patch = json::array({TestOf("/metadata/uid", uid),
+                                  TestOf(path.c_str(), finalizer),
                                   {{"op", "remove"}, {"path", path}}});
   auto result = JsonPatch(type, key, patch.dump());
-  if (!result && result.error().code() != ErrorCode::kNotFound) return Fail(std::move(result).error());
+  if (!result && result.error().code() != ErrorCode::kNotFound)
+    return Fail(std::move(result).error());
   return {};
 }
 

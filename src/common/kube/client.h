@@ -1,12 +1,13 @@
-// The verbs a controller needs, over JSON text. Objects go in and come back as the API server's JSON.
+// The verbs a controller needs, over JSON text. Objects go in and come back as the API server's
+// JSON.
 //
 // Thread-safe; each call blocks. Nothing is retried here: an Error says what a queue shall do, and
 // carries the server's Retry-After. Codes: kNotFound 404; kConflict 409, and a `test` that failed;
-// kAlreadyExists 409 on create; kInvalid 400, 413, 415, 422; kPermission 401, 403; kUnavailable 429, 5xx,
-// no connection; kDeadline 504. Messages name verb, object and the server's own message.
+// kAlreadyExists 409 on create; kInvalid 400, 413, 415, 422; kPermission 401, 403; kUnavailable
+// 429, 5xx, no connection; kDeadline 504. Messages name verb, object and the server's own message.
 //
-// A write that must not reach a successor of the same name carries the resourceVersion of the object
-// whose UID was checked (design.md, invariant 13): a UID alone is ignored on /status.
+// A write that must not reach a successor of the same name carries the resourceVersion of the
+// object whose UID was checked (design.md, invariant 13): a UID alone is ignored on /status.
 #pragma once
 
 #include <chrono>
@@ -40,7 +41,7 @@ struct ListOptions {
 
 struct ApplyOptions {
   std::string subresource{};           ///< "status", or empty
-  bool force = true;                 ///< take fields over that another manager owns
+  bool force = true;                   ///< take fields over that another manager owns
   ResourceVersion resource_version{};  ///< precondition; empty = none
   std::string field_manager{};         ///< empty = the client's
 };
@@ -53,7 +54,7 @@ struct PatchOptions {
 struct DeleteOptions {
   std::string uid{};                   ///< precondition; empty = none
   ResourceVersion resource_version{};  ///< precondition; empty = none
-  std::string propagation{};           ///< "Background", "Foreground", "Orphan"; empty = the kind's default
+  std::string propagation{};  ///< "Background", "Foreground", "Orphan"; empty = the kind's default
 };
 
 class Client {
@@ -63,31 +64,36 @@ class Client {
   /// A live, consistent read.
   Result<std::string> Get(const ResourceType& type, const ObjectKey& key);
   /// For small collections; the text of the list. Large ones are what a Reflector is for.
-  Result<std::string> List(const ResourceType& type, const std::string& ns, const ListOptions& options = {});
+  Result<std::string> List(const ResourceType& type, const std::string& ns,
+                           const ListOptions& options = {});
   /// Strict: unknown and doubled fields are refused.
-  Result<std::string> Create(const ResourceType& type, const std::string& ns, std::string_view object);
+  Result<std::string> Create(const ResourceType& type, const std::string& ns,
+                             std::string_view object);
   /// PUT; a resourceVersion inside `object` is the precondition.
-  Result<std::string> Update(const ResourceType& type, const ObjectKey& key, std::string_view object,
-                             const std::string& subresource = {});
-  /// Server-side apply of `object`, which holds apiVersion, kind, metadata.name and only the fields we own.
-  /// Main resource: makes the object where it is missing, unless a resource_version is given.
+  Result<std::string> Update(const ResourceType& type, const ObjectKey& key,
+                             std::string_view object, const std::string& subresource = {});
+  /// Server-side apply of `object`, which holds apiVersion, kind, metadata.name and only the fields
+  /// we own. Main resource: makes the object where it is missing, unless a resource_version is
+  /// given.
   Result<std::string> Apply(const ResourceType& type, const ObjectKey& key, std::string_view object,
                             const ApplyOptions& options = {});
   /// RFC 6902. A failed `test` is kConflict.
-  Result<std::string> JsonPatch(const ResourceType& type, const ObjectKey& key, std::string_view patch,
-                                const PatchOptions& options = {});
+  Result<std::string> JsonPatch(const ResourceType& type, const ObjectKey& key,
+                                std::string_view patch, const PatchOptions& options = {});
   /// RFC 7386.
-  Result<std::string> MergePatch(const ResourceType& type, const ObjectKey& key, std::string_view patch,
-                                 const PatchOptions& options = {});
-  /// Success when the server took it, also when finalizers hold the object. kNotFound when it is gone
-  /// already, kConflict when a precondition failed.
-  Result<> Delete(const ResourceType& type, const ObjectKey& key, const DeleteOptions& options = {});
+  Result<std::string> MergePatch(const ResourceType& type, const ObjectKey& key,
+                                 std::string_view patch, const PatchOptions& options = {});
+  /// Success when the server took it, also when finalizers hold the object. kNotFound when it is
+  /// gone already, kConflict when a precondition failed.
+  Result<> Delete(const ResourceType& type, const ObjectKey& key,
+                  const DeleteOptions& options = {});
 
-  /// Adds `finalizer` to the object of `uid` and returns what it is now. Success without a write when
-  /// it is there, kNotFound when object or UID is gone, kConflict when it changed in between.
-  Result<ObjectRef> AddFinalizer(const ResourceType& type, const ObjectKey& key, const std::string& uid,
-                                 const std::string& finalizer);
-  /// Removes exactly that slot (a `test` guards it). Success when it is not there, or the object is gone.
+  /// Adds `finalizer` to the object of `uid` and returns what it is now. Success without a write
+  /// when it is there, kNotFound when object or UID is gone, kConflict when it changed in between.
+  Result<ObjectRef> AddFinalizer(const ResourceType& type, const ObjectKey& key,
+                                 const std::string& uid, const std::string& finalizer);
+  /// Removes exactly that slot (a `test` guards it). Success when it is not there, or the object is
+  /// gone.
   Result<> RemoveFinalizer(const ResourceType& type, const ObjectKey& key, const std::string& uid,
                            const std::string& finalizer);
 
@@ -102,7 +108,8 @@ class Client {
   std::optional<TokenBucket> bucket_;
 };
 
-/// The Error for an answer of status >= 400: `what`, then the message of the metav1.Status in `body`.
+/// The Error for an answer of status >= 400: `what`, then the message of the metav1.Status in
+/// `body`.
 [[nodiscard]] Error ErrorOfAnswer(std::string_view what, const HttpResponse& answer);
 
 }  // namespace dormouse::kube

@@ -16,8 +16,10 @@ using testing::HasSubstr;
 const ResourceType kSandboxes{"dormouse.dev", "v1alpha1", "sandboxes"};
 const ObjectKey kKey{"ns", "web"};
 
-std::string Object(const std::string& uid, const std::string& version, const json& finalizers = nullptr) {
-  json object{{"metadata", {{"namespace", "ns"}, {"name", "web"}, {"uid", uid}, {"resourceVersion", version}}}};
+std::string Object(const std::string& uid, const std::string& version,
+                   const json& finalizers = nullptr) {
+  json object{{"metadata",
+               {{"namespace", "ns"}, {"name", "web"}, {"uid", uid}, {"resourceVersion", version}}}};
   if (finalizers.is_array()) object["metadata"]["finalizers"] = finalizers;
   return object.dump();
 }
@@ -34,11 +36,16 @@ class ClientTest : public testing::Test {
 
 TEST_F(ClientTest, ErrorsSayWhatAQueueShallDo) {
   const std::tuple<int, std::string, ErrorCode> cases[] = {
-      {400, "BadRequest", ErrorCode::kInvalid},     {401, "Unauthorized", ErrorCode::kPermission},
-      {403, "Forbidden", ErrorCode::kPermission},   {404, "NotFound", ErrorCode::kNotFound},
-      {409, "Conflict", ErrorCode::kConflict},      {409, "AlreadyExists", ErrorCode::kAlreadyExists},
-      {422, "Invalid", ErrorCode::kInvalid},        {429, "TooManyRequests", ErrorCode::kUnavailable},
-      {500, "InternalError", ErrorCode::kUnavailable}, {504, "Timeout", ErrorCode::kDeadline},
+      {400, "BadRequest", ErrorCode::kInvalid},
+      {401, "Unauthorized", ErrorCode::kPermission},
+      {403, "Forbidden", ErrorCode::kPermission},
+      {404, "NotFound", ErrorCode::kNotFound},
+      {409, "Conflict", ErrorCode::kConflict},
+      {409, "AlreadyExists", ErrorCode::kAlreadyExists},
+      {422, "Invalid", ErrorCode::kInvalid},
+      {429, "TooManyRequests", ErrorCode::kUnavailable},
+      {500, "InternalError", ErrorCode::kUnavailable},
+      {504, "Timeout", ErrorCode::kDeadline},
   };
   for (const auto& [status, reason, code] : cases) {
     transport_->Push({.status = status, .body = Status(status, reason, "the server's words")});
@@ -57,7 +64,8 @@ TEST_F(ClientTest, RetryAfterReachesTheQueue) {
 
 TEST_F(ClientTest, AStatusIsAppliedByForceAndOnlyToTheVersionThatWasSeen) {
   transport_->Push({.body = Object("u", "8")});
-  ASSERT_TRUE(client_.Apply(kSandboxes, kKey, R"({"apiVersion":"dormouse.dev/v1alpha1","kind":"Sandbox",
+  ASSERT_TRUE(client_.Apply(kSandboxes, kKey,
+                            R"({"apiVersion":"dormouse.dev/v1alpha1","kind":"Sandbox",
     "metadata":{"name":"web"},"status":{"phase":"Running"}})",
                             {.subresource = "status", .resource_version = ResourceVersion("7")}));
   EXPECT_EQ(Last().method, "PATCH");
@@ -120,9 +128,13 @@ TEST_F(ClientTest, OnlyOurSlotOfTheFinalizersIsRemoved) {
 }
 
 TEST_F(ClientTest, AFailedTestIsAConflict) {
-  transport_->Push({.status = 422, .body = Status(422, "Invalid",
-      "the server rejected our request due to an error in our request")});
-  EXPECT_EQ(client_.JsonPatch(kSandboxes, kKey, R"([{"op":"test","path":"/a","value":1}])").error().code(),
+  transport_->Push(
+      {.status = 422,
+       .body = Status(422, "Invalid",
+                      "the server rejected our request due to an error in our request")});
+  EXPECT_EQ(client_.JsonPatch(kSandboxes, kKey, R"([{"op":"test","path":"/a","value":1}])")
+                .error()
+                .code(),
             ErrorCode::kConflict);
 }
 
@@ -136,7 +148,8 @@ TEST(ClientLimitTest, OurOwnRateIsLimited) {
   FakeWaiter waiter(clock);
   auto transport = std::make_shared<FakeHttpTransport>();
   transport->Serve([](const HttpRequest&) -> FakeHttpTransport::Answer { return {.body = "{}"}; });
-  Client client(transport, {.requests_per_second = 5, .burst = 10, .clock = &clock, .waiter = &waiter});
+  Client client(transport,
+                {.requests_per_second = 5, .burst = 10, .clock = &clock, .waiter = &waiter});
   for (int i = 0; i < 10; ++i) (void)client.Get(kSandboxes, kKey);
   EXPECT_TRUE(waiter.Waits().empty());
   const auto start = clock.Now();

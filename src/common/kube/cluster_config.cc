@@ -1,12 +1,12 @@
 #include "src/common/kube/cluster_config.h"
 
+#include <openssl/evp.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
-#include <openssl/evp.h>
 
 #include "src/common/base/files.h"
 
@@ -57,7 +57,8 @@ Result<std::string> Base64(const std::string& text, const std::string& what) {
                                    reinterpret_cast<const unsigned char*>(packed.data()),
                                    static_cast<int>(packed.size()));
   if (size < 0) return Wrong(what + " is not base64");
-  const auto padding = static_cast<std::size_t>(std::count(packed.end() - std::min<std::ptrdiff_t>(2, std::ssize(packed)), packed.end(), '='));
+  const auto padding = static_cast<std::size_t>(std::count(
+      packed.end() - std::min<std::ptrdiff_t>(2, std::ssize(packed)), packed.end(), '='));
   out.resize(static_cast<std::size_t>(size) - padding);
   return out;
 }
@@ -84,7 +85,8 @@ Result<> MergeList(const YAML::Node& root, const char* list_key, const char* ent
     const std::string name = Text(item, "name");
     const YAML::Node node = item[entry_key];
     if (name.empty()) return Wrong(std::string("an entry of ") + list_key + " has no name");
-    into.try_emplace(name, Entry{node && node.IsMap() ? node : YAML::Node(YAML::NodeType::Map), directory});
+    into.try_emplace(
+        name, Entry{node && node.IsMap() ? node : YAML::Node(YAML::NodeType::Map), directory});
   }
   return {};
 }
@@ -114,7 +116,8 @@ Result<ExecConfig> Exec(const YAML::Node& node, const std::string& directory) {
   if (exec.command.find('/') != std::string::npos) exec.command = Absolute(exec.command, directory);
   if (exec.api_version != "client.authentication.k8s.io/v1" &&
       exec.api_version != "client.authentication.k8s.io/v1beta1") {
-    return Wrong("exec apiVersion '" + exec.api_version + "' is neither client.authentication.k8s.io/v1 "
+    return Wrong("exec apiVersion '" + exec.api_version +
+                 "' is neither client.authentication.k8s.io/v1 "
                  "nor v1beta1");
   }
   if (Text(node, "interactiveMode") == "Always") {
@@ -124,7 +127,8 @@ Result<ExecConfig> Exec(const YAML::Node& node, const std::string& directory) {
     for (const YAML::Node& arg : args) exec.args.push_back(arg.as<std::string>(""));
   }
   if (const YAML::Node env = node["env"]; env && env.IsSequence()) {
-    for (const YAML::Node& entry : env) exec.env.emplace_back(Text(entry, "name"), Text(entry, "value"));
+    for (const YAML::Node& entry : env)
+      exec.env.emplace_back(Text(entry, "name"), Text(entry, "value"));
   }
   exec.provide_cluster_info = Flag(node, "provideClusterInfo");
   exec.install_hint = Text(node, "installHint");
@@ -132,11 +136,12 @@ Result<ExecConfig> Exec(const YAML::Node& node, const std::string& directory) {
 }
 
 Result<> FillUser(const Entry& user, const std::string& name, ClusterConfig& config) {
-  for (const char* key : {"username", "password", "auth-provider", "as", "as-uid", "as-groups",
-                          "as-user-extra"}) {
+  for (const char* key :
+       {"username", "password", "auth-provider", "as", "as-uid", "as-groups", "as-user-extra"}) {
     const YAML::Node value = user.node[key];
     if (value && !value.IsNull()) {
-      return Wrong("user '" + name + "': " + key + " is not supported; use a token, a client "
+      return Wrong("user '" + name + "': " + key +
+                   " is not supported; use a token, a client "
                    "certificate, or an exec plugin");
     }
   }
@@ -156,14 +161,16 @@ Result<> FillUser(const Entry& user, const std::string& name, ClusterConfig& con
 Result<> CheckServer(const std::string& server, const std::string& cluster) {
   const bool known = server.starts_with("https://") || server.starts_with("http://");
   if (known && server.find_first_of(" \t\r\n") == std::string::npos) return {};
-  return Wrong("cluster '" + cluster + "': server '" + server + "' is not an http or https address");
+  return Wrong("cluster '" + cluster + "': server '" + server +
+               "' is not an http or https address");
 }
 
 Result<ClusterConfig> Select(const Merged& merged, const std::string& wanted) {
   const std::string context_name = wanted.empty() ? merged.current_context : wanted;
   if (context_name.empty()) return Wrong("no current-context is set, and none was asked for");
   const auto context = merged.contexts.find(context_name);
-  if (context == merged.contexts.end()) return Wrong("context '" + context_name + "' does not exist");
+  if (context == merged.contexts.end())
+    return Wrong("context '" + context_name + "' does not exist");
   const std::string cluster_name = Text(context->second.node, "cluster");
   const auto cluster = merged.clusters.find(cluster_name);
   if (cluster == merged.clusters.end()) {
@@ -262,7 +269,8 @@ Result<ClusterConfig> InClusterConfig(const std::string& directory) {
   return config;
 }
 
-Result<ClusterConfig> LoadClusterConfig(const std::string& kubeconfig_flag, const std::string& context) {
+Result<ClusterConfig> LoadClusterConfig(const std::string& kubeconfig_flag,
+                                        const std::string& context) {
   if (!kubeconfig_flag.empty()) return LoadKubeconfigs({kubeconfig_flag}, context);
   if (const std::string list = Environment("KUBECONFIG"); !list.empty()) {
     std::vector<std::string> paths;

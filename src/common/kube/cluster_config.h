@@ -1,9 +1,9 @@
 // Where the API server is and who we are to it: from a kubeconfig, or from the pod we run in.
 //
 // Plain values and pure functions but for the files they read. The rules are client-go's
-// (tools/clientcmd/loader.go, controller-runtime pkg/client/config): --kubeconfig, then $KUBECONFIG (a
-// list by colons, the first file wins per name, paths are relative to their file), then the pod's
-// service account, then ~/.kube/config. What we do not speak (proxy-url, auth-provider, basic
+// (tools/clientcmd/loader.go, controller-runtime pkg/client/config): --kubeconfig, then $KUBECONFIG
+// (a list by colons, the first file wins per name, paths are relative to their file), then the
+// pod's service account, then ~/.kube/config. What we do not speak (proxy-url, auth-provider, basic
 // authentication, impersonation) is refused by name rather than left out in silence.
 #pragma once
 
@@ -46,8 +46,8 @@ struct ClusterConfig {
   std::string ns = "default";
 };
 
-/// One kubeconfig's text; relative paths become relative to `directory`. kInvalid says what is wrong
-/// and where. The context is `context`, or the file's current one.
+/// One kubeconfig's text; relative paths become relative to `directory`. kInvalid says what is
+/// wrong and where. The context is `context`, or the file's current one.
 [[nodiscard]] Result<ClusterConfig> ParseKubeconfig(std::string_view text,
                                                     const std::string& directory,
                                                     const std::string& context = {});

@@ -83,17 +83,23 @@ TEST(KubeconfigTest, WhatIsWrongIsNamed) {
   EXPECT_THAT(message(""), HasSubstr("no current-context"));
   const auto with = [](const std::string& cluster, const std::string& user) {
     return "current-context: x\ncontexts: [{name: x, context: {cluster: x, user: x}}]\n"
-           "clusters: [{name: x, cluster: {" + cluster + "}}]\nusers: [{name: x, user: {" + user + "}}]\n";
+           "clusters: [{name: x, cluster: {" +
+           cluster + "}}]\nusers: [{name: x, user: {" + user + "}}]\n";
   };
   const std::string server = "server: 'https://a'";
   EXPECT_THAT(message(with("server: 'a:6443'", "")), HasSubstr("'a:6443' is not an http"));
-  EXPECT_THAT(message(with(server + ", proxy-url: 'http://p'", "")), HasSubstr("proxy-url is not supported"));
-  EXPECT_THAT(message(with(server, "username: u, password: p")), HasSubstr("username is not supported"));
+  EXPECT_THAT(message(with(server + ", proxy-url: 'http://p'", "")),
+              HasSubstr("proxy-url is not supported"));
+  EXPECT_THAT(message(with(server, "username: u, password: p")),
+              HasSubstr("username is not supported"));
   EXPECT_THAT(message(with(server, "as: root")), HasSubstr("as is not supported"));
-  EXPECT_THAT(message(with(server, "auth-provider: {name: gcp}")), HasSubstr("auth-provider is not"));
+  EXPECT_THAT(message(with(server, "auth-provider: {name: gcp}")),
+              HasSubstr("auth-provider is not"));
   EXPECT_THAT(message(with(server, "client-certificate: c")), HasSubstr("go together"));
-  EXPECT_THAT(message(with(server + ", certificate-authority-data: '!!'", "")), HasSubstr("not base64"));
-  EXPECT_THAT(message(with(server, "exec: {apiVersion: v9, command: c}")), HasSubstr("exec apiVersion 'v9'"));
+  EXPECT_THAT(message(with(server + ", certificate-authority-data: '!!'", "")),
+              HasSubstr("not base64"));
+  EXPECT_THAT(message(with(server, "exec: {apiVersion: v9, command: c}")),
+              HasSubstr("exec apiVersion 'v9'"));
 }
 
 class KubeconfigFilesTest : public testing::Test {
@@ -113,12 +119,14 @@ class KubeconfigFilesTest : public testing::Test {
 };
 
 TEST_F(KubeconfigFilesTest, TheFirstFileWinsPerName) {
-  const auto a = Write("a", "current-context: x\n"
-                            "clusters: [{name: c, cluster: {server: 'https://first'}}]\n");
-  const auto b = Write("b", "current-context: y\n"
-                            "clusters: [{name: c, cluster: {server: 'https://second'}}]\n"
-                            "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
-                            "users: [{name: u, user: {tokenFile: t}}]\n");
+  const auto a = Write("a",
+                       "current-context: x\n"
+                       "clusters: [{name: c, cluster: {server: 'https://first'}}]\n");
+  const auto b = Write("b",
+                       "current-context: y\n"
+                       "clusters: [{name: c, cluster: {server: 'https://second'}}]\n"
+                       "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
+                       "users: [{name: u, user: {tokenFile: t}}]\n");
   const auto config = LoadKubeconfigs({directory_ + "/missing", a, b});
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(config->server, "https://first");

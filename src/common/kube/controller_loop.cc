@@ -36,7 +36,9 @@ ControllerLoop::ControllerLoop(ControllerLoopOptions options, WorkQueue& queue,
       .Set(options_.workers);
 }
 
-ControllerLoop::~ControllerLoop() { Stop(); }
+ControllerLoop::~ControllerLoop() {
+  Stop();
+}
 
 void ControllerLoop::Start() {
   for (int i = 0; i < options_.workers; ++i) workers_.emplace_back([this] { Work(); });
@@ -71,7 +73,8 @@ void ControllerLoop::Process(const std::string& key) {
     result = Fail(ErrorCode::kInternal, std::string("exception: ") + exception.what());
   }
   active_.Add(-1);
-  seconds_.Observe(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+  seconds_.Observe(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
   Settle(key, result);
   queue_.Done(key);
 }

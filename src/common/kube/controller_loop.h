@@ -1,8 +1,10 @@
-// Workers that take keys from a queue and reconcile them, with controller-runtime's rules and metric names.
+// Workers that take keys from a queue and reconcile them, with controller-runtime's rules and
+// metric names.
 //
-// One key is never reconciled by two workers at once (the queue sees to it). A failure is tried again by
-// the queue's back-off, or after the time the server asked for (Error::retry_after); one that no retry
-// can help (Error::IsRetryable) waits for a change of the object. An exception counts as a failure.
+// One key is never reconciled by two workers at once (the queue sees to it). A failure is tried
+// again by the queue's back-off, or after the time the server asked for (Error::retry_after); one
+// that no retry can help (Error::IsRetryable) waits for a change of the object. An exception counts
+// as a failure.
 //
 // Start and Stop are called by the owner's thread.
 #pragma once
@@ -27,7 +29,9 @@ class ReconcileResult {
   /// Nothing until the object changes.
   static ReconcileResult Done() { return ReconcileResult(); }
   /// Once more after `delay`, whatever happens; the back-off starts over.
-  static ReconcileResult RequeueAfter(std::chrono::nanoseconds delay) { return ReconcileResult(delay); }
+  static ReconcileResult RequeueAfter(std::chrono::nanoseconds delay) {
+    return ReconcileResult(delay);
+  }
   /// Once more with back-off, without being an error.
   static ReconcileResult Requeue() { return ReconcileResult(std::chrono::nanoseconds(-1)); }
 

@@ -17,14 +17,16 @@ class ControllerLoopTest : public testing::Test {
   FakeClock clock_;
   metrics::Registry registry_;
   WorkQueue queue_{{.name = "test", .jitter = 0, .clock = &clock_, .metrics = &registry_}};
-  ControllerLoop loop_{{.name = "test", .metrics = &registry_}, queue_, [this](const std::string& key) {
-                         keys_.push_back(key);
-                         if (throws_) throw std::runtime_error("boom");
-                         return next_;
-                       }};
+  ControllerLoop loop_{
+      {.name = "test", .metrics = &registry_}, queue_, [this](const std::string& key) {
+        keys_.push_back(key);
+        if (throws_) throw std::runtime_error("boom");
+        return next_;
+      }};
   double Total(const char* result) {
     return registry_
-        .MakeCounter("controller_runtime_reconcile_total", "", {{"controller", "test"}, {"result", result}})
+        .MakeCounter("controller_runtime_reconcile_total", "",
+                     {{"controller", "test"}, {"result", result}})
         .Value();
   }
 };
@@ -49,8 +51,11 @@ TEST_F(ControllerLoopTest, WhatNoRetryHelpsWaitsForAChange) {
   EXPECT_TRUE(loop_.RunOne());
   clock_.Advance(1h);
   EXPECT_FALSE(loop_.RunOne());
-  EXPECT_EQ(registry_.MakeCounter("controller_runtime_terminal_reconcile_errors_total", "",
-                                  {{"controller", "test"}}).Value(), 1);
+  EXPECT_EQ(registry_
+                .MakeCounter("controller_runtime_terminal_reconcile_errors_total", "",
+                             {{"controller", "test"}})
+                .Value(),
+            1);
 }
 
 TEST_F(ControllerLoopTest, TheServersRetryAfterIsKept) {
@@ -79,8 +84,11 @@ TEST_F(ControllerLoopTest, AnExceptionIsAFailureAndNoMore) {
   queue_.Add("a");
   EXPECT_TRUE(loop_.RunOne());
   EXPECT_EQ(queue_.Failures("a"), 1);
-  EXPECT_EQ(registry_.MakeCounter("controller_runtime_reconcile_panics_total", "",
-                                  {{"controller", "test"}}).Value(), 1);
+  EXPECT_EQ(
+      registry_
+          .MakeCounter("controller_runtime_reconcile_panics_total", "", {{"controller", "test"}})
+          .Value(),
+      1);
 }
 
 TEST(ControllerLoopThreadsTest, WorkersRunSideBySideAndStopDrains) {

@@ -40,10 +40,11 @@ constexpr char kSystemRoots[] = "/etc/ssl/certs/ca-certificates.crt";
 struct KeepAlive {
   int level, name, value;
 };
-/// Together they end a half-open connection within 45 s; without, the kernel takes 13 to 30 minutes.
+/// Together they end a half-open connection within 45 s; without, the kernel takes 13 to 30
+/// minutes.
 constexpr KeepAlive kKeepAlive[] = {
-    {SOL_SOCKET, SO_KEEPALIVE, 1},     {IPPROTO_TCP, TCP_KEEPIDLE, 30},
-    {IPPROTO_TCP, TCP_KEEPINTVL, 5},   {IPPROTO_TCP, TCP_KEEPCNT, 3},
+    {SOL_SOCKET, SO_KEEPALIVE, 1},           {IPPROTO_TCP, TCP_KEEPIDLE, 30},
+    {IPPROTO_TCP, TCP_KEEPINTVL, 5},         {IPPROTO_TCP, TCP_KEEPCNT, 3},
     {IPPROTO_TCP, TCP_USER_TIMEOUT, 45'000},
 };
 
@@ -91,7 +92,8 @@ void SetUpTls(asio::ssl::context& context, const TlsCredentials& credentials) {
   }
 }
 
-std::shared_ptr<http_client> MakeClient(const ClusterConfig& config, const TlsCredentials& credentials) {
+std::shared_ptr<http_client> MakeClient(const ClusterConfig& config,
+                                        const TlsCredentials& credentials) {
   http_client_config options;
   // An idle timer, in fact; our own limits are below it.
   options.set_timeout(std::chrono::minutes(12));
@@ -160,7 +162,8 @@ Error ErrorOf(const std::exception& exception) {
 
 class CpprestTransport : public HttpTransport {
  public:
-  CpprestTransport(ClusterConfig config, TransportOptions options, std::unique_ptr<TokenSource> tokens)
+  CpprestTransport(ClusterConfig config, TransportOptions options,
+                   std::unique_ptr<TokenSource> tokens)
       : config_(std::move(config)), options_(std::move(options)), tokens_(std::move(tokens)) {
     const std::string server = config_.server.substr(config_.server.find("//") + 2);
     host_ = server.substr(0, server.find('/'));
@@ -182,31 +185,43 @@ class CpprestTransport : public HttpTransport {
   }
 
   Result<HttpResponse> Request(const HttpRequest& request, const std::stop_token& stop) override {
-    Exchange exchange{request.method, request.target,   request.content_type,
-                      request.body,   false,            steady_clock::now() + request.timeout,
+    Exchange exchange{request.method, request.target, request.content_type,
+                      request.body,   false,          steady_clock::now() + request.timeout,
                       milliseconds(0)};
     std::string body;
-    auto answer = Authorized(exchange, stop, [&body](int, std::string_view bytes) -> Result<> {
-      if (body.size() + bytes.size() > kMaxBodyBytes) {
-        return Fail(ErrorCode::kCorrupt, "answer larger than 32 MiB");
-      }
-      body.append(bytes);
-      return {};
-    }, [&body] { body.clear(); });
+    auto answer = Authorized(
+        exchange, stop,
+        [&body](int, std::string_view bytes) -> Result<> {
+          if (body.size() + bytes.size() > kMaxBodyBytes) {
+            return Fail(ErrorCode::kCorrupt, "answer larger than 32 MiB");
+          }
+          body.append(bytes);
+          return {};
+        },
+        [&body] { body.clear(); });
     if (answer) answer->body = std::move(body);
     return answer;
   }
 
   Result<HttpResponse> Stream(const StreamRequest& request, const StreamSink& sink,
                               const std::stop_token& stop) override {
-    Exchange exchange{"GET", request.target, "", "", request.compressed,
-                      steady_clock::now() + request.total_limit, request.idle_limit};
+    Exchange exchange{"GET",
+                      request.target,
+                      "",
+                      "",
+                      request.compressed,
+                      steady_clock::now() + request.total_limit,
+                      request.idle_limit};
     std::string error_body;
-    auto answer = Authorized(exchange, stop, [&](int status, std::string_view bytes) -> Result<> {
-      if (status == 200) return sink(bytes);
-      error_body.append(bytes.substr(0, kMaxErrorBodyBytes - std::min(kMaxErrorBodyBytes, error_body.size())));
-      return {};
-    }, [&error_body] { error_body.clear(); });
+    auto answer = Authorized(
+        exchange, stop,
+        [&](int status, std::string_view bytes) -> Result<> {
+          if (status == 200) return sink(bytes);
+          error_body.append(bytes.substr(
+              0, kMaxErrorBodyBytes - std::min(kMaxErrorBodyBytes, error_body.size())));
+          return {};
+        },
+        [&error_body] { error_body.clear(); });
     if (answer) answer->body = std::move(error_body);
     return answer;
   }
@@ -219,7 +234,8 @@ class CpprestTransport : public HttpTransport {
   }
 
   Result<HttpResponse> Authorized(const Exchange& exchange, const std::stop_token& stop,
-                                  const SinkBuffer::Sink& sink, const std::function<void()>& start_over) {
+                                  const SinkBuffer::Sink& sink,
+                                  const std::function<void()>& start_over) {
     const auto started = steady_clock::now();
     DORMOUSE_ASSIGN(ClientIdentity identity, tokens_->Get());
     auto answer = Perform(exchange, identity, stop, sink);
@@ -257,7 +273,8 @@ class CpprestTransport : public HttpTransport {
     return client_;
   }
 
-  web::http::http_request MakeRequest(const Exchange& exchange, const ClientIdentity& identity) const {
+  web::http::http_request MakeRequest(const Exchange& exchange,
+                                      const ClientIdentity& identity) const {
     web::http::http_request request(exchange.method);
     request.set_request_uri(web::uri(exchange.target));
     request.headers().add("Accept", "application/json");
@@ -267,7 +284,8 @@ class CpprestTransport : public HttpTransport {
     if (!identity.token.empty()) request.headers().add("Authorization", "Bearer " + identity.token);
     if (!exchange.content_type.empty()) request.set_body(exchange.body, exchange.content_type);
     if (exchange.compressed) {
-      request.set_decompress_factories({web::http::compression::builtin::get_decompress_factory("gzip")});
+      request.set_decompress_factories(
+          {web::http::compression::builtin::get_decompress_factory("gzip")});
     }
     return request;
   }
@@ -279,12 +297,13 @@ class CpprestTransport : public HttpTransport {
     pplx::cancellation_token_source cancel;
     try {
       web::http::http_request request = MakeRequest(exchange, identity);
-      request.set_response_stream(concurrency::streams::ostream(
-          concurrency::streams::streambuf<uint8_t>(buffer)));
+      request.set_response_stream(
+          concurrency::streams::ostream(concurrency::streams::streambuf<uint8_t>(buffer)));
       Begin(CurrentClient(identity), request, cancel.get_token(), buffer, outcome);
     } catch (const std::exception& exception) {
       buffer->Detach();
-      return Fail(ErrorCode::kInvalid, exchange.method + " " + exchange.target + ": " + exception.what());
+      return Fail(ErrorCode::kInvalid,
+                  exchange.method + " " + exchange.target + ": " + exception.what());
     }
     const Result<> waited = Await(exchange, *outcome, *buffer, stop);
     // From here on the library's threads may go on without us, but not into our caller's sink.
@@ -297,8 +316,9 @@ class CpprestTransport : public HttpTransport {
     return HttpResponse{outcome->status, outcome->retry_after, ""};
   }
 
-  static void Begin(const std::shared_ptr<http_client>& client, const web::http::http_request& request,
-                    const pplx::cancellation_token& token, const std::shared_ptr<SinkBuffer>& buffer,
+  static void Begin(const std::shared_ptr<http_client>& client,
+                    const web::http::http_request& request, const pplx::cancellation_token& token,
+                    const std::shared_ptr<SinkBuffer>& buffer,
                     const std::shared_ptr<Outcome>& outcome) {
     client->request(request, token)
         .then([buffer, outcome](const web::http::http_response& response) {
@@ -345,11 +365,13 @@ class CpprestTransport : public HttpTransport {
       const auto now = steady_clock::now();
       if (now >= until) {
         const bool deadline = until == exchange.deadline;
-        return Fail(ErrorCode::kDeadline, exchange.method + " " + exchange.target.substr(0, 200) +
-                                              (deadline ? ": not done in time" : ": the connection is silent"));
+        return Fail(ErrorCode::kDeadline,
+                    exchange.method + " " + exchange.target.substr(0, 200) +
+                        (deadline ? ": not done in time" : ": the connection is silent"));
       }
       (void)outcome.changed.wait_until(lock, stop, until, [&outcome] { return outcome.done; });
-      if (stop.stop_requested()) return Fail(ErrorCode::kCancelled, exchange.method + ": we are stopping");
+      if (stop.stop_requested())
+        return Fail(ErrorCode::kCancelled, exchange.method + ": we are stopping");
     }
     return {};
   }
@@ -375,8 +397,8 @@ class CpprestTransport : public HttpTransport {
   const std::unique_ptr<TokenSource> tokens_;
   std::string host_;
   metrics::Counter retries_ = options_.metrics->MakeCounter(
-      "rest_client_request_retries_total", "Number of request retries, partitioned by status code, verb, and host.",
-      {{"code", "401"}});
+      "rest_client_request_retries_total",
+      "Number of request retries, partitioned by status code, verb, and host.", {{"code", "401"}});
   std::mutex mutex_;
   std::shared_ptr<http_client> client_;
   TlsCredentials credentials_;
@@ -388,8 +410,8 @@ class CpprestTransport : public HttpTransport {
 void InitialiseProcess(int threads) {
   static std::once_flag once;
   std::call_once(once, [threads] {
-    // The library's threads end after main, when its static pool does. OpenSSL must not have freed at exit what
-    // they still lock, nor forget what it keeps for each of them.
+    // The library's threads end after main, when its static pool does. OpenSSL must not have freed
+    // at exit what they still lock, nor forget what it keeps for each of them.
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
     ::setenv("SSL_CERT_FILE", kNoCertFile, 0);
     ::setenv("SSL_CERT_DIR", kNoCertDirectory, 0);

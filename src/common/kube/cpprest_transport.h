@@ -1,11 +1,11 @@
 // HttpTransport on cpprestsdk 2.10.18, held as that archived library must be held.
 //
-// Its thread pool defaults to 40 threads and its size is fixed by first use: InitialiseProcess must run
-// before anything else in main. Its time limit is an idle timer, so deadlines are ours, by cancellation;
-// its response buffer is unbounded, so bodies go through a stream buffer of ours that parses before it
-// asks for more. It holds one chunk of the server's at a time, however large that is. TCP keep-alive and
-// TCP_USER_TIMEOUT end a half-open connection within 45 s. Certificates and CA files are looked at again
-// each minute, and a change replaces the client. Thread-safe.
+// Its thread pool defaults to 40 threads and its size is fixed by first use: InitialiseProcess must
+// run before anything else in main. Its time limit is an idle timer, so deadlines are ours, by
+// cancellation; its response buffer is unbounded, so bodies go through a stream buffer of ours that
+// parses before it asks for more. It holds one chunk of the server's at a time, however large that
+// is. TCP keep-alive and TCP_USER_TIMEOUT end a half-open connection within 45 s. Certificates and
+// CA files are looked at again each minute, and a change replaces the client. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -20,8 +20,8 @@
 namespace dormouse::kube {
 
 /// Sizes the thread pool, and points SSL_CERT_FILE/SSL_CERT_DIR at nothing where they are not set:
-/// cpprestsdk loads the system's roots for each new connection (17 ms of CPU) although we bring our own
-/// CA. Call it as the first line of main, before any thread exists. Safe to call twice.
+/// cpprestsdk loads the system's roots for each new connection (17 ms of CPU) although we bring our
+/// own CA. Call it as the first line of main, before any thread exists. Safe to call twice.
 void InitialiseProcess(int threads = 4);
 
 struct TransportOptions {
@@ -31,8 +31,8 @@ struct TransportOptions {
   metrics::Registry* metrics = &metrics::Registry::Default();
 };
 
-/// kInvalid when the configuration cannot work (no server, certificate without key, unreadable files).
-/// Nothing is sent yet.
+/// kInvalid when the configuration cannot work (no server, certificate without key, unreadable
+/// files). Nothing is sent yet.
 [[nodiscard]] Result<std::shared_ptr<HttpTransport>> MakeTransport(const ClusterConfig& config,
                                                                    TransportOptions options = {});
 

@@ -22,7 +22,8 @@ class TransportTest : public testing::Test {
   void SetUp() override { Make({}); }
   void Make(ClusterConfig config) {
     config.server = server_.url();
-    auto made = MakeTransport(config, {.user_agent = "dormouse-test", .clock = &clock_, .metrics = &registry_});
+    auto made = MakeTransport(
+        config, {.user_agent = "dormouse-test", .clock = &clock_, .metrics = &registry_});
     ASSERT_TRUE(made) << made.error().message();
     transport_ = *made;
   }
@@ -30,10 +31,13 @@ class TransportTest : public testing::Test {
     return transport_->Request({.target = "/api?a=%2F", .timeout = timeout});
   }
   Result<HttpResponse> Watch(StreamRequest request = {.target = "/w"}) {
-    return transport_->Stream(request, [this](std::string_view bytes) -> Result<> {
-      heard_ += bytes;
-      return {};
-    }, stop_.get_token());
+    return transport_->Stream(
+        request,
+        [this](std::string_view bytes) -> Result<> {
+          heard_ += bytes;
+          return {};
+        },
+        stop_.get_token());
   }
 
   FakeClock clock_;
@@ -46,8 +50,10 @@ class TransportTest : public testing::Test {
 
 TEST_F(TransportTest, AskedAndAnswered) {
   server_.Push({.status = 201, .body = "{\"a\":1}"});
-  const auto answer = transport_->Request(
-      {.method = "PATCH", .target = "/api?a=%2F", .content_type = "application/apply-patch+yaml", .body = "{}"});
+  const auto answer = transport_->Request({.method = "PATCH",
+                                           .target = "/api?a=%2F",
+                                           .content_type = "application/apply-patch+yaml",
+                                           .body = "{}"});
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_EQ(answer->status, 201);
   EXPECT_EQ(answer->body, "{\"a\":1}");
@@ -75,7 +81,8 @@ TEST_F(TransportTest, ConnectionsAreKeptAlive) {
   const std::string table = *ReadFile("/proc/self/net/tcp", 4 << 20);
   const std::string port = server_.url().substr(server_.url().rfind(':') + 1);
   char remote[32];
-  std::snprintf(remote, sizeof(remote), " 0100007F:%04X 01 ", static_cast<unsigned>(std::stoi(port)));
+  std::snprintf(remote, sizeof(remote), " 0100007F:%04X 01 ",
+                static_cast<unsigned>(std::stoi(port)));
   const std::size_t line = table.find(remote);
   ASSERT_NE(line, std::string::npos);
   EXPECT_EQ(table.substr(line + std::strlen(remote) + 18, 2), "02");
@@ -151,9 +158,10 @@ TEST_F(TransportTest, ASilentConnectionEndsAtItsIdleLimit) {
 
 TEST_F(TransportTest, WhatTheSinkRefusesEndsTheStream) {
   server_.Push({.body = "line one\n", .chunked = true, .then = Then::kSilence});
-  const auto answer = transport_->Stream({.target = "/w"}, [](std::string_view) -> Result<> {
-    return Fail(ErrorCode::kCorrupt, "garbage");
-  }, stop_.get_token());
+  const auto answer = transport_->Stream(
+      {.target = "/w"},
+      [](std::string_view) -> Result<> { return Fail(ErrorCode::kCorrupt, "garbage"); },
+      stop_.get_token());
   EXPECT_EQ(answer.error().code(), ErrorCode::kCorrupt);
   EXPECT_THAT(answer.error().message(), HasSubstr("garbage"));
 }
@@ -171,11 +179,14 @@ TEST_F(TransportTest, ALargeBodyPassesInBlocks) {
   server_.Push({.body = std::string(8 << 20, 'x'), .chunked = true});
   std::size_t taken = 0;
   std::size_t largest = 0;
-  const auto answer = transport_->Stream({.target = "/w"}, [&](std::string_view bytes) -> Result<> {
-    taken += bytes.size();
-    largest = std::max(largest, bytes.size());
-    return {};
-  }, stop_.get_token());
+  const auto answer = transport_->Stream(
+      {.target = "/w"},
+      [&](std::string_view bytes) -> Result<> {
+        taken += bytes.size();
+        largest = std::max(largest, bytes.size());
+        return {};
+      },
+      stop_.get_token());
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_EQ(taken, std::size_t{8} << 20);
   EXPECT_LE(largest, std::size_t{128} << 10);
@@ -192,7 +203,9 @@ class TokenTransportTest : public TransportTest {
     Make(config);
   }
   ~TokenTransportTest() override { EXPECT_TRUE(RemoveTree(directory_)); }
-  void Write(const std::string& token) { EXPECT_TRUE(WriteFileAtomically(directory_ + "/token", token)); }
+  void Write(const std::string& token) {
+    EXPECT_TRUE(WriteFileAtomically(directory_ + "/token", token));
+  }
   std::string directory_;
 };
 
@@ -215,8 +228,9 @@ TEST_F(TokenTransportTest, A401MidRunTakesTheRotatedTokenOnce) {
 
 TEST(TransportConfigTest, WhatCannotWorkIsSaidAtOnce) {
   EXPECT_EQ(MakeTransport({.server = "nonsense"}).error().code(), ErrorCode::kInvalid);
-  EXPECT_EQ(MakeTransport({.server = "https://a", .ca = {.file = "/nonexistent/ca.crt"}}).error().code(),
-            ErrorCode::kNotFound);
+  EXPECT_EQ(
+      MakeTransport({.server = "https://a", .ca = {.file = "/nonexistent/ca.crt"}}).error().code(),
+      ErrorCode::kNotFound);
   EXPECT_THAT(MakeTransport({.server = "https://a", .ca = {.data = "no pem"}}).error().message(),
               HasSubstr("holds no certificate"));
 }

@@ -36,7 +36,8 @@ std::string Cut(std::string text, std::size_t limit) {
 }
 
 json ReferenceOf(const EventSubject& subject) {
-  json reference{{"apiVersion", subject.api_version}, {"kind", subject.kind}, {"name", subject.name}};
+  json reference{
+      {"apiVersion", subject.api_version}, {"kind", subject.kind}, {"name", subject.name}};
   if (!subject.ns.empty()) reference["namespace"] = subject.ns;
   if (!subject.uid.empty()) reference["uid"] = subject.uid;
   return reference;
@@ -69,9 +70,9 @@ struct EventRecorder::Pending {
 
 /// What was told of a key within the last minutes.
 struct EventRecorder::Series {
-  ObjectKey event;         ///< the Event's own name
+  ObjectKey event;  ///< the Event's own name
   int count = 1;
-  int written = 1;         ///< the count the server has
+  int written = 1;  ///< the count the server has
   WallTime last{};
   MonotonicTime last_seen{};
   MonotonicTime last_written{};
@@ -109,9 +110,10 @@ EventRecorder::~EventRecorder() {
 void EventRecorder::Record(const EventSubject& regarding, EventType type, std::string reason,
                            std::string action, std::string note,
                            const std::optional<EventSubject>& related) {
-  Pending pending{{regarding, type, Cut(std::move(reason), kMaxWordBytes),
-                   Cut(std::move(action), kMaxWordBytes), Cut(std::move(note), kMaxNoteBytes), related},
-                  options_.clock->WallNow()};
+  Pending pending{
+      {regarding, type, Cut(std::move(reason), kMaxWordBytes),
+       Cut(std::move(action), kMaxWordBytes), Cut(std::move(note), kMaxNoteBytes), related},
+      options_.clock->WallNow()};
   {
     std::lock_guard lock(state_->mutex);
     if (state_->queue.size() >= options_.queue_limit) {
@@ -232,7 +234,8 @@ bool EventRecorder::WriteOne(const Pending& pending) {
 }
 
 bool EventRecorder::WriteSeries(Series& series) {
-  const json patch{{"series", {{"count", series.count}, {"lastObservedTime", FormatMicroTime(series.last)}}}};
+  const json patch{
+      {"series", {{"count", series.count}, {"lastObservedTime", FormatMicroTime(series.last)}}}};
   const auto written = client_.MergePatch(types::kEvents, series.event, patch.dump());
   if (!written && written.error().code() == ErrorCode::kUnavailable) return false;
   // Gone by its time to live, or refused: the next one of its kind will be a new Event.

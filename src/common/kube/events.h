@@ -1,8 +1,9 @@
-// What happened, for `kubectl describe`: events.k8s.io/v1, with client-go's aggregation (tools/events).
+// What happened, for `kubectl describe`: events.k8s.io/v1, with client-go's aggregation
+// (tools/events).
 //
-// Thread-safe. Record never blocks and never fails: it hands over to a thread, and drops (counted) when
-// 1,000 wait. The same thing happening again within 6 minutes becomes a series of one Event instead of a
-// new one: written at the second time, then each 30 min, and at the end.
+// Thread-safe. Record never blocks and never fails: it hands over to a thread, and drops (counted)
+// when 1,000 wait. The same thing happening again within 6 minutes becomes a series of one Event
+// instead of a new one: written at the second time, then each 30 min, and at the end.
 #pragma once
 
 #include <chrono>
@@ -49,7 +50,8 @@ class EventRecorder {
   EventRecorder(const EventRecorder&) = delete;
   EventRecorder& operator=(const EventRecorder&) = delete;
 
-  /// `reason` and `action` are CamelCase words (128 characters), `note` is for people (cut at 1 kB).
+  /// `reason` and `action` are CamelCase words (128 characters), `note` is for people (cut at 1
+  /// kB).
   void Record(const EventSubject& regarding, EventType type, std::string reason, std::string action,
               std::string note, const std::optional<EventSubject>& related = std::nullopt);
 

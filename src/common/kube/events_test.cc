@@ -15,7 +15,8 @@ using nlohmann::json;
 class EventsTest : public testing::Test {
  protected:
   EventsTest() {
-    transport_->Serve([](const HttpRequest&) -> FakeHttpTransport::Answer { return {.body = "{}"}; });
+    transport_->Serve(
+        [](const HttpRequest&) -> FakeHttpTransport::Answer { return {.body = "{}"}; });
   }
   void Crashed(const std::string& note = "exit status 1") {
     recorder_.Record(web_, EventType::kWarning, "VMMCrashed", "Restart", note);
@@ -26,8 +27,12 @@ class EventsTest : public testing::Test {
   metrics::Registry registry_;
   std::shared_ptr<FakeHttpTransport> transport_ = std::make_shared<FakeHttpTransport>();
   EventSubject web_{"dormouse.dev/v1alpha1", "Sandbox", "ns", "web", "u1"};
-  EventRecorder recorder_{transport_, {.controller = "dormouse.dev/agent", .instance = "n1",
-                                       .queue_limit = 10, .clock = &clock_, .metrics = &registry_}};
+  EventRecorder recorder_{transport_,
+                          {.controller = "dormouse.dev/agent",
+                           .instance = "n1",
+                           .queue_limit = 10,
+                           .clock = &clock_,
+                           .metrics = &registry_}};
 };
 
 TEST_F(EventsTest, AnEventHasAllThatTheApiDemands) {
@@ -75,7 +80,11 @@ TEST_F(EventsTest, DifferentNotesAreDifferentEvents) {
 
 TEST_F(EventsTest, TooManyAreDroppedAndCounted) {
   for (int i = 0; i < 15; ++i) Crashed(std::to_string(i));
-  EXPECT_EQ(registry_.MakeCounter("dormouse_events_dropped_total", "Events that were dropped as too many waited.").Value(), 5);
+  EXPECT_EQ(registry_
+                .MakeCounter("dormouse_events_dropped_total",
+                             "Events that were dropped as too many waited.")
+                .Value(),
+            5);
   recorder_.Flush();
   EXPECT_EQ(transport_->Seen().size(), 10u);
 }
@@ -89,7 +98,8 @@ TEST_F(EventsTest, ALongNoteIsCutBetweenCharacters) {
 }
 
 TEST_F(EventsTest, ClusterScopedObjectsHaveTheirEventsInDefault) {
-  recorder_.Record({"dormouse.dev/v1alpha1", "SandboxNode", "", "n1", "u"}, EventType::kNormal, "Ready", "Report", "");
+  recorder_.Record({"dormouse.dev/v1alpha1", "SandboxNode", "", "n1", "u"}, EventType::kNormal,
+                   "Ready", "Report", "");
   recorder_.Flush();
   EXPECT_EQ(Body(0)["metadata"]["namespace"], "default");
 }

@@ -140,13 +140,14 @@ Result<std::string> RunProgram(const ExecConfig& config, const std::string& exec
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, writer.get(), STDOUT_FILENO);
   pid_t pid = 0;
-  const int error =
-      ::posix_spawnp(&pid, config.command.c_str(), &actions, nullptr, argv.data(), environment.get());
+  const int error = ::posix_spawnp(&pid, config.command.c_str(), &actions, nullptr, argv.data(),
+                                   environment.get());
   posix_spawn_file_actions_destroy(&actions);
   writer.Reset();
   if (error != 0) {
     Error failure = Error::FromErrno(what, error);
-    if (!config.install_hint.empty()) return Fail(failure.code(), failure.message() + " (" + config.install_hint + ")");
+    if (!config.install_hint.empty())
+      return Fail(failure.code(), failure.message() + " (" + config.install_hint + ")");
     return Fail(failure);
   }
   Child child(pid);
@@ -206,7 +207,8 @@ Result<ExecCredential> ParseExecCredential(std::string_view text, const std::str
   };
   if (string(object, "kind") != "ExecCredential") return wrong("printed no ExecCredential");
   if (string(object, "apiVersion") != api_version) {
-    return wrong("answered in '" + string(object, "apiVersion") + "', not in '" + api_version + "'");
+    return wrong("answered in '" + string(object, "apiVersion") + "', not in '" + api_version +
+                 "'");
   }
   const auto status = object.find("status");
   if (status == object.end() || !status->is_object()) return wrong("printed no status");

@@ -88,7 +88,8 @@ std::string UniqueIdentity() {
   return std::string(host.data()) + "_" + unique;
 }
 
-LeaderElector::LeaderElector(std::shared_ptr<HttpTransport> transport, LeaderElectionOptions options)
+LeaderElector::LeaderElector(std::shared_ptr<HttpTransport> transport,
+                             LeaderElectionOptions options)
     : client_(std::move(transport), LeaseClientOptions(options.renew_deadline / 2, options.clock)),
       options_(std::move(options)),
       random_(options_.seed),
@@ -110,9 +111,10 @@ nanoseconds LeaderElector::Tick() {
     if (!leading_) log::Info("leading", {{"lease", options_.lease.ToString()}});
     leading_ = true;
   } else if (leading_) {
-    log::Warning("lease not renewed", {{"lease", options_.lease.ToString()},
-                                       {"error", result.error().message()}});
-    const bool taken = observed_ && !observed_->holder.empty() && observed_->holder != options_.identity;
+    log::Warning("lease not renewed",
+                 {{"lease", options_.lease.ToString()}, {"error", result.error().message()}});
+    const bool taken =
+        observed_ && !observed_->holder.empty() && observed_->holder != options_.identity;
     if (taken || now - renewed_at_ >= options_.renew_deadline) {
       leading_ = false;
       lost_ = true;
@@ -171,9 +173,10 @@ Result<> LeaderElector::TryAcquireOrRenew() {
   Observe(current, std::nullopt);
   {
     std::lock_guard lock(mutex_);
-    const bool free = current.holder.empty() || current.holder == options_.identity ||
-                      options_.clock->Now() >= observed_at_ + std::max<nanoseconds>(
-                                                                  current.duration, std::chrono::seconds(1));
+    const bool free =
+        current.holder.empty() || current.holder == options_.identity ||
+        options_.clock->Now() >=
+            observed_at_ + std::max<nanoseconds>(current.duration, std::chrono::seconds(1));
     if (!free) {
       return Fail(ErrorCode::kConflict,
                   "lease " + options_.lease.ToString() + " is held by " + current.holder);
@@ -249,7 +252,9 @@ Heartbeat::Heartbeat(std::shared_ptr<HttpTransport> transport, HeartbeatOptions 
     : client_(std::move(transport), LeaseClientOptions(options.period, options.clock)),
       options_(std::move(options)) {}
 
-Heartbeat::~Heartbeat() { Stop(); }
+Heartbeat::~Heartbeat() {
+  Stop();
+}
 
 Result<> Heartbeat::Beat() {
   std::optional<LeaseRecord> last;
@@ -291,8 +296,8 @@ void Heartbeat::Start() {
     while (go_on) {
       const Result<> beat = Beat();
       if (!beat) {
-        log::Warning("heartbeat failed", {{"lease", options_.lease.ToString()},
-                                          {"error", beat.error().message()}});
+        log::Warning("heartbeat failed",
+                     {{"lease", options_.lease.ToString()}, {"error", beat.error().message()}});
       }
       go_on = Waiter::System().Wait(beat ? nanoseconds(options_.period) : kHeartbeatRetry, stop);
     }

@@ -1,7 +1,8 @@
 // Leases (coordination.k8s.io/v1): who leads among replicas, and whether a node is alive.
 //
-// The rules are client-go's tools/leaderelection: expiry is judged by when *we* saw the record change, never by
-// another machine's clock; each call has a time limit so that one that hangs cannot cost the lease.
+// The rules are client-go's tools/leaderelection: expiry is judged by when *we* saw the record
+// change, never by another machine's clock; each call has a time limit so that one that hangs
+// cannot cost the lease.
 #pragma once
 
 #include <chrono>
@@ -34,7 +35,8 @@ struct LeaseRecord {
   int transitions = 0;
 };
 [[nodiscard]] Result<LeaseRecord> ParseLease(std::string_view text);
-/// As JSON, with `owner_json` (an ownerReference object, or empty) and a resourceVersion where the ref has one.
+/// As JSON, with `owner_json` (an ownerReference object, or empty) and a resourceVersion where the
+/// ref has one.
 [[nodiscard]] std::string FormatLease(const LeaseRecord& lease, std::string_view owner_json = {});
 
 /// "<hostname>_<uuid>": differs for each process that ever ran.
@@ -106,7 +108,8 @@ class Heartbeat {
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;
 
-  /// Writes once: creates, or renews with what the last write returned. For tests, and before Start.
+  /// Writes once: creates, or renews with what the last write returned. For tests, and before
+  /// Start.
   Result<> Beat();
   /// Beats each period, sooner (after 1 s) when one failed.
   void Start();
@@ -123,8 +126,8 @@ class Heartbeat {
   std::jthread thread_;
 };
 
-/// Whether a Lease was renewed lately, judged by our own clock from when its record last changed before our
-/// eyes: for a watcher of other nodes' leases. Not thread-safe.
+/// Whether a Lease was renewed lately, judged by our own clock from when its record last changed
+/// before our eyes: for a watcher of other nodes' leases. Not thread-safe.
 class LeaseObserver {
  public:
   explicit LeaseObserver(const Clock& clock = Clock::System()) : clock_(clock) {}

@@ -146,7 +146,12 @@ TEST_F(LeaderElectionTest, RunStartsTheWorkOnceAndFailsWhenTheLeaseIsLost) {
   int started = 0;
   std::stop_source stop;
   const auto result = a.Run(
-      stop.get_token(), [&] { ++started; server_.reachable = false; }, waiter);
+      stop.get_token(),
+      [&] {
+        ++started;
+        server_.reachable = false;
+      },
+      waiter);
   ASSERT_FALSE(result);
   EXPECT_EQ(started, 1);
   EXPECT_GE(waiter.Waits().size(), 5u);
@@ -156,10 +161,11 @@ TEST(HeartbeatTest, CreatesThenRenewsWithoutReading) {
   FakeClock clock;
   LeaseServer server;
   auto transport = server.Transport(&clock);
-  Heartbeat heartbeat(transport, {.lease = {"dormouse-nodes", "n1"},
-                                  .holder = "n1",
-                                  .owner_json = R"({"apiVersion":"v1","kind":"Node","name":"n1","uid":"u"})",
-                                  .clock = &clock});
+  Heartbeat heartbeat(transport,
+                      {.lease = {"dormouse-nodes", "n1"},
+                       .holder = "n1",
+                       .owner_json = R"({"apiVersion":"v1","kind":"Node","name":"n1","uid":"u"})",
+                       .clock = &clock});
   ASSERT_TRUE(heartbeat.Beat());
   EXPECT_EQ(server.lease["spec"]["leaseDurationSeconds"], 40);
   EXPECT_EQ(server.lease["metadata"]["ownerReferences"][0]["name"], "n1");
@@ -174,7 +180,8 @@ TEST(HeartbeatTest, CreatesThenRenewsWithoutReading) {
 TEST(HeartbeatTest, ALeaseSomebodyChangedOrDeletedIsTakenUpAgain) {
   FakeClock clock;
   LeaseServer server;
-  Heartbeat heartbeat(server.Transport(&clock), {.lease = {"ns", "n1"}, .holder = "n1", .clock = &clock});
+  Heartbeat heartbeat(server.Transport(&clock),
+                      {.lease = {"ns", "n1"}, .holder = "n1", .clock = &clock});
   ASSERT_TRUE(heartbeat.Beat());
   server.lease["metadata"]["resourceVersion"] = "99";
   EXPECT_FALSE(heartbeat.Beat());
@@ -202,8 +209,12 @@ TEST(LeaseObserverTest, ANodeIsDeadWhenItsLeaseStoodStillForItsLength) {
 }
 
 TEST(LeaseTest, SurvivesItsOwnFormat) {
-  LeaseRecord lease{.ref = {{"ns", "l"}, "u", ResourceVersion("3")}, .holder = "h", .duration = 15s,
-                    .acquired = WallTime(1767225600s), .renewed = WallTime(1767225601500ms), .transitions = 4};
+  LeaseRecord lease{.ref = {{"ns", "l"}, "u", ResourceVersion("3")},
+                    .holder = "h",
+                    .duration = 15s,
+                    .acquired = WallTime(1767225600s),
+                    .renewed = WallTime(1767225601500ms),
+                    .transitions = 4};
   const auto again = ParseLease(FormatLease(lease));
   ASSERT_TRUE(again);
   EXPECT_EQ(again->holder, "h");

@@ -35,9 +35,8 @@ ObjectKey ObjectKey::Parse(std::string_view text) {
 
 bool ResourceVersion::IsAtLeast(const ResourceVersion& other) const {
   const auto is_number = [](const std::string& text) {
-    return !text.empty() && text.size() <= 19 && std::all_of(text.begin(), text.end(), [](char c) {
-      return c >= '0' && c <= '9';
-    });
+    return !text.empty() && text.size() <= 19 &&
+           std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   };
   if (!is_number(text_) || !is_number(other.text_)) return text_ == other.text_;
   return std::stoull(text_) >= std::stoull(other.text_);
@@ -49,7 +48,8 @@ bool ObjectMeta::HasFinalizer(const std::string& finalizer) const {
 
 Result<ObjectMeta> ParseObjectMeta(const json& object) {
   const auto found = object.is_object() ? object.find("metadata") : object.end();
-  if (found == object.end() || !found->is_object()) return Fail(ErrorCode::kCorrupt, "object without metadata");
+  if (found == object.end() || !found->is_object())
+    return Fail(ErrorCode::kCorrupt, "object without metadata");
   const json& metadata = *found;
   ObjectMeta meta;
   meta.ns = Text(metadata, "namespace");
@@ -72,10 +72,12 @@ Result<ObjectMeta> ParseObjectMeta(const json& object) {
   }
   meta.labels = TextMap(metadata, "labels");
   meta.annotations = TextMap(metadata, "annotations");
-  if (const auto list = metadata.find("ownerReferences"); list != metadata.end() && list->is_array()) {
+  if (const auto list = metadata.find("ownerReferences");
+      list != metadata.end() && list->is_array()) {
     for (const json& owner : *list) {
       if (!owner.is_object()) continue;
-      meta.owners.push_back({Text(owner, "apiVersion"), Text(owner, "kind"), Text(owner, "name"), Text(owner, "uid")});
+      meta.owners.push_back({Text(owner, "apiVersion"), Text(owner, "kind"), Text(owner, "name"),
+                             Text(owner, "uid")});
     }
   }
   return meta;

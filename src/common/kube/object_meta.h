@@ -29,8 +29,9 @@ struct ObjectKey {
   [[nodiscard]] static ObjectKey Parse(std::string_view text);
 };
 
-/// The server's version of an object or a collection. Opaque but for equality; that it is a decimal number
-/// which grows per resource is a promise since Kubernetes 1.35 (KEP-5504), and was always so in practice.
+/// The server's version of an object or a collection. Opaque but for equality; that it is a decimal
+/// number which grows per resource is a promise since Kubernetes 1.35 (KEP-5504), and was always so
+/// in practice.
 class ResourceVersion {
  public:
   ResourceVersion() = default;

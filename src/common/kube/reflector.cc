@@ -19,7 +19,8 @@ constexpr auto kVeryShortWatch = std::chrono::seconds(1);
 constexpr auto kBrokenOffSoon = std::chrono::seconds(10);
 /// A watch may expire and be listed again at once; not more often than this.
 constexpr auto kExpiredAgain = std::chrono::seconds(30);
-/// client-go: the server ends a watch after a random time within these, so that clients do not come at once.
+/// client-go: the server ends a watch after a random time within these, so that clients do not come
+/// at once.
 constexpr int kWatchSecondsMin = 300;
 constexpr int kWatchSecondsMax = 599;
 /// Our own limit beyond what we asked the server for.
@@ -92,17 +93,20 @@ nanoseconds ListWatch::Step(const std::stop_token& stop) {
 
 std::string ListWatch::Query() const {
   std::string query;
-  if (!spec_.field_selector.empty()) query += "&fieldSelector=" + PercentEncode(spec_.field_selector);
-  if (!spec_.label_selector.empty()) query += "&labelSelector=" + PercentEncode(spec_.label_selector);
+  if (!spec_.field_selector.empty())
+    query += "&fieldSelector=" + PercentEncode(spec_.field_selector);
+  if (!spec_.label_selector.empty())
+    query += "&labelSelector=" + PercentEncode(spec_.label_selector);
   return query;
 }
 
 nanoseconds ListWatch::Failed(const char* what, const Error& error) {
   errors_.Increment();
   const nanoseconds delay = AtLeast(backoff_.Next(), error.retry_after());
-  log::Warning(what, {{"resource", spec_.type.plural},
-                      {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(delay).count()},
-                      {"error", error.message()}});
+  log::Warning(what,
+               {{"resource", spec_.type.plural},
+                {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(delay).count()},
+                {"error", error.message()}});
   return delay;
 }
 
@@ -138,12 +142,14 @@ Result<> ListWatch::ListPages(const std::string& from_version, const std::stop_t
     request.total_limit = spec_.list_limit;
     request.compressed = spec_.compress_lists;
     if (!page.empty()) {
-      request.target = base + "limit=" + std::to_string(kPageSize) + "&continue=" + PercentEncode(page);
+      request.target =
+          base + "limit=" + std::to_string(kPageSize) + "&continue=" + PercentEncode(page);
     } else if (from_version.empty()) {
       request.target = base + "limit=" + std::to_string(kPageSize);
     } else {
       // With a version the watch cache answers, and ignores a limit.
-      request.target = base + "resourceVersion=" + from_version + "&resourceVersionMatch=NotOlderThan";
+      request.target =
+          base + "resourceVersion=" + from_version + "&resourceVersionMatch=NotOlderThan";
     }
     request.target += Query();
     ListDecoder decoder([this](const json& item) -> Result<> {
@@ -153,8 +159,8 @@ Result<> ListWatch::ListPages(const std::string& from_version, const std::stop_t
     });
     DORMOUSE_ASSIGN(
         const HttpResponse answer,
-        transport_.Stream(request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); },
-                          stop));
+        transport_.Stream(
+            request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); }, stop));
     if (answer.status != 200) {
       const Verdict verdict = VerdictOf(answer.status, json::parse(answer.body, nullptr, false));
       version_gone_ = verdict.expired || verdict.too_large;
@@ -173,10 +179,13 @@ Result<> ListWatch::ListPages(const std::string& from_version, const std::stop_t
 }
 
 nanoseconds ListWatch::Watch(const std::stop_token& stop) {
-  const int seconds = std::uniform_int_distribution<int>(kWatchSecondsMin, kWatchSecondsMax)(random_);
+  const int seconds =
+      std::uniform_int_distribution<int>(kWatchSecondsMin, kWatchSecondsMax)(random_);
   StreamRequest request;
-  request.target = spec_.type.Path(spec_.ns) + "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" +
-                   std::to_string(seconds) + "&resourceVersion=" + version_.text() + Query();
+  request.target =
+      spec_.type.Path(spec_.ns) +
+      "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" + std::to_string(seconds) +
+      "&resourceVersion=" + version_.text() + Query();
   request.idle_limit = spec_.idle_limit;
   request.total_limit = std::chrono::seconds(seconds) + kWatchGrace;
 
@@ -184,8 +193,8 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
   WatchDecoder decoder([&](WatchEventType type, const json& object) -> Result<> {
     if (type == WatchEventType::kError) {
       const int code = object.value("code", 500);
-      in_stream = HttpResponse{code, std::nullopt, object.dump(-1, ' ', false,
-                                                               json::error_handler_t::replace)};
+      in_stream = HttpResponse{code, std::nullopt,
+                               object.dump(-1, ' ', false, json::error_handler_t::replace)};
       return Fail(ErrorCode::kUnavailable, "the watch ended with an error");
     }
     return Deliver(type, object);
@@ -202,16 +211,19 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
     must_list_ = true;
     return Failed("watch failed", answer.error());
   }
-  // Ended in time, or broken off: go on from the last version, at once when it had worked for a while.
+  // Ended in time, or broken off: go on from the last version, at once when it had worked for a
+  // while.
   const auto lasted = clock_.Now() - started;
   if (!answer && lasted < kBrokenOffSoon) return Failed("watch failed", answer.error());
   if (answer && lasted < kVeryShortWatch) {
-    return Failed("watch failed", Error(ErrorCode::kUnavailable, "the server ended the watch at once"));
+    return Failed("watch failed",
+                  Error(ErrorCode::kUnavailable, "the server ended the watch at once"));
   }
   if (!answer || !decoder.AtBoundary()) {
     errors_.Increment();
-    log::Info("watch broke off", {{"resource", spec_.type.plural},
-                                  {"error", answer ? "within an event" : answer.error().message()}});
+    log::Info("watch broke off",
+              {{"resource", spec_.type.plural},
+               {"error", answer ? "within an event" : answer.error().message()}});
   }
   return kNow;
 }

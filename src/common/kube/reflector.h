@@ -1,9 +1,9 @@
 // Keeps a Store equal to what the API server has of one kind: list, then watch, for ever
 // (the rules of client-go's tools/cache/reflector.go).
 //
-// ListWatch is the untyped core: it decides what to ask next and when. Reflector<T> puts typed objects
-// into a Store<T> on a thread of its own. Errors never end it: it backs off and goes on; they are
-// logged, and counted in dormouse_reflector_errors_total{resource}.
+// ListWatch is the untyped core: it decides what to ask next and when. Reflector<T> puts typed
+// objects into a Store<T> on a thread of its own. Errors never end it: it backs off and goes on;
+// they are logged, and counted in dormouse_reflector_errors_total{resource}.
 #pragma once
 
 #include <chrono>
@@ -36,8 +36,9 @@ struct WatchSpec {
   std::chrono::milliseconds idle_limit{130'000};
   /// A list may take so long. Without a byte: idle_limit.
   std::chrono::milliseconds list_limit{300'000};
-  /// Take lists as gzip (the server compresses from 128 KiB on). API servers before 1.33 send a plain list as
-  /// one chunk, which cpprestsdk holds in whole; compressed ones come in small chunks. See StreamRequest.
+  /// Take lists as gzip (the server compresses from 128 KiB on). API servers before 1.33 send a
+  /// plain list as one chunk, which cpprestsdk holds in whole; compressed ones come in small
+  /// chunks. See StreamRequest.
   bool compress_lists = true;
 };
 
@@ -87,14 +88,15 @@ class ListWatch {
   metrics::Counter errors_;
   metrics::Counter lists_;
   std::mt19937_64 random_;
-  ResourceVersion version_;         ///< of the last object or bookmark
+  ResourceVersion version_;  ///< of the last object or bookmark
   bool must_list_ = true;
-  bool version_gone_ = false;         ///< what the last list was told about the version it asked for
+  bool version_gone_ = false;  ///< what the last list was told about the version it asked for
   bool version_unavailable_ = false;  ///< so the next one asks for the latest
   std::optional<MonotonicTime> expired_at_;
 };
 
-/// Decodes into a Store<T>. Start once; Stop (or the destructor) ends the thread and any open request.
+/// Decodes into a Store<T>. Start once; Stop (or the destructor) ends the thread and any open
+/// request.
 template <typename T>
 class Reflector {
  public:

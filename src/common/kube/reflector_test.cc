@@ -19,9 +19,10 @@ std::string Object(const std::string& name, const std::string& version) {
   return "{\"metadata\":{\"namespace\":\"ns\",\"name\":\"" + name + "\",\"uid\":\"u-" + name +
          "\",\"resourceVersion\":\"" + version + "\"}}";
 }
-std::string List(const std::string& version, const std::string& items, const std::string& next = "") {
-  return "{\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"" + version + "\",\"continue\":\"" + next +
-         "\"},\"items\":[" + items + "]}\n";
+std::string List(const std::string& version, const std::string& items,
+                 const std::string& next = "") {
+  return "{\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"" + version +
+         "\",\"continue\":\"" + next + "\"},\"items\":[" + items + "]}\n";
 }
 std::string Event(const std::string& type, const std::string& object) {
   return "{\"type\":\"" + type + "\",\"object\":" + object + "}\n";
@@ -30,7 +31,8 @@ const std::string kExpired =
     R"({"kind":"Status","status":"Failure","message":"too old resource version","reason":"Expired","code":410})";
 const std::string kTooLarge =
     R"({"kind":"Status","status":"Failure","message":"Timeout: Too large resource version: 99, current: 5","reason":"Timeout","details":{"causes":[{"reason":"ResourceVersionTooLarge"}],"retryAfterSeconds":1},"code":504})";
-const std::string kBusy = R"({"kind":"Status","status":"Failure","message":"too many requests","reason":"TooManyRequests","code":429})";
+const std::string kBusy =
+    R"({"kind":"Status","status":"Failure","message":"too many requests","reason":"TooManyRequests","code":429})";
 
 class Recorder : public WatchHandler {
  public:
@@ -39,14 +41,20 @@ class Recorder : public WatchHandler {
     heard.push_back((listed ? "item " : "put ") + ref.key.name);
   }
   void OnGone(const ObjectRef& ref) override { heard.push_back("gone " + ref.key.name); }
-  void OnListEnd(const ResourceVersion& version) override { heard.push_back("end " + version.text()); }
-  void OnBookmark(const ResourceVersion& version) override { heard.push_back("mark " + version.text()); }
+  void OnListEnd(const ResourceVersion& version) override {
+    heard.push_back("end " + version.text());
+  }
+  void OnBookmark(const ResourceVersion& version) override {
+    heard.push_back("mark " + version.text());
+  }
   std::vector<std::string> heard;
 };
 
 class ReflectorTest : public testing::Test {
  protected:
-  FakeHttpTransport::Answer Healthy(std::string body) { return {.body = std::move(body), .takes = 5min}; }
+  FakeHttpTransport::Answer Healthy(std::string body) {
+    return {.body = std::move(body), .takes = 5min};
+  }
   std::chrono::nanoseconds Step() { return list_watch_.Step(stop_.get_token()); }
   std::vector<std::string> Take() { return std::exchange(recorder_.heard, {}); }
   void Sync(const std::string& version) {
@@ -60,22 +68,27 @@ class ReflectorTest : public testing::Test {
   Recorder recorder_;
   metrics::Registry registry_;
   std::stop_source stop_;
-  WatchSpec spec_{.type = {"dormouse.dev", "v1alpha1", "sandboxes"}, .field_selector = "status.nodeName=n 1"};
+  WatchSpec spec_{.type = {"dormouse.dev", "v1alpha1", "sandboxes"},
+                  .field_selector = "status.nodeName=n 1"};
   ListWatch list_watch_{transport_, spec_, recorder_, clock_, {.jitter = 0, .seed = 1}, registry_};
 };
 
 TEST_F(ReflectorTest, ListsFromTheCacheThenWatchesFromThere) {
   transport_.Push({.body = List("10", Object("a", "7") + "," + Object("b", "8"))});
-  transport_.Push(Healthy(Event("MODIFIED", Object("a", "11")) + Event("DELETED", Object("b", "12")) +
+  transport_.Push(Healthy(Event("MODIFIED", Object("a", "11")) +
+                          Event("DELETED", Object("b", "12")) +
                           Event("BOOKMARK", "{\"metadata\":{\"resourceVersion\":\"40\"}}")));
   EXPECT_EQ(Step(), 0ns);
-  EXPECT_EQ(transport_.LastTarget(),
-            "/apis/dormouse.dev/v1alpha1/sandboxes?resourceVersion=0&resourceVersionMatch=NotOlderThan"
-            "&fieldSelector=status.nodeName%3Dn%201");
+  EXPECT_EQ(
+      transport_.LastTarget(),
+      "/apis/dormouse.dev/v1alpha1/sandboxes?resourceVersion=0&resourceVersionMatch=NotOlderThan"
+      "&fieldSelector=status.nodeName%3Dn%201");
   EXPECT_EQ(Step(), 0ns);
-  EXPECT_THAT(transport_.LastTarget(), HasSubstr("watch=true&allowWatchBookmarks=true&timeoutSeconds="));
+  EXPECT_THAT(transport_.LastTarget(),
+              HasSubstr("watch=true&allowWatchBookmarks=true&timeoutSeconds="));
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("&resourceVersion=10&fieldSelector="));
-  EXPECT_THAT(Take(), ElementsAre("begin", "item a", "item b", "end 10", "put a", "gone b", "mark 40"));
+  EXPECT_THAT(Take(),
+              ElementsAre("begin", "item a", "item b", "end 10", "put a", "gone b", "mark 40"));
   EXPECT_EQ(list_watch_.version(), ResourceVersion("40"));
 }
 
@@ -148,7 +161,8 @@ TEST_F(ReflectorTest, ABusyServerIsWaitedForAndTheSameWatchTriedAgain) {
 
 TEST_F(ReflectorTest, AnUnreachableServerIsTriedEverMoreRarelyAndNothingIsLost) {
   Sync("10");
-  const FakeHttpTransport::Answer refused{.error = Error(ErrorCode::kUnavailable, "connection refused")};
+  const FakeHttpTransport::Answer refused{.error =
+                                              Error(ErrorCode::kUnavailable, "connection refused")};
   std::vector<std::chrono::nanoseconds> waits;
   for (int i = 0; i < 8; ++i) {
     transport_.Push(refused);
@@ -163,7 +177,8 @@ TEST_F(ReflectorTest, AnUnreachableServerIsTriedEverMoreRarelyAndNothingIsLost) 
 
 TEST_F(ReflectorTest, TheBackOffStartsOverAfterTwoHealthyMinutes) {
   Sync("10");
-  const FakeHttpTransport::Answer refused{.error = Error(ErrorCode::kUnavailable, "connection refused")};
+  const FakeHttpTransport::Answer refused{.error =
+                                              Error(ErrorCode::kUnavailable, "connection refused")};
   for (int i = 0; i < 5; ++i) {
     transport_.Push(refused);
     (void)Step();
@@ -205,7 +220,8 @@ TEST_F(ReflectorTest, GarbageInAWatchListsAgainAfterAPause) {
 }
 
 TEST_F(ReflectorTest, AListCutInTheMiddleDeletesNothing) {
-  transport_.Push({.body = "{\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" + Object("a", "7")});
+  transport_.Push(
+      {.body = "{\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" + Object("a", "7")});
   EXPECT_GT(Step(), 0ns);
   EXPECT_THAT(Take(), ElementsAre("begin", "item a")) << "no end: nothing counts as gone";
   EXPECT_TRUE(list_watch_.version().empty());

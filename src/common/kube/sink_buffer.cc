@@ -53,7 +53,8 @@ bool SinkBuffer::ConsumeLocked(std::string_view bytes) {
   try {
     taken = sink_(status_, bytes);
   } catch (const std::exception& exception) {
-    taken = Fail(ErrorCode::kInternal, std::string("exception in a stream's sink: ") + exception.what());
+    taken = Fail(ErrorCode::kInternal,
+                 std::string("exception in a stream's sink: ") + exception.what());
   }
   // Taken after the sink: its own time is not the connection's silence.
   last_activity_ = std::chrono::steady_clock::now();

@@ -1,15 +1,17 @@
-// Where cpprestsdk writes a body: a stream buffer that hands bytes to a sink and keeps none of them.
+// Where cpprestsdk writes a body: a stream buffer that hands bytes to a sink and keeps none of
+// them.
 //
 // cpprestsdk reads the next bytes from the connection when the task of the last write is done; so a
-// write that completes only after its bytes were consumed is back-pressure, where the library's own buffer
-// grows without bound. The library learns the status before the first byte, but tells us on another
-// thread: a write that comes first waits for OnStatus.
+// write that completes only after its bytes were consumed is back-pressure, where the library's own
+// buffer grows without bound. The library learns the status before the first byte, but tells us on
+// another thread: a write that comes first waits for OnStatus.
 //
 // Thread-safe. Private to cpprest_transport.cc (it needs the library's headers).
 #pragma once
 
 #ifndef _TURN_OFF_PLATFORM_STRING
-#define _TURN_OFF_PLATFORM_STRING  // cpprestsdk would define a macro named U, which other headers trip over
+#define _TURN_OFF_PLATFORM_STRING  // cpprestsdk would define a macro named U, which other headers
+                                   // trip over
 #endif
 #include <cpprest/astreambuf.h>
 
@@ -28,7 +30,8 @@ class SinkBuffer : public concurrency::streams::details::streambuf_state_manager
   /// Gets each piece of the body, with the status it belongs to.
   using Sink = std::function<Result<>(int status, std::string_view bytes)>;
 
-  explicit SinkBuffer(Sink sink) : streambuf_state_manager(std::ios_base::out), sink_(std::move(sink)) {}
+  explicit SinkBuffer(Sink sink)
+      : streambuf_state_manager(std::ios_base::out), sink_(std::move(sink)) {}
 
   /// The answer has begun: writes may go on.
   void OnStatus(int status);
@@ -45,7 +48,9 @@ class SinkBuffer : public concurrency::streams::details::streambuf_state_manager
   size_t in_avail() const override { return 0; }
   pos_type getpos(std::ios_base::openmode) const override { return -1; }
   pos_type seekpos(pos_type, std::ios_base::openmode) override { return -1; }
-  pos_type seekoff(off_type, std::ios_base::seekdir, std::ios_base::openmode) override { return -1; }
+  pos_type seekoff(off_type, std::ios_base::seekdir, std::ios_base::openmode) override {
+    return -1;
+  }
   bool acquire(uint8_t*&, size_t&) override { return false; }
   void release(uint8_t*, size_t) override {}
 

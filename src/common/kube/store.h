@@ -1,9 +1,10 @@
-// The objects a process holds of one kind: typed, immutable, shared; by key, by UID, and by named indexes.
+// The objects a process holds of one kind: typed, immutable, shared; by key, by UID, and by named
+// indexes.
 //
 // Thread-safe. Readers get shared_ptr<const T>, which stays as it was while the store moves on. One
-// reflector writes. Subscribers run one at a time on a thread of the transport, outside the lock, after
-// the store has changed: they add keys to a queue and return, and never wait for the network. Subscribe
-// and AddIndex before the reflector starts.
+// reflector writes. Subscribers run one at a time on a thread of the transport, outside the lock,
+// after the store has changed: they add keys to a queue and return, and never wait for the network.
+// Subscribe and AddIndex before the reflector starts.
 //
 // A cache is a hint: before anything is destroyed, read the object live (design.md, invariant 8).
 #pragma once
@@ -104,8 +105,8 @@ class Store {
     std::lock_guard lock(mutex_);
     return version_;
   }
-  /// True when our own write that returned `version` is in the cache: a reconcile that must see it waits
-  /// until then (KEP-5647).
+  /// True when our own write that returned `version` is in the cache: a reconcile that must see it
+  /// waits until then (KEP-5647).
   [[nodiscard]] bool HasSeen(const ResourceVersion& version) const {
     std::lock_guard lock(mutex_);
     return version_.IsAtLeast(version);
@@ -117,7 +118,8 @@ class Store {
     std::lock_guard lock(mutex_);
     ++generation_;
   }
-  /// `listed`: as an item of a listing. One that has not changed since then is no news to subscribers.
+  /// `listed`: as an item of a listing. One that has not changed since then is no news to
+  /// subscribers.
   void Upsert(const ObjectRef& ref, Ptr object, bool listed) {
     Change change{ref, nullptr, object, false};
     std::optional<Change> replaced;
@@ -129,7 +131,9 @@ class Store {
       if (it != entries_.end() && it->second.uid != ref.uid) {
         // The old one was deleted and its name taken anew while we did not look: two changes.
         replaced = Change{{ref.key, it->second.uid, it->second.resource_version},
-                          it->second.object, nullptr, change.initial};
+                          it->second.object,
+                          nullptr,
+                          change.initial};
         EraseLocked(it);
         it = entries_.end();
       }
@@ -182,7 +186,9 @@ class Store {
           continue;
         }
         gone.push_back({{it->first, it->second.uid, it->second.resource_version},
-                        it->second.object, nullptr, false});
+                        it->second.object,
+                        nullptr,
+                        false});
         it = EraseLocked(it);
       }
       version_ = version;
@@ -237,7 +243,8 @@ class Store {
   mutable std::mutex mutex_;
   mutable std::condition_variable synced_changed_;
   Entries entries_;
-  std::unordered_map<std::string_view, Entry*> by_uid_;  ///< views into Entry::uid: nodes do not move
+  std::unordered_map<std::string_view, Entry*>
+      by_uid_;  ///< views into Entry::uid: nodes do not move
   std::unordered_map<std::string, Index> indexes_;
   std::vector<Subscriber> subscribers_;
   ResourceVersion version_;

@@ -22,13 +22,16 @@ std::shared_ptr<const Thing> On(const std::string& node) {
 class StoreTest : public testing::Test {
  protected:
   StoreTest() {
-    store_.AddIndex("node", [](const Thing& thing) { return std::vector<std::string>{thing.node}; });
+    store_.AddIndex("node",
+                    [](const Thing& thing) { return std::vector<std::string>{thing.node}; });
     store_.Subscribe([this](const Store<Thing>::Change& change) {
       const char* what = change.before == nullptr ? "+" : change.after == nullptr ? "-" : "~";
-      changes_.push_back(what + change.ref.key.name + "/" + change.ref.uid + (change.initial ? "!" : ""));
+      changes_.push_back(what + change.ref.key.name + "/" + change.ref.uid +
+                         (change.initial ? "!" : ""));
     });
   }
-  void List(std::initializer_list<std::pair<ObjectRef, std::string>> items, const std::string& version) {
+  void List(std::initializer_list<std::pair<ObjectRef, std::string>> items,
+            const std::string& version) {
     store_.BeginReplace();
     for (const auto& [ref, node] : items) store_.Upsert(ref, On(node), true);
     store_.EndReplace(ResourceVersion(version));

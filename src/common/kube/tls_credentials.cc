@@ -31,15 +31,19 @@ Result<std::string> Read(const PemSource& source) {
 }
 
 /// No terminal to ask for a passphrase on.
-int NoPassphrase(char*, int, int, void*) { return 0; }
+int NoPassphrase(char*, int, int, void*) {
+  return 0;
+}
 
 }  // namespace
 
-Result<TlsCredentials> ReadTlsCredentials(const ClusterConfig& config, const ClientIdentity& identity) {
+Result<TlsCredentials> ReadTlsCredentials(const ClusterConfig& config,
+                                          const ClientIdentity& identity) {
   TlsCredentials credentials;
   DORMOUSE_ASSIGN(credentials.ca_pem, Read(config.ca));
   if (!config.ca.empty() && !FirstCertificate(credentials.ca_pem)) {
-    return Fail(ErrorCode::kInvalid, "certificate authority " + config.ca.file + ": holds no certificate");
+    return Fail(ErrorCode::kInvalid,
+                "certificate authority " + config.ca.file + ": holds no certificate");
   }
   if (!identity.certificate_pem.empty()) {
     credentials.certificate_pem = identity.certificate_pem;
@@ -52,9 +56,11 @@ Result<TlsCredentials> ReadTlsCredentials(const ClusterConfig& config, const Cli
   const std::string what = "client certificate " + config.client_certificate.file + ": ";
   const Certificate certificate = FirstCertificate(credentials.certificate_pem);
   if (!certificate) return Fail(ErrorCode::kInvalid, what + "holds no certificate");
-  const Key key(PEM_read_bio_PrivateKey(Memory(credentials.key_pem).get(), nullptr, &NoPassphrase, nullptr),
-                &EVP_PKEY_free);
-  if (!key) return Fail(ErrorCode::kInvalid, what + "its key does not parse, or wants a passphrase");
+  const Key key(
+      PEM_read_bio_PrivateKey(Memory(credentials.key_pem).get(), nullptr, &NoPassphrase, nullptr),
+      &EVP_PKEY_free);
+  if (!key)
+    return Fail(ErrorCode::kInvalid, what + "its key does not parse, or wants a passphrase");
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     return Fail(ErrorCode::kInvalid, what + "does not belong to the key");
   }

@@ -18,8 +18,9 @@ struct TlsCredentials {
   bool operator==(const TlsCredentials&) const = default;
 };
 
-/// Reads what `config` names; a certificate of an exec plugin (`identity`) wins. kInvalid when a certificate
-/// and its key do not belong together (a rotation caught halfway), or the CA file holds no certificate.
+/// Reads what `config` names; a certificate of an exec plugin (`identity`) wins. kInvalid when a
+/// certificate and its key do not belong together (a rotation caught halfway), or the CA file holds
+/// no certificate.
 [[nodiscard]] Result<TlsCredentials> ReadTlsCredentials(const ClusterConfig& config,
                                                         const ClientIdentity& identity);
 

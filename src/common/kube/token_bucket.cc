@@ -14,7 +14,8 @@ std::chrono::nanoseconds TokenBucket::Take() {
   last_ = now;
   tokens_ = std::min(burst_, tokens_ + elapsed * rate_) - 1;
   if (tokens_ >= 0) return std::chrono::nanoseconds(0);
-  return std::chrono::ceil<std::chrono::nanoseconds>(std::chrono::duration<double>(-tokens_ / rate_));
+  return std::chrono::ceil<std::chrono::nanoseconds>(
+      std::chrono::duration<double>(-tokens_ / rate_));
 }
 
 }  // namespace dormouse::kube

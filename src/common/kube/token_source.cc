@@ -41,7 +41,8 @@ class TokenFile : public TokenSource {
       reread_at_ = now + kRereadEach;
       return ClientIdentity{token_, "", ""};
     }
-    const Error error = text ? Error(ErrorCode::kUnavailable, path_ + " holds no token") : text.error();
+    const Error error =
+        text ? Error(ErrorCode::kUnavailable, path_ + " holds no token") : text.error();
     if (token_.empty()) return Fail(error);
     log::Warning("token not read again, the old one is kept", {{"error", error.message()}});
     reread_at_ = now + std::chrono::seconds(10);

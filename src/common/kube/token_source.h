@@ -1,8 +1,8 @@
 // Bearer tokens that change while we run.
 //
-// Thread-safe. A file is read again about each 50 s (client-go transport/token_source.go: 60 s minus
-// 10 s of leeway); when that fails the old token is kept. After a 401 the caller drops the token it
-// used, and the next Get reads anew at once.
+// Thread-safe. A file is read again about each 50 s (client-go transport/token_source.go: 60 s
+// minus 10 s of leeway); when that fails the old token is kept. After a 401 the caller drops the
+// token it used, and the next Get reads anew at once.
 #pragma once
 
 #include <memory>

@@ -74,10 +74,12 @@ TEST(ExecCredentialTest, WhatIsWrongIsNamed) {
     EXPECT_FALSE(credential) << text;
     return credential ? "" : credential.error().message();
   };
-  const std::string head = "{\"kind\":\"ExecCredential\",\"apiVersion\":\"" + std::string(kApi) + "\"";
+  const std::string head =
+      "{\"kind\":\"ExecCredential\",\"apiVersion\":\"" + std::string(kApi) + "\"";
   EXPECT_THAT(message("hello"), HasSubstr("no JSON object"));
   EXPECT_THAT(message("{}"), HasSubstr("no ExecCredential"));
-  EXPECT_THAT(message("{\"kind\":\"ExecCredential\",\"apiVersion\":\"v0\"}"), HasSubstr("answered in 'v0'"));
+  EXPECT_THAT(message("{\"kind\":\"ExecCredential\",\"apiVersion\":\"v0\"}"),
+              HasSubstr("answered in 'v0'"));
   EXPECT_THAT(message(head + "}"), HasSubstr("no status"));
   EXPECT_THAT(message(head + ",\"status\":{}}"), HasSubstr("neither a token"));
   EXPECT_THAT(message(head + ",\"status\":{\"clientKeyData\":\"k\"}}"), HasSubstr("without its"));
@@ -89,7 +91,9 @@ TEST(ExecCredentialTest, WhatIsWrongIsNamed) {
 class ExecPluginTest : public testing::Test {
  protected:
   ExecConfig Config(std::vector<std::string> args) {
-    return {.api_version = kApi, .command = "/usr/bin/python3", .args = std::move(args),
+    return {.api_version = kApi,
+            .command = "/usr/bin/python3",
+            .args = std::move(args),
             .env = {{"NAME", "it's $HOME; `id`"}}};
   }
   FakeClock clock_;
@@ -101,7 +105,8 @@ import json, os, time
 info = json.loads(os.environ["KUBERNETES_EXEC_INFO"])
 print(json.dumps({"kind": "ExecCredential", "apiVersion": info["apiVersion"], "status": {
   "token": os.environ["NAME"] + str(time.monotonic_ns()), "expirationTimestamp": "2026-01-01T01:00:00Z"}}))
-)"}), 30s, clock_);
+)"}),
+                               30s, clock_);
   const auto first = plugin->Get();
   ASSERT_TRUE(first) << first.error().message();
   EXPECT_THAT(first->token, testing::StartsWith("it's $HOME; `id`")) << "no shell has read it";
@@ -120,7 +125,8 @@ TEST_F(ExecPluginTest, APluginTrustsWhomTheUserTrusts) {
 import json, os
 print(json.dumps({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": {
   "token": os.environ.get("SSL_CERT_FILE", "unset") + os.environ.get("SSL_CERT_DIR", "unset")}}))
-)"}), 30s, clock_);
+)"}),
+                               30s, clock_);
   const auto identity = plugin->Get();
   ::unsetenv("SSL_CERT_FILE");
   ::unsetenv("SSL_CERT_DIR");
@@ -136,7 +142,8 @@ TEST_F(ExecPluginTest, APluginThatHangsIsKilledInTime) {
 TEST_F(ExecPluginTest, AFailureSaysHow) {
   auto plugin = MakeExecPlugin(Config({"-c", "import sys; sys.exit(3)"}), 30s, clock_);
   EXPECT_THAT(plugin->Get().error().message(), HasSubstr("exit code 3"));
-  auto missing = MakeExecPlugin({.api_version = kApi, .command = "/nonexistent/login", .install_hint = "get it"});
+  auto missing = MakeExecPlugin(
+      {.api_version = kApi, .command = "/nonexistent/login", .install_hint = "get it"});
   EXPECT_THAT(missing->Get().error().message(), HasSubstr("(get it)"));
 }
 

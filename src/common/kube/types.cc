@@ -59,7 +59,8 @@ Result<ObjectRef> RefOf(const nlohmann::json& object) {
     const auto found = metadata->find(key);
     return found != metadata->end() && found->is_string() ? found->get<std::string>() : "";
   };
-  ObjectRef ref{{text("namespace"), text("name")}, text("uid"), ResourceVersion(text("resourceVersion"))};
+  ObjectRef ref{
+      {text("namespace"), text("name")}, text("uid"), ResourceVersion(text("resourceVersion"))};
   if (ref.key.name.empty()) return Fail(ErrorCode::kCorrupt, "object without a name");
   return ref;
 }

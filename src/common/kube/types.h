@@ -1,4 +1,5 @@
-// The few words every Kubernetes client needs: which kind of resource, which object, in which version.
+// The few words every Kubernetes client needs: which kind of resource, which object, in which
+// version.
 //
 // Plain values, no threading rules.
 #pragma once
@@ -21,8 +22,8 @@ struct ResourceType {
 
   /// "group/version", or "version" for core: the object's apiVersion.
   [[nodiscard]] std::string ApiVersion() const;
-  /// "/apis/g/v/namespaces/ns/plural/name/subresource", each part percent-encoded; empty parts are left
-  /// out, and an empty namespace of a namespaced type means all of them.
+  /// "/apis/g/v/namespaces/ns/plural/name/subresource", each part percent-encoded; empty parts are
+  /// left out, and an empty namespace of a namespaced type means all of them.
   [[nodiscard]] std::string Path(std::string_view ns, std::string_view name = {},
                                  std::string_view subresource = {}) const;
 };

@@ -1,5 +1,5 @@
-// Waiting as a dependency, beside the Clock: loops that pause between tries take a Waiter, so that a
-// test lets hours pass without sleeping.
+// Waiting as a dependency, beside the Clock: loops that pause between tries take a Waiter, so that
+// a test lets hours pass without sleeping.
 //
 // Thread-safe.
 #pragma once

@@ -9,7 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-/// Deeper than any object of the API (a CRD's schema may reach 60), and shallow enough for any stack.
+/// Deeper than any object of the API (a CRD's schema may reach 60), and shallow enough for any
+/// stack.
 constexpr int kMaxDepth = 256;
 
 /// Refuses what nests too deep before a parser sees it: its document would be freed recursively.
@@ -46,8 +47,8 @@ Result<json> Parse(std::string_view text, const char* what) {
 
 std::optional<WatchEventType> TypeOf(std::string_view text) {
   static constexpr std::pair<std::string_view, WatchEventType> kTypes[] = {
-      {"ADDED", WatchEventType::kAdded},       {"MODIFIED", WatchEventType::kModified},
-      {"DELETED", WatchEventType::kDeleted},   {"BOOKMARK", WatchEventType::kBookmark},
+      {"ADDED", WatchEventType::kAdded},     {"MODIFIED", WatchEventType::kModified},
+      {"DELETED", WatchEventType::kDeleted}, {"BOOKMARK", WatchEventType::kBookmark},
       {"ERROR", WatchEventType::kError},
   };
   for (const auto& [name, type] : kTypes) {
@@ -56,7 +57,9 @@ std::optional<WatchEventType> TypeOf(std::string_view text) {
   return std::nullopt;
 }
 
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool IsSpace(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
 
 }  // namespace
 
@@ -68,8 +71,8 @@ Result<> WatchDecoder::Feed(std::string_view bytes) {
     const std::size_t end = bytes.find('\n');
     const std::string_view part = bytes.substr(0, end);
     if (line_.size() + part.size() > max_object_bytes_) {
-      return Fail(ErrorCode::kCorrupt, "watch event: larger than " + std::to_string(max_object_bytes_) +
-                                           " bytes");
+      return Fail(ErrorCode::kCorrupt,
+                  "watch event: larger than " + std::to_string(max_object_bytes_) + " bytes");
     }
     if (end == std::string_view::npos) {
       line_.append(part);

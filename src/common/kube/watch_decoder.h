@@ -1,8 +1,10 @@
-// The two bodies a watching client reads, decoded as the bytes come: a watch (one JSON event a line) and a
-// list, whose items are handed out one by one. Never more than one object is held as text and as JSON.
+// The two bodies a watching client reads, decoded as the bytes come: a watch (one JSON event a
+// line) and a list, whose items are handed out one by one. Never more than one object is held as
+// text and as JSON.
 //
-// No I/O, no threads: not thread-safe, one owner. Input is bounded per object and in nesting; what does
-// not parse is kCorrupt and ends the decoder's life. What a callback refuses ends the Feed with its error.
+// No I/O, no threads: not thread-safe, one owner. Input is bounded per object and in nesting; what
+// does not parse is kCorrupt and ends the decoder's life. What a callback refuses ends the Feed
+// with its error.
 #pragma once
 
 #include <cstddef>
@@ -55,7 +57,18 @@ class ListDecoder {
   [[nodiscard]] const std::string& continue_token() const { return continue_; }
 
  private:
-  enum class State { kStart, kKeyOrEnd, kKey, kColon, kValue, kItemOrEnd, kItem, kAfterItem, kAfterValue, kDone };
+  enum class State {
+    kStart,
+    kKeyOrEnd,
+    kKey,
+    kColon,
+    kValue,
+    kItemOrEnd,
+    kItem,
+    kAfterItem,
+    kAfterValue,
+    kDone
+  };
   Result<> Step(char c);
   Result<> Capture(char c);
   Result<> FinishCapture();

@@ -34,10 +34,9 @@ TEST(WatchDecoderTest, EventsDoNotDependOnWhereReadsEnd) {
     for (size_t at = 0; at < all.size(); at += piece) {
       ASSERT_TRUE(decoder.Feed(all.substr(at, piece)));
     }
-    EXPECT_THAT(heard.events,
-                ElementsAre(testing::Pair(WatchEventType::kAdded, "a\n{[\""),
-                            testing::Pair(WatchEventType::kBookmark, ""),
-                            testing::Pair(WatchEventType::kDeleted, "b")));
+    EXPECT_THAT(heard.events, ElementsAre(testing::Pair(WatchEventType::kAdded, "a\n{[\""),
+                                          testing::Pair(WatchEventType::kBookmark, ""),
+                                          testing::Pair(WatchEventType::kDeleted, "b")));
     EXPECT_TRUE(decoder.AtBoundary());
   }
 }
@@ -58,10 +57,12 @@ TEST(WatchDecoderTest, AnEventWithoutEndIsRefusedAtTheLimit) {
 }
 
 TEST(WatchDecoderTest, WhatIsNoEventIsCorrupt) {
-  for (const std::string text : {"nonsense", "[]", "{}", "{\"type\":\"ADDED\"}", "{\"type\":1,\"object\":{}}",
-                                 "{\"type\":\"ADDED\",\"object\":3}", "{\"type\":\"ADDED\",\"object\":{}"}) {
+  for (const std::string text :
+       {"nonsense", "[]", "{}", "{\"type\":\"ADDED\"}", "{\"type\":1,\"object\":{}}",
+        "{\"type\":\"ADDED\",\"object\":3}", "{\"type\":\"ADDED\",\"object\":{}"}) {
     Heard heard;
-    EXPECT_EQ(WatchDecoder(heard.sink()).Feed(text + "\n").error().code(), ErrorCode::kCorrupt) << text;
+    EXPECT_EQ(WatchDecoder(heard.sink()).Feed(text + "\n").error().code(), ErrorCode::kCorrupt)
+        << text;
   }
 }
 
@@ -91,7 +92,8 @@ TEST(ListDecoderTest, ItemsComeOneByOneWhereverReadsEnd) {
   const std::string all =
       " {\"kind\":\"SandboxList\",\"apiVersion\":\"v1\",\"n\":12 ,\"t\":true,"
       "\"metadata\":{\"resourceVersion\":\"42\",\"continue\":\"to\\\"ken\"},\n"
-      "\"items\" : [ {\"metadata\":{\"name\":\"a]},{\"},\"items\":[{}]} ,\n{\"metadata\":{\"name\":\"b\"}}\n] }\n";
+      "\"items\" : [ {\"metadata\":{\"name\":\"a]},{\"},\"items\":[{}]} "
+      ",\n{\"metadata\":{\"name\":\"b\"}}\n] }\n";
   for (size_t piece = 1; piece <= all.size(); ++piece) {
     Items items;
     ListDecoder decoder(items.sink());
@@ -129,8 +131,9 @@ TEST(ListDecoderTest, ATruncatedListIsNotDone) {
 }
 
 TEST(ListDecoderTest, WhatIsNoListIsCorrupt) {
-  for (const char* text : {"[]", "x", "{1", "{\"items\":[1]}", "{\"items\":[{]}", "{\"a\" 1}", "{\"a\":}",
-                           "{\"a\":1}}", "{\"items\":[{}}", "{\"a\":[}}", "{\"a\":1 2}"}) {
+  for (const char* text :
+       {"[]", "x", "{1", "{\"items\":[1]}", "{\"items\":[{]}", "{\"a\" 1}", "{\"a\":}",
+        "{\"a\":1}}", "{\"items\":[{}}", "{\"a\":[}}", "{\"a\":1 2}"}) {
     Items items;
     EXPECT_FALSE(ListDecoder(items.sink()).Feed(text)) << text;
   }
@@ -144,7 +147,8 @@ TEST(ListDecoderTest, AnItemBeyondTheLimitIsRefused) {
 }
 
 TEST(ListDecoderTest, WhatTheSinkRefusesEndsTheFeed) {
-  ListDecoder decoder([](const json&) -> Result<> { return Fail(ErrorCode::kCancelled, "enough"); });
+  ListDecoder decoder(
+      [](const json&) -> Result<> { return Fail(ErrorCode::kCancelled, "enough"); });
   EXPECT_EQ(decoder.Feed("{\"items\":[{},{}]}").error().code(), ErrorCode::kCancelled);
 }
 

@@ -6,11 +6,14 @@
 namespace dormouse::kube {
 namespace {
 
-double Seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
+double Seconds(std::chrono::nanoseconds time) {
+  return std::chrono::duration<double>(time).count();
+}
 
 }  // namespace
 
-WorkQueue::WorkQueue(WorkQueueOptions options) : options_(std::move(options)), random_(options_.seed) {
+WorkQueue::WorkQueue(WorkQueueOptions options)
+    : options_(std::move(options)), random_(options_.seed) {
   auto& registry = *options_.metrics;
   const metrics::Labels labels{{"name", options_.name}, {"controller", options_.name}};
   depth_ = registry.MakeGauge("workqueue_depth", "Current depth of workqueue.", labels);
@@ -22,9 +25,10 @@ WorkQueue::WorkQueue(WorkQueueOptions options) : options_(std::move(options)), r
       "workqueue_queue_duration_seconds",
       "How long in seconds an item stays in workqueue before being requested.",
       metrics::QueueBuckets(), labels);
-  work_seconds_ = registry.MakeHistogram(
-      "workqueue_work_duration_seconds",
-      "How long in seconds processing an item from workqueue takes.", metrics::QueueBuckets(), labels);
+  work_seconds_ =
+      registry.MakeHistogram("workqueue_work_duration_seconds",
+                             "How long in seconds processing an item from workqueue takes.",
+                             metrics::QueueBuckets(), labels);
   unfinished_ = registry.MakeGauge(
       "workqueue_unfinished_work_seconds",
       "How many seconds of work is in progress and hasn't been observed by work_duration.", labels);
@@ -70,7 +74,8 @@ void WorkQueue::AddAfter(const std::string& key, std::chrono::nanoseconds delay)
   if (auto it = delayed_.find(key); it != delayed_.end()) {
     if (it->second <= at) return;
     const auto [first, last] = delays_.equal_range(it->second);
-    delays_.erase(std::find_if(first, last, [&key](const auto& entry) { return entry.second == key; }));
+    delays_.erase(
+        std::find_if(first, last, [&key](const auto& entry) { return entry.second == key; }));
   }
   delayed_[key] = at;
   delays_.emplace(at, key);
@@ -220,6 +225,8 @@ void WorkQueue::UpdateMetrics() {
   longest_.Set(longest);
 }
 
-void WorkQueue::SetDepthLocked() { depth_.Set(static_cast<double>(dirty_.size())); }
+void WorkQueue::SetDepthLocked() {
+  depth_.Set(static_cast<double>(dirty_.size()));
+}
 
 }  // namespace dormouse::kube

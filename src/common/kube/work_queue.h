@@ -1,7 +1,9 @@
-// The queue between what changed and who reconciles it (client-go util/workqueue): a key waits once however
-// often it is added, is worked on by one worker at a time, and comes back if it was added meanwhile.
+// The queue between what changed and who reconciles it (client-go util/workqueue): a key waits once
+// however often it is added, is worked on by one worker at a time, and comes back if it was added
+// meanwhile.
 //
-// Thread-safe. Keys are text, mostly "namespace/name" or a UID. Nothing is lost by adding too often.
+// Thread-safe. Keys are text, mostly "namespace/name" or a UID. Nothing is lost by adding too
+// often.
 #pragma once
 
 #include <chrono>
@@ -43,7 +45,8 @@ class WorkQueue {
   WorkQueue& operator=(const WorkQueue&) = delete;
 
   void Add(const std::string& key, Priority priority = Priority::kNormal);
-  /// Not before `delay` has passed; of several delays the earliest counts. Add() is not held back by it.
+  /// Not before `delay` has passed; of several delays the earliest counts. Add() is not held back
+  /// by it.
   void AddAfter(const std::string& key, std::chrono::nanoseconds delay);
   /// AddAfter with the key's own back-off, which grows with each call until Forget.
   void AddRateLimited(const std::string& key);
@@ -56,8 +59,8 @@ class WorkQueue {
   [[nodiscard]] std::optional<std::string> TryGet();
   void Done(const std::string& key);
 
-  /// What waits is forgotten, nothing new is taken, workers that wait are released: whatever is level-
-  /// triggered finds it again.
+  /// What waits is forgotten, nothing new is taken, workers that wait are released: whatever is
+  /// level- triggered finds it again.
   void ShutDown();
   /// ShutDown, then waits until no key is worked on; false when that took longer than `timeout`.
   bool ShutDownWithDrain(std::chrono::milliseconds timeout);

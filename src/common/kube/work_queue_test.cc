@@ -13,7 +13,8 @@ class WorkQueueTest : public testing::Test {
  protected:
   FakeClock clock_;
   metrics::Registry registry_;
-  WorkQueue queue_{{.name = "test", .jitter = 0, .seed = 1, .clock = &clock_, .metrics = &registry_}};
+  WorkQueue queue_{
+      {.name = "test", .jitter = 0, .seed = 1, .clock = &clock_, .metrics = &registry_}};
 };
 
 TEST_F(WorkQueueTest, AKeyWaitsOnceHoweverOftenItIsAdded) {
@@ -76,7 +77,8 @@ TEST_F(WorkQueueTest, BackOffDoublesUpToItsLimitAndIsForgotten) {
 }
 
 TEST_F(WorkQueueTest, JitterSpreadsKeysThatFailTogether) {
-  WorkQueue queue({.name = "jitter", .jitter = 0.2, .seed = 7, .clock = &clock_, .metrics = &registry_});
+  WorkQueue queue(
+      {.name = "jitter", .jitter = 0.2, .seed = 7, .clock = &clock_, .metrics = &registry_});
   for (int i = 0; i < 100; ++i) queue.AddRateLimited("key" + std::to_string(i));
   clock_.Advance(3999us);
   EXPECT_EQ(queue.TryGet(), std::nullopt);
@@ -139,7 +141,8 @@ TEST(WorkQueueThreadsTest, NoKeyIsLostOrDoubledUnderLoad) {
   }
   for (int i = 0; i < kAdds; ++i) {
     const std::string key = std::to_string(i % kKeys);
-    i % 3 == 0 ? queue.AddAfter(key, 20us) : queue.Add(key, i % 2 == 0 ? Priority::kLow : Priority::kNormal);
+    i % 3 == 0 ? queue.AddAfter(key, 20us)
+               : queue.Add(key, i % 2 == 0 ? Priority::kLow : Priority::kNormal);
   }
   while (queue.Depth() > 0 || queue.DelayedCount() > 0) std::this_thread::yield();
   EXPECT_TRUE(queue.ShutDownWithDrain(20s));
