@@ -34,6 +34,11 @@ std::string FieldReader::Text(const char* key, std::string fallback) const {
   return fallback;
 }
 
+std::string FieldReader::TextOrInteger(const char* key) const {
+  const json* value = Find(key);
+  return value != nullptr && value->is_number_integer() ? value->dump() : Text(key);
+}
+
 bool FieldReader::Flag(const char* key, bool fallback) const {
   const json* value = Find(key);
   if (value == nullptr) return fallback;

@@ -32,6 +32,8 @@ class FieldReader {
   [[nodiscard]] bool Has(const char* key) const { return Find(key) != nullptr; }
 
   [[nodiscard]] std::string Text(const char* key, std::string fallback = {}) const;
+  /// Of a field that is IntOrString: a number as its decimal digits; empty where it is absent.
+  [[nodiscard]] std::string TextOrInteger(const char* key) const;
   [[nodiscard]] bool Flag(const char* key, bool fallback) const;
   [[nodiscard]] std::optional<int64_t> Integer(const char* key, int64_t least, int64_t most) const;
   /// A quantity, as text or as a number of bytes.

@@ -81,8 +81,8 @@ Result<SnapshotTemplate> ParseSnapshotTemplate(const nlohmann::json& object);
 /// The status fields that the agent owns once the template has a node, for a forced apply by
 /// kAgentManager: everything but nodeName. Fields that are not known yet are left out.
 [[nodiscard]] nlohmann::json AgentStatusToJson(const SnapshotTemplateStatus& status);
-/// Those that the controller sends: nodeName where it is set; phase, error and the conditions Ready
-/// and Failed while the template has no node.
+/// Those that the controller sends, where they are there: nodeName, phase, error and the conditions
+/// Ready and Failed. All but nodeName are the agent's as soon as it has spoken.
 [[nodiscard]] nlohmann::json ControllerStatusToJson(const SnapshotTemplateStatus& status);
 
 }  // namespace dormouse::api
