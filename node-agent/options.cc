@@ -61,6 +61,15 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
                  "Seconds from a VMM's start to its guest's answer")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
+  app.add_option("--boot-snapshots", flags.boot_snapshots,
+                 "who shares the snapshot that the first boot of a shape leaves: namespace, node "
+                 "or off")
+      ->check(CLI::IsMember({"namespace", "node", "off"}))
+      ->capture_default_str();
+  app.add_option("--boot-snapshot-space-mib", flags.boot_snapshot_space_mib,
+                 "disk for all boot snapshots; the least recently used goes first")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--orphan-retention", flags.orphan_retention_s,
                  "Seconds for which the files of a sandbox are kept whose object is gone")
       ->check(CLI::NonNegativeNumber)

@@ -35,6 +35,8 @@ struct AgentFlags {
   std::string log_format = "json";
   int workers = 8;
   int guest_timeout_s = 120;
+  std::string boot_snapshots = "namespace";
+  int64_t boot_snapshot_space_mib = 8192;
   int orphan_retention_s = 24 * 3600;
   int64_t disk_reserve_mib = 2048;
   int64_t disk_pause_mib = 512;

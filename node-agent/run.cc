@@ -17,6 +17,7 @@
 #include "node-agent/node/node_publisher.h"
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/sandbox/template_keeper.h"
 #include "node-agent/serve/agent_metrics.h"
 #include "node-agent/serve/control_server.h"
 #include "src/common/base/failpoint.h"
@@ -107,9 +108,19 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   return config;
 }
 
+BootSnapshots BootSnapshotsOf(const std::string& text) {
+  return text == "off"    ? BootSnapshots::kOff
+         : text == "node" ? BootSnapshots::kNode
+                          : BootSnapshots::kNamespace;
+}
+
 // What the node's object shall say now.
-NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine, const Paths& paths) {
+NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine,
+                            const TemplateStore& templates, const Paths& paths) {
   NodeObservation seen;
+  for (const auto& each : templates.All()) {
+    if (!each->IsBootSnapshot()) seen.templates.push_back(each->ns + "/" + each->name);
+  }
   seen.sandboxes = agent.List();
   if (auto images = machine.images().Scan()) {
     for (const disk::Image& image : *images) {
@@ -158,6 +169,14 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
     if (change.before && change.after == nullptr) queue.Add(change.before->uid.text());
   });
 
+  kube::WorkQueue template_queue({.name = "template", .max_delay = 30s});
+  kube::Store<api::SnapshotTemplate> template_objects;
+  template_objects.Subscribe(
+      [&template_queue](const kube::Store<api::SnapshotTemplate>::Change& change) {
+        template_queue.Add(change.ref.uid);
+        if (change.before && change.after == nullptr) template_queue.Add(change.before->meta.uid);
+      });
+
   Paths paths{flags.state_dir, flags.run_dir};
   Result<std::string> identity = ReadClusterIdentity(client, paths.AgentFile());
   while (!identity) {
@@ -182,15 +201,23 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
                                                          }));
 
   RecordStore records(paths, *identity);
+  TemplateStore templates(paths, *identity);
   KubeControlPlane control_plane(client, events);
+  KubeTemplateControlPlane template_control_plane(client, events);
   AgentOptions options;
   options.node_name = node.text();
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
   options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
   options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
-  Agent agent(options, *machine, records, sandboxes, control_plane,
-              [&queue](const std::string& uid) { queue.Add(uid); });
+  options.boot_snapshots = BootSnapshotsOf(flags.boot_snapshots);
+  options.boot_snapshot_bytes = flags.boot_snapshot_space_mib << 20;
+  Agent agent(
+      options, *machine, records, templates, sandboxes, control_plane,
+      [&queue](const std::string& uid) { queue.Add(uid); },
+      [&template_queue](const std::string& uid) { template_queue.Add(uid); });
+  TemplateKeeper keeper(options, agent, *machine, records, templates, template_objects, sandboxes,
+                        template_control_plane);
   agent_slot = &agent;
   DORMOUSE_TRY(agent.Adopt());
 
@@ -199,7 +226,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   publishing.allowance.reserve_cpus = flags.reserve_cpus;
   publishing.allowance.cpu_overcommit = flags.cpu_overcommit;
   publishing.allowance.reserve_disk_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
-  NodePublisher publisher(client, publishing, [&] { return ObserveNode(agent, *machine, paths); });
+  NodePublisher publisher(client, publishing,
+                          [&] { return ObserveNode(agent, *machine, templates, paths); });
   kube::Heartbeat heartbeat(transport, NodeLeaseOptions(node, flags.lease_namespace));
 
   kube::Reflector<api::Sandbox> reflector(
@@ -207,6 +235,15 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
       {.type = {api::kGroup, api::kVersion, "sandboxes", true},
        .field_selector = "status.nodeName=" + node.text()},
       [](const nlohmann::json& object) { return api::ParseSandbox(object); }, sandboxes);
+  kube::Reflector<api::SnapshotTemplate> template_reflector(
+      *transport,
+      {.type = {api::kGroup, api::kVersion, "snapshottemplates", true},
+       .field_selector = "status.nodeName=" + node.text()},
+      [](const nlohmann::json& object) { return api::ParseSnapshotTemplate(object); },
+      template_objects);
+  kube::ControllerLoop template_loop(
+      {.name = "template", .workers = 2}, template_queue,
+      [&keeper](const std::string& uid) { return keeper.Reconcile(uid); });
   kube::ControllerLoop loop({.name = "sandbox", .workers = flags.workers}, queue,
                             [&agent](const std::string& uid) { return agent.Reconcile(uid); });
 
@@ -229,6 +266,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   publisher.Start();
   heartbeat.Start();
   reflector.Start();
+  template_reflector.Start();
   Ticker digests(5s, [&machine] {
     if (auto refreshed = machine->images().RefreshDigests(); !refreshed) {
       log::Warning("images cannot be read", {{"error", refreshed.error().message()}});
@@ -243,16 +281,21 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   });
 
   bool stop = false;
-  while (!stop && !sandboxes.Synced()) stop = WaitForStop(signals.get(), 20ms);
+  while (!stop && !(sandboxes.Synced() && template_objects.Synced()))
+    stop = WaitForStop(signals.get(), 20ms);
   if (!stop) {
     for (const std::string& uid : agent.KnownUids()) queue.Add(uid, kube::Priority::kLow);
+    for (const std::string& uid : keeper.KnownUids()) template_queue.Add(uid);
     loop.Start();
+    template_loop.Start();
     log::Info("looking after sandboxes", {{"node", node.text()}, {"sandboxes", sandboxes.Size()}});
     while (!WaitForStop(signals.get(), 3600s)) {
     }
   }
   log::Info("stopping; running VMs go on");
   reflector.Stop();
+  template_reflector.Stop();
+  template_loop.Stop(kDrain);
   loop.Stop(kDrain);
   heartbeat.Stop();
   publisher.Stop();

@@ -12,6 +12,7 @@ namespace dormouse::host {
 namespace {
 
 constexpr char kVethPrefix[] = "dmv";
+constexpr std::string_view kPoolPrefix = "dmp";
 constexpr char kNodeTable[] = "list table inet dormouse";
 constexpr size_t kShortIdLength = 12;
 
@@ -48,6 +49,8 @@ Result<> AddNetwork(const InventorySources& sources, std::vector<InventoryItem>*
   DORMOUSE_ASSIGN(const auto links, socket.ListLinks(kVethPrefix));
   for (const auto& link : links)
     items->push_back({"veth", link.name, ShortIdIn(link.name), link.alias});
+  DORMOUSE_ASSIGN(const auto pooled, socket.ListLinks(kPoolPrefix));
+  for (const auto& link : pooled) items->push_back({"veth", link.name, "", "in the pool"});
   return {};
 }
 

@@ -107,13 +107,6 @@ struct RouteSocket::Impl {
       return FailNl(what, error);
     return {};
   }
-
-  Result<> SetAlias(const std::string& name, const std::string& alias) const {
-    DORMOUSE_ASSIGN(const LinkObject link, MustGet(name));
-    const LinkObject change(rtnl_link_alloc());
-    rtnl_link_set_ifalias(change.get(), alias.c_str());
-    return Change(link.get(), change.get(), "alias of " + name);
-  }
 };
 
 RouteSocket::RouteSocket(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -156,8 +149,26 @@ Result<> RouteSocket::CreateVeth(const VethPair& pair) {
   }
   // The kernel takes no alias in the message that creates (rtnl_create_link); a crash in between
   // leaves a link of our name without one, which is completed here the next time.
-  if (existing && existing->alias == pair.alias) return {};
-  return impl_->SetAlias(pair.name, pair.alias);
+  if (pair.alias.empty() || (existing && existing->alias == pair.alias)) return {};
+  return SetAlias(pair.name, pair.alias);
+}
+
+Result<> RouteSocket::SetAlias(const std::string& name, const std::string& alias) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
+  const LinkObject change(rtnl_link_alloc());
+  rtnl_link_set_ifalias(change.get(), alias.c_str());
+  return impl_->Change(link.get(), change.get(), "alias of " + name);
+}
+
+Result<> RouteSocket::RenameAndSetUp(const std::string& name, const std::string& new_name) {
+  const std::string what = "rename link " + name + " to " + new_name;
+  if (new_name.size() >= IFNAMSIZ)
+    return Fail(ErrorCode::kInvalid, what + ": the name is too long");
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
+  const LinkObject change(rtnl_link_alloc());
+  rtnl_link_set_name(change.get(), new_name.c_str());
+  rtnl_link_set_flags(change.get(), IFF_UP);
+  return impl_->Change(link.get(), change.get(), what);
 }
 
 Result<> RouteSocket::DeleteLink(const std::string& name) {

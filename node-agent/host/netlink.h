@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "src/common/base/result.h"
+#include "src/common/base/unique_fd.h"
 
 struct nl_sock;
 
@@ -59,6 +60,9 @@ class RouteSocket {
   /// Links whose name begins with `prefix`, sorted by name.
   Result<std::vector<Link>> ListLinks(std::string_view prefix);
   Result<> SetUp(const std::string& name);
+  /// In one message, for a link that is down. kAlreadyExists when there is one of the new name.
+  Result<> RenameAndSetUp(const std::string& name, const std::string& new_name);
+  Result<> SetAlias(const std::string& name, const std::string& alias);
   /// `cidr` as "10.201.0.1/32". Success when the link has it.
   Result<> AddAddress(const std::string& link, const std::string& cidr);
   /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to
@@ -75,5 +79,10 @@ class RouteSocket {
 /// A persistent single-queue tap with virtio-net headers in the calling thread's namespace; left
 /// down. Success when it is there with the same owner.
 Result<> CreateTap(const TapSpec& spec);
+/// The same, still attached: nobody else can use the tap until the descriptor is closed. kBusy when
+/// somebody does.
+Result<UniqueFd> AttachTap(const TapSpec& spec);
+/// From any thread; `tap` is of AttachTap.
+Result<> SetTapOwner(int tap, uid_t owner);
 
 }  // namespace dormouse::host

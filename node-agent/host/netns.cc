@@ -32,23 +32,6 @@ Result<UniqueFd> OpenHere(const std::string& path) {
   return fd;
 }
 
-// /proc/<tid>/ns/net of a thread that waits, bind-mounted at `path` in the host's mount namespace.
-Result<> BindNewNetNs(const HostNamespaces& host, const std::string& path) {
-  if (::unshare(CLONE_NEWNET) != 0) return FailErrno("unshare network namespace");
-  // The fd is of this thread's new namespace; the bind may happen in another mount namespace, whose
-  // /proc may not show this thread, so the source is the fd that the working thread shares with us.
-  UniqueFd fresh(::open(kOwnNetNs, O_RDONLY | O_CLOEXEC));
-  if (!fresh) return FailErrno("open new netns");
-  return host.RunInMounts([&]() -> Result<> {
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!file) return FailErrno("create " + path);
-    const std::string source = "/proc/self/fd/" + std::to_string(fresh.get());
-    if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
-      return FailErrno("bind " + path);
-    return {};
-  });
-}
-
 Result<> OnFreshThread(const std::function<Result<>()>& work) {
   Result<> result;
   std::thread([&] { result = work(); }).join();
@@ -57,13 +40,36 @@ Result<> OnFreshThread(const std::function<Result<>()>& work) {
 
 }  // namespace
 
+Result<UniqueFd> NewNetNs(const std::function<Result<>()>& work) {
+  UniqueFd netns;
+  auto made = OnFreshThread([&]() -> Result<> {
+    if (::unshare(CLONE_NEWNET) != 0) return FailErrno("unshare network namespace");
+    netns.Reset(::open(kOwnNetNs, O_RDONLY | O_CLOEXEC));
+    if (!netns) return FailErrno("open new netns");
+    return work();
+  });
+  if (!made) return Fail(made.error().Wrap("create netns"));
+  return netns;
+}
+
+Result<> BindNetNs(const HostNamespaces& host, int netns, const std::string& path) {
+  return host.RunInMounts([&]() -> Result<> {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!file) return FailErrno("create " + path);
+    // By descriptor: in another mount namespace there may be another /proc, but "self" is us.
+    const std::string source = "/proc/self/fd/" + std::to_string(netns);
+    if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+      return FailErrno("bind " + path);
+    return {};
+  });
+}
+
 Result<> CreateNetNs(const HostNamespaces& host, const std::string& path) {
   auto existing = OpenNetNs(host, path);
   if (existing) return {};
   if (existing.error().code() != ErrorCode::kNotFound) return Fail(existing.error());
-  auto made = OnFreshThread([&] { return BindNewNetNs(host, path); });
-  if (!made) return Fail(made.error().Wrap("create netns"));
-  return {};
+  DORMOUSE_ASSIGN(const UniqueFd made, NewNetNs([]() -> Result<> { return {}; }));
+  return BindNetNs(host, made.get(), path);
 }
 
 Result<UniqueFd> OpenNetNs(const HostNamespaces& host, const std::string& path) {

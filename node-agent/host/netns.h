@@ -15,8 +15,13 @@
 
 namespace dormouse::host {
 
-/// A new namespace, `lo` down, kept alive at `path` in the host's mount namespace. Its directory
-/// exists. Success when there is one already.
+/// A new namespace, `lo` down, without a name: it goes with the last descriptor or process that
+/// holds it. `work` runs inside, on the thread that made it.
+Result<UniqueFd> NewNetNs(const std::function<Result<>()>& work);
+/// Keeps one alive at `path` in the host's mount namespace, where there is none yet. Its directory
+/// exists.
+Result<> BindNetNs(const HostNamespaces& host, int netns, const std::string& path);
+/// Both. Success when there is one already.
 Result<> CreateNetNs(const HostNamespaces& host, const std::string& path);
 /// kNotFound when `path` is missing or is not a network namespace (a file left by a crash).
 Result<UniqueFd> OpenNetNs(const HostNamespaces& host, const std::string& path);

@@ -142,15 +142,15 @@ std::string SandboxTable(const SandboxRules& rules) {
   text +=
       "  chain prerouting {\n"
       "    type nat hook prerouting priority dstnat; policy accept;\n"
-      "    iifname \"eth0\" ip daddr " +
-      rules.host_address + " dnat ip to " + kGuestAddress +
+      "    iifname \"eth0\" fib daddr type local dnat ip to " +
+      std::string(kGuestAddress) +
       "\n"
       "  }\n"
       "  chain postrouting {\n"
       "    type nat hook postrouting priority srcnat; policy accept;\n"
       "    oifname \"eth0\" ip saddr " +
-      kGuestAddress + " snat ip to " + rules.host_address +
-      "\n"
+      kGuestAddress +
+      " masquerade\n"
       "    oifname \"tap0\" snat ip to " +
       kGuestGateway +
       "\n"

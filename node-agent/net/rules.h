@@ -30,15 +30,15 @@ struct EgressPolicy {
 };
 
 struct SandboxRules {
-  std::string host_address;  ///< of this sandbox: "10.201.0.7"
-  std::string gateway;       ///< the node's end: only it may open connections to the guest
+  std::string gateway;  ///< the node's end: only it may open connections to the guest
   EgressPolicy policy;
 };
 
 /// kInvalid names the entry that is no CIDR or address.
 Result<> CheckPolicy(const EgressPolicy& policy);
 
-/// The whole table of a sandbox's namespace, to be added where there is none or after its deletion
+/// The whole table of a sandbox's namespace, which has no word of the sandbox's own address: that is
+/// eth0's, whatever it is (so that it can be made before the sandbox is known). To be added where there is none or after its deletion
 /// in one transaction. The policy has passed CheckPolicy.
 [[nodiscard]] std::string SandboxTable(const SandboxRules& rules);
 

@@ -20,8 +20,7 @@ void ExpectGolden(const std::string& name, const std::string& text) {
 }
 
 SandboxRules Rules(Egress egress) {
-  return {"10.201.0.7",
-          "10.201.0.1",
+  return {"10.201.0.1",
           {egress, {"10.20.0.0/16", "2001:db8::/32"}, {"203.0.113.0/24"}, {"10.96.0.10"}}};
 }
 

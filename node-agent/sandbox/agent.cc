@@ -31,12 +31,17 @@ bool EndsHere(Outcome outcome) {
 bool IsCapture(Step step) {
   return step == Step::kPrepareCapture || step == Step::kFreezeGuest || step == Step::kPauseVm ||
          step == Step::kCaptureState || step == Step::kCaptureMemory ||
-         step == Step::kCaptureDisk || step == Step::kSyncCapture || step == Step::kCommitSuspend;
+         step == Step::kCaptureDisk || step == Step::kSyncCapture || step == Step::kCommitSuspend ||
+         step == Step::kCopyGeneration || step == Step::kCommitTemplate;
 }
 
-bool Captures(const Plan& plan) {
+bool IsRestore(Step step) {
+  return step == Step::kRestoreStore || step == Step::kRestoreVm;
+}
+
+bool Suspends(const Plan& plan) {
   return std::any_of(plan.stages.begin(), plan.stages.end(),
-                     [](const Stage& stage) { return stage.front() == Step::kCaptureState; });
+                     [](const Stage& stage) { return stage.front() == Step::kCommitSuspend; });
 }
 
 bool NothingLeft(const Observed& seen) {
@@ -53,19 +58,22 @@ bool WorthTelling(const std::optional<DiskUsage>& told, const DiskUsage& now) {
 
 }  // namespace
 
-Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records,
+Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, TemplateStore& templates,
              kube::Store<api::Sandbox>& sandboxes, ControlPlane& control_plane, Enqueue enqueue,
-             const Clock& clock)
+             Enqueue template_changed, const Clock& clock)
     : options_(std::move(options)),
       machine_(machine),
       records_(records),
+      templates_(templates),
       sandboxes_(sandboxes),
       control_plane_(control_plane),
       enqueue_(std::move(enqueue)),
+      template_changed_(std::move(template_changed)),
       clock_(clock) {}
 
 Result<> Agent::Adopt() {
   DORMOUSE_ASSIGN(const auto loaded, records_.Load());
+  DORMOUSE_TRY(templates_.Load());
   for (const api::SandboxUid& uid : loaded.corrupt) {
     if (const auto slot = machine_.SlotInUse(uid)) records_.PinSlot(uid, *slot);
   }
@@ -151,19 +159,22 @@ Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
     return Refuse(sandbox,
                   Error(ErrorCode::kNoSpace, "node " + options_.node_name + " is short of disk"));
   }
-  auto resolved = machine_.Resolve(sandbox);
+  TemplateStore::Ptr held;
+  auto resolved = Resolve(sandbox, &held);
   if (!resolved) return Refuse(sandbox, resolved.error());
   DORMOUSE_ASSIGN(resolved->slot, records_.ReserveSlot(sandbox.uid, machine_.SlotLimit()));
   resolved->cluster_id = records_.cluster_id();
   resolved->uid = sandbox.uid;
   resolved->ns = sandbox.meta.ns;
   resolved->name = sandbox.meta.name;
-  return Drive(sandbox, std::move(*resolved), true);
+  return Drive(sandbox, std::move(*resolved), true, std::move(held));
 }
 
 Result<ReconcileResult> Agent::Refuse(const api::Sandbox& sandbox, const Error& error) {
   StatusInputs in;
   in.problem = ProblemOf(std::nullopt, error);
+  if (sandbox.spec.image.empty() && error.code() == ErrorCode::kNotFound)
+    in.problem->reason = reasons::kSourceNotReady;
   in.vmm = machine_.Vmm();
   if (error.code() == ErrorCode::kUnavailable) {
     DORMOUSE_TRY(Tell(sandbox, std::move(in)));
@@ -282,7 +293,8 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
   return seen;
 }
 
-Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new) {
+Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new,
+                                     TemplateStore::Ptr held) {
   const MonotonicTime began = clock_.Now();
   // One that failed was of an earlier wish: the next is tried at once.
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
@@ -296,8 +308,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     Result<> carried;
     if (seen) {
       in.observed = *seen;
+      desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
-      if (Captures(plan)) {
+      if (Suspends(plan)) {
         StatusInputs begun = in;
         begun.record = record;
         begun.outcome = Outcome::kSuspending;
@@ -305,6 +318,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       }
       carried = Carry(plan, sandbox.spec, &record, &failed);
       is_new = false;
+      held.reset();
     } else {
       carried = Fail(seen.error());
     }
@@ -313,6 +327,22 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       in.problem = failed ? ProblemOf(failed, *failure)
                           : Problem{std::string(reasons::kHostError), failure->message()};
       UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
+      if (failed && IsCapture(*failed) && plan.record.capture_for) {
+        TemplateCaptureFailed(plan.record, *failure);
+        failure.reset();
+        in.problem.reset();
+        continue;
+      }
+      if (failed && IsRestore(*failed) && record.IsCloning() && record.origin->boot_snapshot) {
+        log::Warning("a boot snapshot cannot be started from, and goes; the sandbox boots",
+                     {{"sandbox", record.key().ToString()},
+                      {"step", StepName(*failed)},
+                      {"error", failure->message()}});
+        DORMOUSE_TRY(GiveUpBootSnapshot(&record));
+        failure.reset();
+        in.problem.reset();
+        continue;
+      }
       if (failed && IsCapture(*failed) && desired.mode == api::OperatingMode::kSuspended &&
           !RuntimeOf(record.uid).commit_in_doubt) {
         // Failing keeps the sandbox: it runs on, and says so.
@@ -423,6 +453,8 @@ void Agent::TendDisks() {
       enqueue_(record.uid.text());
     }
   }
+  // What can be made again goes before a tenant is refused anything.
+  if (state != Machine::DiskState::kFine) TrimBootSnapshots(0);
   const Machine::DiskState before = disk_state_.exchange(state);
   if ((before == Machine::DiskState::kFull) == (state == Machine::DiskState::kFull)) return;
   log::Warning(state == Machine::DiskState::kFull

@@ -19,12 +19,16 @@
 #include "node-agent/sandbox/machine.h"
 #include "node-agent/sandbox/record_store.h"
 #include "node-agent/sandbox/status.h"
+#include "node-agent/sandbox/template_store.h"
 #include "node-agent/sandbox/view.h"
 #include "src/common/base/clock.h"
 #include "src/common/kube/controller_loop.h"
 #include "src/common/kube/store.h"
 
 namespace dormouse {
+
+/// Who shares a boot snapshot: it holds nothing of a tenant but the choice of an image.
+enum class BootSnapshots { kOff, kNamespace, kNode };
 
 struct AgentOptions {
   std::string node_name;
@@ -40,6 +44,9 @@ struct AgentOptions {
   int64_t memory_bytes =
       0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
+  BootSnapshots boot_snapshots = BootSnapshots::kNamespace;
+  int64_t boot_snapshot_bytes = int64_t{8} << 30;  ///< of all together, on disk; then the least
+                                                   ///< recently used goes
   PlanLimits limits;
 };
 
@@ -47,9 +54,11 @@ class Agent : public AgentView {
  public:
   using Enqueue = std::function<void(const std::string& uid)>;
 
-  Agent(AgentOptions options, Machine& machine, RecordStore& records,
+  /// `template_changed` is told of a template whose capture has ended, or that has won or lost a
+  /// clone; it must not block. All must outlive the agent.
+  Agent(AgentOptions options, Machine& machine, RecordStore& records, TemplateStore& templates,
         kube::Store<api::Sandbox>& sandboxes, ControlPlane& control_plane, Enqueue enqueue,
-        const Clock& clock = Clock::System());
+        Enqueue template_changed, const Clock& clock = Clock::System());
 
   /// Once, before anything is reconciled: reads the records, watches what runs, clears what belongs
   /// to nobody. Needs no API server.
@@ -58,6 +67,14 @@ class Agent : public AgentView {
   [[nodiscard]] std::vector<std::string> KnownUids() const;
 
   Result<kube::ReconcileResult> Reconcile(const std::string& uid);
+
+  /// A template is to be captured from `source` as soon as it can be. Asking again is harmless.
+  void WantCapture(const api::SandboxUid& source, const api::SandboxUid& template_uid,
+                   const kube::ObjectKey& template_key);
+  /// It is not any more; a capture that is under way comes to its end.
+  void DropCapture(const api::SandboxUid& template_uid);
+  /// Why the last attempt failed; nothing while it has not.
+  [[nodiscard]] std::optional<Error> CaptureFailure(const api::SandboxUid& template_uid) const;
 
   /// The machine's word that something happened to a VM.
   void OnMachineChanged(const std::string& uid);
@@ -88,8 +105,16 @@ class Agent : public AgentView {
     bool commit_in_doubt =
         false;  ///< the record on disk may say asleep: nothing may run before it is known
     std::optional<Problem> capture_problem;
+    /// Booted by this process, and told nothing of its tenant since.
+    bool fresh_boot = false;
     std::string phase, ready_reason;
     std::string plan;
+  };
+  struct WantedCapture {
+    api::SandboxUid source;
+    kube::ObjectKey key;
+    std::optional<Error> failure;
+    MonotonicTime not_before{};
   };
 
   Result<kube::ReconcileResult> ReconcileWanted(const api::Sandbox& sandbox,
@@ -98,7 +123,9 @@ class Agent : public AgentView {
   Result<kube::ReconcileResult> ReconcileOrphan(const Record& record);
   Result<kube::ReconcileResult> ReconcileUnreadable(const api::Sandbox& sandbox);
   Result<kube::ReconcileResult> Refuse(const api::Sandbox& sandbox, const Error& error);
-  Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new);
+  /// `held` is let go when the record is on disk.
+  Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new,
+                                      TemplateStore::Ptr held = nullptr);
 
   Result<Observed> Look(const Record& record, bool is_new);
   /// Runs the stages; on failure `failed` names the step.
@@ -107,6 +134,21 @@ class Agent : public AgentView {
   Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed);
   Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
+  /// A record for a sandbox that has none: resolved, or a clone. `held` keeps its template until
+  /// the record is saved.
+  Result<Record> Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held);
+  [[nodiscard]] std::optional<api::SandboxUid> BootSnapshotOf(const api::SandboxSpec& spec,
+                                                              const Record& record) const;
+  [[nodiscard]] std::optional<TemplateCapture> CaptureWantedFrom(const api::SandboxSpec& spec,
+                                                                 const Record& record);
+  Result<> CommitTemplate(const api::SandboxSpec& spec, Record* record);
+  void TemplateCaptureFailed(const Record& record, const Error& error);
+  /// A boot snapshot could not be started from: it goes, and the sandbox boots.
+  Result<> GiveUpBootSnapshot(Record* record);
+  /// Removes those that nobody uses, the least recently used first, until the rest takes no more
+  /// than `bytes`.
+  void TrimBootSnapshots(int64_t bytes);
+  void TellTemplate(const Record& record);
   Result<> CommitSuspend(Record* record);
   Result<> CommitWake(Record* record);
   /// A capture failed and the sandbox shall run on: remembers it, and for how long.
@@ -131,13 +173,18 @@ class Agent : public AgentView {
   const AgentOptions options_;
   Machine& machine_;
   RecordStore& records_;
+  TemplateStore& templates_;
   kube::Store<api::Sandbox>& sandboxes_;
   ControlPlane& control_plane_;
   const Enqueue enqueue_;
+  const Enqueue template_changed_;
   const Clock& clock_;
   std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, Runtime> runtimes_;
+  std::map<api::SandboxUid, WantedCapture> wanted_;           // by template
+  std::map<api::SandboxUid, api::SandboxUid> boot_captures_;  // who makes which boot snapshot
+  std::map<api::SandboxUid, MonotonicTime> boot_snapshot_used_;
 };
 
 }  // namespace dormouse

@@ -54,6 +54,7 @@ Result<> Agent::CommitSuspend(Record* record) {
     }
     return saved;
   }
+  TellTemplate(*record);
   *record = std::move(asleep);
   ForgetFailedCaptures(*record);
   UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.disk.reset(); });
@@ -67,6 +68,7 @@ Result<> Agent::CommitWake(Record* record) {
   awake.wake_attempts = 0;
   DORMOUSE_TRY(records_.Save(awake));
   *record = std::move(awake);
+  TellTemplate(*record);
   return {};
 }
 

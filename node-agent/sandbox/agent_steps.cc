@@ -82,6 +82,20 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kCommitWake:
       DORMOUSE_TRY(CommitWake(record));
       break;
+    case Step::kCommitTemplate:
+      DORMOUSE_TRY(CommitTemplate(spec, record));
+      break;
+    case Step::kBootVm:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      // Of an earlier incarnation the disk holds what a tenant wrote.
+      UpdateRuntime(record->uid, [&](Runtime& runtime) {
+        runtime.fresh_boot = record->incarnation == 1 && !record->origin;
+      });
+      break;
+    case Step::kConfigureGuest:
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      break;
     case Step::kKillVmm:
       machine_.Unwatch(*record);
       DORMOUSE_TRY(machine_.Do(step, spec, record));
@@ -89,6 +103,7 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kRemoveFiles:
       DORMOUSE_TRY(machine_.Do(step, spec, record));
       DORMOUSE_TRY(records_.Remove(record->uid));
+      TellTemplate(*record);
       break;
     default:
       DORMOUSE_TRY(machine_.Do(step, spec, record));

@@ -61,8 +61,13 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
     std::string note = "the guest answers";
     if (in.record.boot_to_ready_ms)
       note += ", " + std::to_string(*in.record.boot_to_ready_ms) + " ms after its start";
+    const bool cloned = in.record.memory_generation == uint64_t{0};
     control_plane_.Event(sandbox, false,
-                         in.record.memory_generation ? reasons::kResumed : reasons::kStarted, note);
+                         !in.record.memory_generation      ? reasons::kStarted
+                         : !cloned                         ? reasons::kResumed
+                         : in.record.origin->boot_snapshot ? reasons::kStarted
+                                                           : reasons::kCloned,
+                         note);
     return;
   }
   if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;

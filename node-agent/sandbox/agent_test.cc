@@ -258,10 +258,7 @@ TEST_F(AgentTest, ACorruptRecordIsReportedAndTheVmLeftRunning) {
 
 TEST_F(AgentTest, ARecordOfAnotherClusterIsLeftAlone) {
   Settle();
-  records_ = std::make_unique<RecordStore>(paths_, "cluster-2");
-  agent_ = std::make_unique<Agent>(
-      options_, machine_, *records_, store_, control_plane_, [](const std::string&) {}, clock_);
-  ASSERT_TRUE(agent_->Adopt());
+  Restart("cluster-2");
   Settle();
   EXPECT_NE(vm().pid, 0);
 }

@@ -22,6 +22,10 @@ inline const api::SandboxUid kUid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-
 inline const api::SandboxUid kSuccessor =
     *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
 
+inline kube::ResourceVersion Next(const kube::ResourceVersion& version) {
+  return kube::ResourceVersion(std::to_string(std::stoll(version.text()) + 1));
+}
+
 // The API server's side: one object, and what was written to it.
 class FakeControlPlane : public ControlPlane {
  public:
@@ -35,7 +39,7 @@ class FakeControlPlane : public ControlPlane {
     if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
     writes.push_back(status);
     live->status = status;
-    live->meta.resource_version = kube::ResourceVersion(std::to_string(100 + writes.size()));
+    live->meta.resource_version = Next(live->meta.resource_version);
     return live;
   }
   void Event(const api::Sandbox&, bool warning, std::string_view reason,
@@ -67,6 +71,8 @@ class AgentTest : public ::testing::Test {
     Put(sandbox);
     options_.node_name = "node-1";
     options_.inline_wait = 0ms;
+    // Most tests count the steps of a boot.
+    options_.boot_snapshots = BootSnapshots::kOff;
     Restart();
   }
   ~AgentTest() override {
@@ -82,7 +88,7 @@ class AgentTest : public ::testing::Test {
   void Change(const std::function<void(api::Sandbox&)>& change) {
     api::Sandbox sandbox = *control_plane_.live;
     change(sandbox);
-    sandbox.meta.resource_version = kube::ResourceVersion(std::to_string(++version_));
+    sandbox.meta.resource_version = Next(sandbox.meta.resource_version);
     Put(sandbox);
   }
   void Delete() {
@@ -90,11 +96,13 @@ class AgentTest : public ::testing::Test {
   }
 
   // What kill -9 and a new process are to the agent: memory gone, records and machine as they were.
-  void Restart() {
+  void Restart(const std::string& cluster_id = "cluster-1") {
     agent_.reset();
-    records_ = std::make_unique<RecordStore>(paths_, "cluster-1");
+    records_ = std::make_unique<RecordStore>(paths_, cluster_id);
+    templates_ = std::make_unique<TemplateStore>(paths_, cluster_id);
     agent_ = std::make_unique<Agent>(
-        options_, machine_, *records_, store_, control_plane_, [](const std::string&) {}, clock_);
+        options_, machine_, *records_, *templates_, store_, control_plane_,
+        [](const std::string&) {}, [](const std::string&) {}, clock_);
     ASSERT_TRUE(agent_->Adopt());
   }
 
@@ -121,8 +129,8 @@ class AgentTest : public ::testing::Test {
   FakeControlPlane control_plane_;
   AgentOptions options_;
   std::unique_ptr<RecordStore> records_;
+  std::unique_ptr<TemplateStore> templates_;
   std::unique_ptr<Agent> agent_;
-  int version_ = 1000;
 };
 
 }  // namespace dormouse

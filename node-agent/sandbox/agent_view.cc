@@ -141,6 +141,7 @@ Result<std::vector<Leak>> Agent::Sweep(bool remove) {
     }
     std::vector<std::string> digests;
     for (const Record& record : records_.All()) digests.push_back(record.image_digest);
+    for (const auto& each : templates_.All()) digests.push_back(each->image_digest);
     DORMOUSE_TRY(machine_.CollectBases(digests));
     DORMOUSE_ASSIGN(leaks, FindLeaks());
   }

@@ -9,58 +9,102 @@ namespace {
 // for long.
 constexpr int kWriteAttempts = 4;
 
-const kube::ResourceType kSandboxes{api::kGroup, api::kVersion, "sandboxes", true};
+// What differs between the kinds whose status is ours.
+struct SandboxKind {
+  using Object = api::Sandbox;
+  static constexpr char kName[] = "Sandbox";
+  static kube::ResourceType Type() { return {api::kGroup, api::kVersion, "sandboxes", true}; }
+  static Result<Object> Parse(const nlohmann::json& object) { return api::ParseSandbox(object); }
+};
+struct TemplateKind {
+  using Object = api::SnapshotTemplate;
+  static constexpr char kName[] = "SnapshotTemplate";
+  static kube::ResourceType Type() {
+    return {api::kGroup, api::kVersion, "snapshottemplates", true};
+  }
+  static Result<Object> Parse(const nlohmann::json& object) {
+    return api::ParseSnapshotTemplate(object);
+  }
+};
 
-Result<api::Sandbox> Decode(const std::string& text) {
+template <typename Kind>
+Result<std::optional<typename Kind::Object>> Decode(const std::string& text) {
   const auto object = nlohmann::json::parse(text, nullptr, false);
   if (object.is_discarded())
     return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
-  return api::ParseSandbox(object);
+  DORMOUSE_ASSIGN(auto parsed, Kind::Parse(object));
+  return std::optional<typename Kind::Object>(std::move(parsed));
 }
 
-}  // namespace
-
-Result<std::optional<api::Sandbox>> KubeControlPlane::ReadLive(const kube::ObjectKey& key) {
-  auto text = client_.Get(kSandboxes, key);
-  if (!text) {
-    if (text.error().code() == ErrorCode::kNotFound) return std::optional<api::Sandbox>();
-    return Fail(text.error());
-  }
-  DORMOUSE_ASSIGN(auto sandbox, Decode(*text));
-  return std::optional<api::Sandbox>(std::move(sandbox));
+template <typename Kind>
+Result<std::optional<typename Kind::Object>> Read(kube::Client& client,
+                                                  const kube::ObjectKey& key) {
+  auto text = client.Get(Kind::Type(), key);
+  if (text) return Decode<Kind>(*text);
+  if (text.error().code() == ErrorCode::kNotFound) return std::optional<typename Kind::Object>();
+  return Fail(text.error());
 }
 
-Result<std::optional<api::Sandbox>> KubeControlPlane::WriteStatus(
-    const api::Sandbox& sandbox, const api::SandboxStatus& status) {
-  kube::ObjectMeta checked = sandbox.meta;
+template <typename Kind>
+Result<std::optional<typename Kind::Object>> Write(kube::Client& client,
+                                                   const kube::ObjectMeta& meant,
+                                                   const nlohmann::json& status) {
+  kube::ObjectMeta checked = meant;
   Error last(ErrorCode::kConflict, "status of " + checked.key().ToString());
   for (int attempt = 0; attempt < kWriteAttempts; ++attempt) {
     kube::ApplyOptions options;
     options.subresource = "status";
     options.resource_version = checked.resource_version;
-    const std::string body =
-        api::StatusApplyBody("Sandbox", checked, api::AgentStatusToJson(status));
-    auto text = client_.Apply(kSandboxes, checked.key(), body, options);
-    if (text) {
-      DORMOUSE_ASSIGN(auto written, Decode(*text));
-      return std::optional<api::Sandbox>(std::move(written));
-    }
-    if (text.error().code() == ErrorCode::kNotFound) return std::optional<api::Sandbox>();
+    auto text = client.Apply(Kind::Type(), checked.key(),
+                             api::StatusApplyBody(Kind::kName, checked, status), options);
+    if (text) return Decode<Kind>(*text);
+    if (text.error().code() == ErrorCode::kNotFound) return std::optional<typename Kind::Object>();
     if (text.error().code() != ErrorCode::kConflict) return Fail(text.error());
     last = text.error();
-    DORMOUSE_ASSIGN(const auto live, ReadLive(checked.key()));
-    if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
+    DORMOUSE_ASSIGN(const auto live, Read<Kind>(client, checked.key()));
+    if (!live || live->meta.uid != meant.uid) return std::optional<typename Kind::Object>();
     checked = live->meta;
   }
   return Fail(last);
 }
 
+template <typename Kind>
+void Tell(kube::EventRecorder& events, const kube::ObjectMeta& about, bool warning,
+          std::string_view reason, std::string_view note) {
+  events.Record({api::kApiVersion, Kind::kName, about.ns, about.name, about.uid},
+                warning ? kube::EventType::kWarning : kube::EventType::kNormal, std::string(reason),
+                std::string(reason), std::string(note));
+}
+
+}  // namespace
+
+Result<std::optional<api::Sandbox>> KubeControlPlane::ReadLive(const kube::ObjectKey& key) {
+  return Read<SandboxKind>(client_, key);
+}
+
+Result<std::optional<api::Sandbox>> KubeControlPlane::WriteStatus(
+    const api::Sandbox& sandbox, const api::SandboxStatus& status) {
+  return Write<SandboxKind>(client_, sandbox.meta, api::AgentStatusToJson(status));
+}
+
 void KubeControlPlane::Event(const api::Sandbox& sandbox, bool warning, std::string_view reason,
                              std::string_view note) {
-  events_.Record(
-      {api::kApiVersion, "Sandbox", sandbox.meta.ns, sandbox.meta.name, sandbox.uid.text()},
-      warning ? kube::EventType::kWarning : kube::EventType::kNormal, std::string(reason),
-      std::string(reason), std::string(note));
+  Tell<SandboxKind>(events_, sandbox.meta, warning, reason, note);
+}
+
+Result<std::optional<api::SnapshotTemplate>> KubeTemplateControlPlane::ReadLive(
+    const kube::ObjectKey& key) {
+  return Read<TemplateKind>(client_, key);
+}
+
+Result<std::optional<api::SnapshotTemplate>> KubeTemplateControlPlane::WriteStatus(
+    const api::SnapshotTemplate& object, const api::SnapshotTemplateStatus& status) {
+  return Write<TemplateKind>(client_, object.meta, api::AgentStatusToJson(status));
+}
+
+void KubeTemplateControlPlane::Event(const api::SnapshotTemplate& object, bool warning,
+                                     std::string_view reason, std::string_view note) {
+  Tell<TemplateKind>(events_, object.meta, warning, reason, note);
 }
 
 }  // namespace dormouse

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/api/snapshot_template.h"
 #include "src/common/base/result.h"
 #include "src/common/kube/client.h"
 #include "src/common/kube/events.h"
@@ -29,6 +30,17 @@ class ControlPlane {
                      std::string_view note) = 0;
 };
 
+/// The same for templates.
+class TemplateControlPlane {
+ public:
+  virtual ~TemplateControlPlane() = default;
+  virtual Result<std::optional<api::SnapshotTemplate>> ReadLive(const kube::ObjectKey& key) = 0;
+  virtual Result<std::optional<api::SnapshotTemplate>> WriteStatus(
+      const api::SnapshotTemplate& object, const api::SnapshotTemplateStatus& status) = 0;
+  virtual void Event(const api::SnapshotTemplate& object, bool warning, std::string_view reason,
+                     std::string_view note) = 0;
+};
+
 class KubeControlPlane : public ControlPlane {
  public:
   KubeControlPlane(kube::Client& client, kube::EventRecorder& events)
@@ -37,6 +49,21 @@ class KubeControlPlane : public ControlPlane {
   Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox,
                                                   const api::SandboxStatus& status) override;
   void Event(const api::Sandbox& sandbox, bool warning, std::string_view reason,
+             std::string_view note) override;
+
+ private:
+  kube::Client& client_;
+  kube::EventRecorder& events_;
+};
+
+class KubeTemplateControlPlane : public TemplateControlPlane {
+ public:
+  KubeTemplateControlPlane(kube::Client& client, kube::EventRecorder& events)
+      : client_(client), events_(events) {}
+  Result<std::optional<api::SnapshotTemplate>> ReadLive(const kube::ObjectKey& key) override;
+  Result<std::optional<api::SnapshotTemplate>> WriteStatus(
+      const api::SnapshotTemplate& object, const api::SnapshotTemplateStatus& status) override;
+  void Event(const api::SnapshotTemplate& object, bool warning, std::string_view reason,
              std::string_view note) override;
 
  private:

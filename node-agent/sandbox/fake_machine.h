@@ -16,6 +16,7 @@ class FakeMachine : public Machine {
   enum class Workload { kNone, kRunning, kExited };
   struct Generation {
     bool whole = false;
+    bool configured = true;
     Workload state = Workload::kNone;
   };
   struct Vm {
@@ -129,33 +130,40 @@ class FakeMachine : public Machine {
         break;
       case Step::kPrepareCapture:
         // Any number that no record names may be there from a capture that was cut short.
-        vm.generations[record->generations] = Generation{};
+        Captured(vm, *record) = Generation{};
         break;
       case Step::kFreezeGuest:
         vm.frozen = true;
         break;
       case Step::kCaptureState:
         if (!vm.paused) return Fail(ErrorCode::kInternal, "captured a running VM");
-        vm.generations.at(record->generations).state = vm.workload;
+        Captured(vm, *record).state = vm.workload;
+        Captured(vm, *record).configured = vm.configured;
         break;
       case Step::kCaptureMemory:
       case Step::kCaptureDisk:
         break;
       case Step::kSyncCapture:
-        vm.generations.at(record->generations).whole = true;
-        record->capture = CaptureFigures{1 << 20, 4096, 12};
+        Captured(vm, *record).whole = true;
+        (record->capture_for ? record->capture_for->figures : record->capture.emplace()) =
+            CaptureFigures{1 << 20, 4096, 12, 8192};
+        break;
+      case Step::kCopyGeneration:
+        if (!vm.Nothing()) return Fail(ErrorCode::kInternal, "copied while it runs");
+        templates[record->capture_for->template_uid] = *Slept(vm, *record);
+        record->capture_for->figures = CaptureFigures{1 << 20, 0, 0, 8192};
         break;
       case Step::kRestoreStore:
         if (vm.disk) return Fail(ErrorCode::kBusy, "the store is in use");
-        if (!vm.generations.contains(*record->sleeping))
+        if (Slept(vm, *record) == nullptr)
           return Fail(ErrorCode::kNotFound, "the generation is gone");
         break;
       case Step::kRestoreVm:
-        if (!vm.generations.at(*record->sleeping).whole)
-          return Fail(ErrorCode::kCorrupt, "half a generation");
+        if (!Slept(vm, *record)->whole) return Fail(ErrorCode::kCorrupt, "half a generation");
         if (restore_error) return Fail(*restore_error);
-        vm.created = vm.booted = vm.configured = vm.frozen = true;
-        vm.workload = vm.generations.at(*record->sleeping).state;
+        vm.created = vm.booted = vm.frozen = true;
+        vm.configured = Slept(vm, *record)->configured;
+        vm.workload = Slept(vm, *record)->state;
         break;
       case Step::kThawGuest:
         vm.frozen = false;
@@ -166,6 +174,7 @@ class FakeMachine : public Machine {
         });
         break;
       case Step::kCommitSuspend:
+      case Step::kCommitTemplate:
       case Step::kCommitWake:
       case Step::kSaveIntent:
         break;
@@ -187,6 +196,8 @@ class FakeMachine : public Machine {
     return "10.201.0." + std::to_string(record.slot);
   }
   std::string VsockSocket(const Record&) const override { return ""; }
+  std::string BootTraits() const override { return "traits"; }
+  std::string CpuModel() const override { return "cpu"; }
   VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
   std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }
   std::optional<uint32_t> SlotInUse(const api::SandboxUid&) const override { return 1; }
@@ -217,6 +228,7 @@ class FakeMachine : public Machine {
 
   std::mutex mutex;
   std::map<api::SandboxUid, Vm> vms;
+  std::map<api::SandboxUid, Generation> templates;
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, restore_error;
   DiskUsage usage;
@@ -225,6 +237,18 @@ class FakeMachine : public Machine {
   int observations = 0;
 
  private:
+  Generation& Captured(Vm& vm, const Record& record) {
+    return record.capture_for ? templates[record.capture_for->template_uid]
+                              : vm.generations[record.generations];
+  }
+  Generation* Slept(Vm& vm, const Record& record) {
+    if (record.IsCloning()) {
+      const auto found = templates.find(record.origin->template_uid);
+      return found == templates.end() ? nullptr : &found->second;
+    }
+    const auto found = vm.generations.find(*record.sleeping);
+    return found == vm.generations.end() ? nullptr : &found->second;
+  }
   static void GuestLocked(const Vm& vm, Observed* seen) {
     if (vm.silent) {
       seen->guest = GuestState::kSilent;

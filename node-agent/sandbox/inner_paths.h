@@ -4,6 +4,9 @@
 
 #include <string>
 
+#include "node-agent/sandbox/paths.h"
+#include "node-agent/sandbox/record.h"
+
 namespace dormouse {
 
 inline constexpr char kInnerDirectory[] = "/vm";  ///< Paths::VmDirectory
@@ -20,7 +23,19 @@ inline constexpr char kInnerDisk[] = "/dev/disk";
   return std::string(kInnerDirectory) + "/" + host_path.substr(host_path.find_last_of('/') + 1);
 }
 
-// In Paths::Generation.
+/// Where a generation of a sandbox lies; 0 is the template that it was cloned from.
+[[nodiscard]] inline std::string GenerationOf(const Paths& paths, const Record& record,
+                                              uint64_t number) {
+  return number == 0 && record.origin ? paths.Template(record.origin->template_uid)
+                                      : paths.Generation(record.uid, number);
+}
+/// Where a capture of a sandbox goes.
+[[nodiscard]] inline std::string CaptureDirectory(const Paths& paths, const Record& record) {
+  return record.capture_for ? paths.Template(record.capture_for->template_uid)
+                            : paths.Generation(record.uid, record.generations);
+}
+
+// In a generation.
 inline constexpr char kMemoryFile[] = "memory";
 inline constexpr char kConfigFile[] = "config.json";
 inline constexpr char kStateFile[] = "state.json";

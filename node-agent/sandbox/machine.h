@@ -40,10 +40,10 @@ class Machine {
  public:
   virtual ~Machine() = default;
 
-  /// Turns a spec into what a record names: image and its digest, disk size, VMM, kernel,
-  /// initramfs; takes no slot yet. Makes nothing. kNotFound: no such image here (kUnavailable while
-  /// it is being read); kCorrupt: the image is damaged; kInvalid: the spec cannot be met anywhere;
-  /// kNoSpace: not here; kUnsupported: this node's VMM cannot be used.
+  /// Turns a spec that starts from an image into what a record names: image and its digest, disk
+  /// size, VMM, kernel, initramfs; takes no slot yet. Makes nothing. kNotFound: no such image here
+  /// (kUnavailable while it is being read); kCorrupt: the image is damaged; kInvalid: the spec
+  /// cannot be met anywhere; kNoSpace: not here; kUnsupported: this node's VMM cannot be used.
   virtual Result<Record> Resolve(const api::Sandbox& sandbox) = 0;
 
   /// All that stands for the record's UID, whether or not the record is complete. The VMM and the
@@ -69,6 +69,11 @@ class Machine {
   [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
   [[nodiscard]] virtual std::string VsockSocket(const Record& record) const = 0;
   [[nodiscard]] virtual VmmIdentity Vmm() const = 0;
+  /// What of this node, beside a record, decides what a boot leads to: a boot snapshot is used only
+  /// where it is the same.
+  [[nodiscard]] virtual std::string BootTraits() const = 0;
+  /// As templates remember it.
+  [[nodiscard]] virtual std::string CpuModel() const = 0;
   [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
   /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;

@@ -83,10 +83,6 @@ Result<> LinuxMachine::Prepare(Changed changed) {
 }
 
 Result<Record> LinuxMachine::Resolve(const api::Sandbox& sandbox) {
-  if (sandbox.spec.image.empty()) {
-    return Fail(ErrorCode::kInvalid,
-                "spec.source.snapshotTemplate: this version starts from images only");
-  }
   DORMOUSE_ASSIGN(const disk::Image image, images_.Resolve(sandbox.spec.image));
   const int64_t image_bytes = static_cast<int64_t>(image.size_bytes);
   int64_t disk_bytes = sandbox.spec.disk_bytes.value_or(image_bytes);
@@ -223,6 +219,8 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return CaptureDisk(*record);
     case Step::kSyncCapture:
       return SyncCapture(record);
+    case Step::kCopyGeneration:
+      return CopyGeneration(record);
     case Step::kRestoreStore:
       return RestoreStore(*record);
     case Step::kRestoreVm:
@@ -232,6 +230,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kPruneFiles:
       return PruneFiles(*record);
     case Step::kCommitSuspend:
+    case Step::kCommitTemplate:
     case Step::kCommitWake:
       return {};
   }

@@ -68,6 +68,10 @@ class LinuxMachine : public Machine {
   [[nodiscard]] std::string HostAddress(const Record& record) const override;
   [[nodiscard]] std::string VsockSocket(const Record& record) const override;
   [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }
+  [[nodiscard]] std::string BootTraits() const override {
+    return config_.cpu_model + "\n" + config_.extra_cmdline;
+  }
+  [[nodiscard]] std::string CpuModel() const override { return config_.cpu_model; }
   [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
   [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
   Result<std::vector<OwnedObject>> ListOwned() override;
@@ -115,6 +119,9 @@ class LinuxMachine : public Machine {
   Result<> CaptureMemory(const Record& record);
   Result<> CaptureDisk(const Record& record);
   Result<> SyncCapture(Record* record);
+  Result<> CopyGeneration(Record* record);
+  /// Whether a generation is whole, and this node can run it; reads no memory.
+  Result<> CheckGeneration(const Record& record, const std::string& generation);
   Result<> RestoreStore(const Record& record);
   Result<> Restore(const Record& record);
   Result<> PruneFiles(const Record& record);

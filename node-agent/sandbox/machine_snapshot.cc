@@ -25,7 +25,7 @@ std::string In(const std::string& directory, const char* file) {
 // Of the VMM that runs: nothing where it was booted.
 std::optional<std::string> MappedMemory(const Paths& paths, const Record& record) {
   if (!record.memory_generation) return std::nullopt;
-  return In(paths.Generation(record.uid, *record.memory_generation), kMemoryFile);
+  return In(GenerationOf(paths, record, *record.memory_generation), kMemoryFile);
 }
 
 memory::GenerationFiles FilesOf(const std::string& generation) {
@@ -52,6 +52,15 @@ Result<std::string> TakeOver(const std::string& from, const std::string& to, siz
   return text;
 }
 
+// The last of a generation: what it is, and all of it on disk, its name included.
+Result<> Seal(const std::string& generation, memory::Manifest* manifest) {
+  DORMOUSE_TRY(memory::SummarizeFiles(FilesOf(generation), manifest));
+  DORMOUSE_TRY(
+      WriteFileAtomically(In(generation, kManifestFile), memory::EncodeManifest(*manifest)));
+  DORMOUSE_TRY(SyncDirectory(generation));
+  return SyncDirectory(generation.substr(0, generation.find_last_of('/')));
+}
+
 }  // namespace
 
 struct LinuxMachine::Capture {
@@ -75,7 +84,7 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
     const std::lock_guard lock(captures_mutex_);
     captures_[record.uid] = std::make_shared<Capture>();
   }
-  const std::string generation = config_.paths.Generation(record.uid, record.generations);
+  const std::string generation = CaptureDirectory(config_.paths, record);
   DORMOUSE_TRY(RemoveTree(generation));
   DORMOUSE_TRY(MakeDirectories(generation, 0700));
   const auto previous = MappedMemory(config_.paths, record);
@@ -92,7 +101,7 @@ Result<> LinuxMachine::Pause(const Record& record) {
 Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
   const std::string drop = config_.paths.Drop(record.uid);
-  const std::string generation = config_.paths.Generation(record.uid, record.generations);
+  const std::string generation = CaptureDirectory(config_.paths, record);
   std::string config;
   // The VMM's files, and what of them is ours: its config for the caller, the ranges for the
   // capture.
@@ -129,8 +138,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
 
 Result<> LinuxMachine::CaptureMemory(const Record& record) {
   const auto capture = CaptureOf(record);
-  const std::string file =
-      In(config_.paths.Generation(record.uid, record.generations), kMemoryFile);
+  const std::string file = In(CaptureDirectory(config_.paths, record), kMemoryFile);
   if (!capture->stock) {
     DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
   } else {
@@ -149,7 +157,7 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
 Result<> LinuxMachine::CaptureDisk(const Record& record) {
   const auto name = host::DmName::RootOf(record.uid.short_id());
   const std::string store = config_.paths.Store(record.uid);
-  const std::string copy = In(config_.paths.Generation(record.uid, record.generations), kStoreFile);
+  const std::string copy = In(CaptureDirectory(config_.paths, record), kStoreFile);
   // The VMM writes through the page cache of the device: what is dirty there goes down first.
   const std::string node = config_.paths.DeviceNodes() + "/" + record.uid.short_id();
   DORMOUSE_TRY(dm_.MakeNode(name, node, 0));
@@ -170,11 +178,15 @@ Result<> LinuxMachine::CaptureDisk(const Record& record) {
 
 Result<> LinuxMachine::SyncCapture(Record* record) {
   const auto capture = CaptureOf(*record);
-  const std::string generation = config_.paths.Generation(record->uid, record->generations);
+  const std::string generation = CaptureDirectory(config_.paths, *record);
   memory::Manifest manifest;
-  manifest.owner = record->uid.text();
-  manifest.generation = record->generations;
-  if (!capture->stock) manifest.parent = record->memory_generation;
+  if (record->capture_for) {
+    manifest.owner = record->capture_for->template_uid.text();
+  } else {
+    manifest.owner = record->uid.text();
+    manifest.generation = record->generations;
+    if (!capture->stock) manifest.parent = record->memory_generation;
+  }
   manifest.captured_at = std::chrono::system_clock::now();
   manifest.ranges = capture->ranges;
   manifest.changed_chunks = memory::ChunksOf(capture->dump.changed);
@@ -188,25 +200,50 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.cpu_model = config_.cpu_model;
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
-  DORMOUSE_TRY(memory::SummarizeFiles(FilesOf(generation), &manifest));
-  DORMOUSE_TRY(
-      WriteFileAtomically(In(generation, kManifestFile), memory::EncodeManifest(manifest)));
-  DORMOUSE_TRY(SyncDirectory(generation));
-  DORMOUSE_TRY(SyncDirectory(config_.paths.Sandbox(record->uid)));
+  DORMOUSE_TRY(Seal(generation, &manifest));
   const auto stood = std::chrono::steady_clock::now() - capture->paused_at;
-  record->capture =
-      CaptureFigures{static_cast<int64_t>(manifest.memory.allocated_bytes),
-                     static_cast<int64_t>(manifest.written_bytes),
-                     capture->paused_at.time_since_epoch().count() == 0
-                         ? 0
-                         : std::chrono::duration_cast<std::chrono::milliseconds>(stood).count()};
+  const CaptureFigures figures{
+      static_cast<int64_t>(manifest.memory.allocated_bytes),
+      static_cast<int64_t>(manifest.written_bytes),
+      capture->paused_at.time_since_epoch().count() == 0
+          ? 0
+          : std::chrono::duration_cast<std::chrono::milliseconds>(stood).count(),
+      static_cast<int64_t>(manifest.store.allocated_bytes)};
+  if (record->capture_for) {
+    record->capture_for->figures = figures;
+  } else {
+    record->capture = figures;
+  }
   const std::lock_guard lock(captures_mutex_);
   captures_.erase(record->uid);
   return {};
 }
 
+Result<> LinuxMachine::CopyGeneration(Record* record) {
+  const std::string from = GenerationOf(config_.paths, *record, *record->sleeping);
+  const std::string to = CaptureDirectory(config_.paths, *record);
+  DORMOUSE_ASSIGN(const auto text, ReadFile(In(from, kManifestFile), memory::kMaxManifestBytes));
+  DORMOUSE_ASSIGN(auto manifest, memory::DecodeManifest(text));
+  DORMOUSE_TRY(RemoveTree(to));
+  DORMOUSE_TRY(MakeDirectories(to, 0700));
+  for (const char* file : {kMemoryFile, kStoreFile, kConfigFile, kStateFile}) {
+    DORMOUSE_TRY(host::CloneFile(In(from, file), In(to, file)));
+    DORMOUSE_TRY(SyncFile(In(to, file)));
+  }
+  if (::chmod(In(to, kMemoryFile).c_str(), 0444) != 0) return FailErrno("chmod in " + to);
+  manifest.owner = record->capture_for->template_uid.text();
+  manifest.generation = 0;
+  manifest.parent.reset();
+  manifest.written_bytes = 0;
+  DORMOUSE_TRY(Seal(to, &manifest));
+  record->capture_for->figures = {static_cast<int64_t>(manifest.memory.allocated_bytes), 0, 0,
+                                  static_cast<int64_t>(manifest.store.allocated_bytes)};
+  return {};
+}
+
 Result<> LinuxMachine::RestoreStore(const Record& record) {
-  const std::string generation = config_.paths.Generation(record.uid, *record.sleeping);
+  const std::string generation = GenerationOf(config_.paths, record, *record.sleeping);
+  DORMOUSE_TRY(CheckGeneration(record, generation));
   const std::string store = config_.paths.Store(record.uid);
   const std::string fresh = store + ".new";
   DORMOUSE_TRY(RemoveFile(fresh));
@@ -216,8 +253,7 @@ Result<> LinuxMachine::RestoreStore(const Record& record) {
   return SyncDirectory(config_.paths.Sandbox(record.uid));
 }
 
-Result<> LinuxMachine::Restore(const Record& record) {
-  const std::string generation = config_.paths.Generation(record.uid, *record.sleeping);
+Result<> LinuxMachine::CheckGeneration(const Record& record, const std::string& generation) {
   DORMOUSE_ASSIGN(const auto text,
                   ReadFile(In(generation, kManifestFile), memory::kMaxManifestBytes));
   DORMOUSE_ASSIGN(const auto manifest, memory::DecodeManifest(text));
@@ -234,6 +270,11 @@ Result<> LinuxMachine::Restore(const Record& record) {
   if (doubt)
     log::Warning("a generation is in doubt",
                  {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
+  return {};
+}
+
+Result<> LinuxMachine::Restore(const Record& record) {
+  const std::string generation = GenerationOf(config_.paths, record, *record.sleeping);
   DORMOUSE_ASSIGN(const auto config, ReadFile(In(generation, kConfigFile), vmm::kMaxConfigBytes));
   DORMOUSE_ASSIGN(const auto state, ReadFile(In(generation, kStateFile), vmm::kMaxStateBytes));
   vmm::RestoreEdits edits;

@@ -14,6 +14,7 @@
 #include "node-agent/vmm/vm_config.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/files.h"
+#include "src/common/base/hash.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -86,6 +87,10 @@ Result<> GiveTimeAndEntropy(Request* request) {
   return {};
 }
 
+std::string HostnameOf(const Record& record) {
+  return record.name.substr(0, guest::kMaxHostname - 1);
+}
+
 }  // namespace
 
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
@@ -155,7 +160,7 @@ Result<> LinuxMachine::Launch(Record* record) {
   spec.binds.push_back({config_.paths.Drop(record->uid), kInnerDrop, true, false});
   if (record->sleeping) {
     const std::string memory =
-        config_.paths.Generation(record->uid, *record->sleeping) + "/" + kMemoryFile;
+        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
     spec.binds.push_back({memory, kInnerMemory, false, false});
   }
   spec.devices = {{kInnerDisk, disk.number, true}};
@@ -315,7 +320,7 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
 
 Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record& record) {
   guest::ConfigureRequest request;
-  request.hostname = record.name.substr(0, guest::kMaxHostname - 1);
+  request.hostname = HostnameOf(record);
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));
   // What the workload runs with, a command that is run beside it has too.
   for (const api::EnvVar& variable : spec.workload.env)
@@ -355,6 +360,11 @@ Result<> LinuxMachine::ThawGuest(const Record& record) {
   guest::ThawRequest request;
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));
   request.is_resume = record.sleeping.has_value();
+  // A boot snapshot is nobody yet: it is told who it is as after a boot.
+  if (record.IsCloning() && !record.origin->boot_snapshot) {
+    request.new_identity = guest::Identity{
+        HostnameOf(record), Sha256(record.uid.text()).substr(0, guest::kMachineIdDigits)};
+  }
   return GuestClient(VsockSocket(record)).Thaw(request, kGuestTimeout);
 }
 

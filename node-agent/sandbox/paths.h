@@ -74,10 +74,10 @@ struct Paths {
   }
 
   [[nodiscard]] std::string Templates() const { return state + "/templates"; }
-  [[nodiscard]] std::string Template(const std::string& uid) const {
-    return Templates() + "/" + uid;
+  [[nodiscard]] std::string Template(const api::SandboxUid& uid) const {
+    return Templates() + "/" + uid.text();
   }
-  [[nodiscard]] std::string TemplateRecord(const std::string& uid) const {
+  [[nodiscard]] std::string TemplateRecord(const api::SandboxUid& uid) const {
     return Template(uid) + "/template.json";
   }
 

@@ -49,10 +49,52 @@ Plan PlanAsleep(Plan plan, const Observed& seen, Outcome outcome) {
   return plan;
 }
 
+// Frozen, paused and written: what comes after it decides whose capture it was.
+void AppendCapture(const Observed& seen, std::vector<Stage>* stages) {
+  stages->push_back({Step::kSaveIntent});
+  stages->push_back({Step::kPrepareCapture});
+  // Killed in the middle of it, an agent finds the VM paused: what is to be captured stands still
+  // already.
+  if (seen.vmm == VmmState::kRunning) {
+    stages->push_back({Step::kFreezeGuest});
+    stages->push_back({Step::kPauseVm});
+  }
+  stages->push_back({Step::kCaptureState});
+  stages->push_back({Step::kCaptureMemory, Step::kCaptureDisk});
+  stages->push_back({Step::kSyncCapture});
+}
+
+// The next round finds the VM paused and its guest frozen, and lets them go on.
+Plan PlanTemplate(Plan plan, const Desired& desired, const Observed& seen) {
+  plan.record.capture_for = desired.capture_for;
+  AppendCapture(seen, &plan.stages);
+  plan.stages.push_back({Step::kCommitTemplate});
+  return plan;
+}
+
+Plan PlanTemplateOfAsleep(Plan plan, const Desired& desired) {
+  plan.record.capture_for = desired.capture_for;
+  plan.stages = {{Step::kSaveIntent}, {Step::kCopyGeneration}, {Step::kCommitTemplate}};
+  return plan;
+}
+
+// A boot snapshot that does not wake costs nothing but time: the disk that was made of it is as
+// after a power cut before the sandbox's first own instruction.
+Plan PlanPlainBoot(Plan plan, const Observed& seen) {
+  plan.record.sleeping.reset();
+  plan.record.origin.reset();
+  plan.record.vmm.reset();
+  plan.stages.push_back({Step::kSaveIntent});
+  if (HasVm(seen.vmm)) plan.stages.push_back({Step::kKillVmm});
+  return plan;
+}
+
 // The VM of a wake is gone, or its guest never answered: its generation is as it was.
 Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, WallTime now,
                     const PlanLimits& limits) {
   Record& record = plan.record;
+  if (record.IsCloning() && record.origin->boot_snapshot)
+    return PlanPlainBoot(std::move(plan), seen);
   record.ending = Ending{std::string(api::reasons::kResumeFailed), why, false, std::nullopt, now};
   record.not_before = now + RestartDelay(++record.wake_attempts, limits);
   plan = PlanAsleep(std::move(plan), seen, Outcome::kBackOff);
@@ -63,16 +105,7 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
 // The whole way down. Only the commit changes what the record says.
 Plan PlanSuspend(Plan plan, const Observed& seen) {
   ++plan.record.generations;
-  plan.stages = {{Step::kSaveIntent}, {Step::kPrepareCapture}};
-  // Killed in the middle of it, an agent finds the VM paused: what is to be captured stands still
-  // already.
-  if (seen.vmm == VmmState::kRunning) {
-    plan.stages.push_back({Step::kFreezeGuest});
-    plan.stages.push_back({Step::kPauseVm});
-  }
-  plan.stages.push_back({Step::kCaptureState});
-  plan.stages.push_back({Step::kCaptureMemory, Step::kCaptureDisk});
-  plan.stages.push_back({Step::kSyncCapture});
+  AppendCapture(seen, &plan.stages);
   plan.stages.push_back({Step::kCommitSuspend});
   AppendTeardown(seen, &plan.stages);
   plan.stages.push_back({Step::kPruneFiles});
@@ -173,6 +206,8 @@ Plan PlanAwake(Plan plan) {
 }
 
 Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
+  const bool cloning = plan.record.IsCloning();
+  const bool waking = plan.record.sleeping && !cloning;
   switch (seen.guest) {
     case GuestState::kUnknown:
     case GuestState::kSilent:
@@ -182,20 +217,22 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
     case GuestState::kFrozen:
       // Restored, or the capture that it was frozen for did not come to its end.
       plan.stages.push_back({Step::kThawGuest});
-      return plan.record.sleeping ? PlanAwake(std::move(plan)) : plan;
+      return waking ? PlanAwake(std::move(plan)) : plan;
     case GuestState::kAnswering:
       plan.stages.push_back({Step::kConfigureGuest});
-      [[fallthrough]];
+      if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
+      break;
     case GuestState::kConfigured:
-      if (plan.record.sleeping) return PlanAwake(std::move(plan));
-      if (desired.has_workload) plan.stages.push_back({Step::kStartWorkload});
+      // A clone's guest was configured as another sandbox.
+      if (cloning) plan.stages.push_back({Step::kConfigureGuest});
+      if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
       break;
     case GuestState::kWorking:
     case GuestState::kWorkloadEnded:
-      // Killed between the thaw and the commit of the wake.
-      if (plan.record.sleeping) return PlanAwake(std::move(plan));
+      if (cloning) plan.stages.push_back({Step::kConfigureGuest});
       break;
   }
+  if (plan.record.sleeping) return PlanAwake(std::move(plan));
   if (seen.stale_files) plan.stages.push_back({Step::kPruneFiles});
   plan.outcome = Outcome::kRunning;
   return plan;
@@ -235,7 +272,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
                "the guest did not answer within its boot deadline", false, std::nullopt, now},
         now, limits);
   }
-  if (seen.guest == GuestState::kWorkloadEnded) {
+  // A workload that ended in the moment of its wake is awake first, and then has ended.
+  if (seen.guest == GuestState::kWorkloadEnded && !waking) {
     const int code = seen.workload_exit_code.value_or(-1);
     return PlanEnded(
         std::move(plan), desired, seen,
@@ -247,7 +285,10 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   const bool whole = seen.disk == Presence::kComplete && seen.net == Presence::kComplete &&
                      seen.cgroup && seen.vmm_directory;
   const bool suspend = desired.mode == api::OperatingMode::kSuspended && !desired.hold_suspend;
+  const bool capture = desired.capture_for && !waking && !suspend && !desired.node_disk_full;
   if (suspend && whole && seen.vmm == VmmState::kPaused) return PlanSuspend(std::move(plan), seen);
+  if (capture && whole && seen.vmm == VmmState::kPaused)
+    return PlanTemplate(std::move(plan), desired, seen);
   if (suspend && seen.vmm != VmmState::kRunning && seen.vmm != VmmState::kPaused) {
     // Nothing runs whose memory could be kept.
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
@@ -273,6 +314,11 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     const bool started =
         settled && !(seen.guest == GuestState::kConfigured && desired.has_workload);
     if (suspend && started) return PlanSuspend(std::move(plan), seen);
+    // A boot snapshot holds nothing of its tenant: it is taken before the guest is told a thing.
+    const bool due =
+        capture &&
+        (desired.capture_for->boot_snapshot ? seen.guest == GuestState::kAnswering : started);
+    if (due) return PlanTemplate(std::move(plan), desired, seen);
     return PlanGuest(std::move(plan), desired, seen);
   }
   return PlanStart(std::move(plan), seen, now);
@@ -328,6 +374,10 @@ std::string_view StepName(Step step) {
       return "capture.sync";
     case Step::kCommitSuspend:
       return "record.suspended";
+    case Step::kCopyGeneration:
+      return "capture.copy";
+    case Step::kCommitTemplate:
+      return "template.commit";
     case Step::kRestoreStore:
       return "disk.restore";
     case Step::kRestoreVm:
@@ -362,10 +412,13 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
               const PlanLimits& limits) {
   Plan plan;
   plan.record = record;
+  plan.record.capture_for.reset();
   if (desired.deleting || record.intent == Intent::kRelease)
     return PlanRelease(std::move(plan), observed);
   if (record.intent == Intent::kStopped) return PlanStopped(std::move(plan), observed);
   if (record.intent == Intent::kSuspended) {
+    if (desired.capture_for && record.sleeping && !AnythingInKernel(observed))
+      return PlanTemplateOfAsleep(std::move(plan), desired);
     if (desired.mode == api::OperatingMode::kSuspended)
       return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);

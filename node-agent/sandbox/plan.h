@@ -68,7 +68,9 @@ struct Desired {
   bool has_workload = false;
   bool node_disk_full = false;  ///< the node must stop what writes
   bool no_room = false;         ///< the node's memory is given to others: no wake now
-  bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next
+  /// A template that is to be captured from this sandbox, or the boot snapshot of its shape.
+  std::optional<TemplateCapture> capture_for{};
+  bool hold_suspend = false;  ///< the last capture failed: run on for a while before the next
 };
 
 enum class Step {
@@ -98,6 +100,10 @@ enum class Step {
   kCaptureDisk,    ///< the store, flushed and cloned
   kSyncCapture,    ///< the manifest; all of it is on disk
   kCommitSuspend,  ///< record: asleep. The one commit point
+  // A template: the same steps into its directory, and a commit of its own. The sandbox then goes
+  // on.
+  kCopyGeneration,  ///< of one that sleeps: its files, copied
+  kCommitTemplate,
   // Wake. Until kCommitWake it can be tried again from the same generation.
   kRestoreStore,  ///< the store that the guest will write: a clone of the generation's
   kRestoreVm,

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "node-agent/sandbox/template_record.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/time.h"
 
@@ -208,6 +209,97 @@ TEST(PlanTest, ALostDiskStopsTheSandboxAndDeletesNothing) {
   EXPECT_EQ(plan.ToString(),
             "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped");
   EXPECT_EQ(plan.record.ending->reason, api::reasons::kCowExhausted);
+}
+
+Record Clone(bool boot_snapshot) {
+  TemplateRecord source;
+  source.uid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+  if (!boot_snapshot) source.name = "warm";
+  return CloneOf(source);
+}
+
+Desired Capturing(bool boot_snapshot) {
+  Desired desired;
+  desired.has_workload = true;
+  desired.capture_for = TemplateCapture{
+      *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11"), boot_snapshot, {}};
+  return desired;
+}
+
+constexpr char kCapture[] =
+    "record.save | capture.prepare | guest.freeze | vmm.pause | capture.state | capture.memory "
+    "capture.disk | capture.sync | template.commit -> Proceed";
+
+TEST(PlanTest, ACloneIsWokenFromItsTemplateAndIsSomebodyElseBeforeItsWorkloadStarts) {
+  Desired desired;
+  desired.has_workload = true;
+  EXPECT_EQ(PlanOf(Clone(false), desired, {}),
+            "record.save | disk.restore | disk.prepare net.prepare vmm.prepare | vmm.launch | "
+            "vmm.restore -> AwaitGuest");
+  EXPECT_EQ(PlanOf(Clone(false), desired, Whole(VmmState::kRunning, GuestState::kFrozen)),
+            "guest.thaw -> Proceed")
+      << "not awake before it is configured";
+  EXPECT_EQ(PlanOf(Clone(false), desired, Whole(VmmState::kRunning, GuestState::kConfigured)),
+            "guest.configure | guest.start | record.awake | files.prune -> Running");
+  EXPECT_EQ(PlanOf(Clone(false), {}, Whole(VmmState::kRunning, GuestState::kWorking)),
+            "guest.configure | record.awake | files.prune -> Running")
+      << "what was frozen with it goes on";
+  EXPECT_EQ(PlanOf(Clone(true), desired, Whole(VmmState::kRunning, GuestState::kAnswering)),
+            "guest.configure | guest.start | record.awake | files.prune -> Running");
+}
+
+TEST(PlanTest, ATemplateIsCapturedFromWhatRunsAndTheSourceGoesOn) {
+  const Desired desired = Capturing(false);
+  EXPECT_EQ(PlanOf(Started(), desired, Whole(VmmState::kRunning, GuestState::kWorking)), kCapture);
+  EXPECT_EQ(PlanOf(Started(), desired, Whole(VmmState::kRunning, GuestState::kConfigured)),
+            "guest.start -> Running")
+      << "what the user wanted to run is part of what is frozen";
+  Desired after;
+  EXPECT_EQ(PlanOf(Started(), after, Whole(VmmState::kPaused)), "vmm.resume -> Proceed");
+  EXPECT_EQ(PlanOf(Started(), after, Whole(VmmState::kRunning, GuestState::kFrozen)),
+            "guest.thaw -> Proceed");
+}
+
+TEST(PlanTest, ATemplateOfOneThatSleepsIsACopyOfItsFiles) {
+  Record asleep;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = 3;
+  Desired desired = Capturing(false);
+  desired.mode = api::OperatingMode::kSuspended;
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "record.save | capture.copy | template.commit -> Proceed");
+  EXPECT_EQ(PlanOf(asleep, desired, Whole(VmmState::kRunning)),
+            "vmm.kill | disk.release net.remove vmm.remove -> Suspended")
+      << "first it sleeps";
+  asleep.sleeping.reset();
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "-> Suspended") << "it has no memory";
+}
+
+TEST(PlanTest, ASuspendThatIsAskedForComesBeforeATemplate) {
+  Desired desired = Capturing(false);
+  desired.mode = api::OperatingMode::kSuspended;
+  const Plan plan =
+      MakePlan(Started(), desired, Whole(VmmState::kRunning, GuestState::kWorking), kNow);
+  EXPECT_EQ(plan.outcome, Outcome::kSuspended);
+  EXPECT_FALSE(plan.record.capture_for);
+}
+
+TEST(PlanTest, ABootSnapshotIsTakenBeforeTheGuestIsToldAThing) {
+  const Desired desired = Capturing(true);
+  EXPECT_EQ(PlanOf(Started(), desired, Whole(VmmState::kRunning, GuestState::kAnswering)),
+            kCapture);
+  EXPECT_EQ(PlanOf(Started(), desired, Whole(VmmState::kRunning, GuestState::kWorking)),
+            "-> Running")
+      << "too late: the tenant is in it";
+}
+
+TEST(PlanTest, ABootSnapshotThatDoesNotAnswerIsBootedInstead) {
+  Observed silent = Whole(VmmState::kRunning, GuestState::kSilent);
+  silent.guest_timed_out = true;
+  const Plan plan = MakePlan(Clone(true), {}, silent, kNow);
+  EXPECT_EQ(plan.ToString(), "record.save | vmm.kill -> Proceed");
+  EXPECT_FALSE(plan.record.sleeping || plan.record.origin);
+  EXPECT_EQ(MakePlan(Clone(false), {}, silent, kNow).outcome, Outcome::kBackOff)
+      << "a template is what was asked for: it is tried again";
 }
 
 }  // namespace

@@ -59,6 +59,24 @@ Ending ReadEnding(const json& object) {
   return ending;
 }
 
+json FiguresToJson(const CaptureFigures& figures) {
+  return {{"memoryBytes", figures.memory_bytes},
+          {"writtenBytes", figures.written_bytes},
+          {"pauseWindowMs", figures.pause_window_ms},
+          {"storeBytes", figures.store_bytes}};
+}
+
+CaptureFigures ReadFigures(const json& object) {
+  return {object.at("memoryBytes"), object.at("writtenBytes"), object.at("pauseWindowMs"),
+          object.value("storeBytes", int64_t{0})};
+}
+
+api::SandboxUid ReadUid(const json& object, const char* key) {
+  auto uid = api::SandboxUid::Parse(object.at(key).get<std::string>());
+  if (!uid) throw std::invalid_argument(key);
+  return std::move(*uid);
+}
+
 json ToJson(const Record& record) {
   json object = {
       {"clusterId", record.cluster_id},
@@ -91,12 +109,19 @@ json ToJson(const Record& record) {
       {"memoryGeneration", NumberOrNull(record.memory_generation)},
       {"suspendedAt", TimeOrNull(record.suspended_at)},
       {"wakeAttempts", record.wake_attempts},
-      {"capture", nullptr},
+      {"capture", record.capture ? FiguresToJson(*record.capture) : json(nullptr)},
+      {"origin", nullptr},
+      {"captureFor", nullptr},
   };
-  if (record.capture) {
-    object["capture"] = {{"memoryBytes", record.capture->memory_bytes},
-                         {"writtenBytes", record.capture->written_bytes},
-                         {"pauseWindowMs", record.capture->pause_window_ms}};
+  if (record.origin) {
+    object["origin"] = {{"template", record.origin->template_uid.text()},
+                        {"bootSnapshot", record.origin->boot_snapshot},
+                        {"hasWorkload", record.origin->has_workload}};
+  }
+  if (record.capture_for) {
+    object["captureFor"] = {{"template", record.capture_for->template_uid.text()},
+                            {"bootSnapshot", record.capture_for->boot_snapshot},
+                            {"figures", FiguresToJson(record.capture_for->figures)}};
   }
   if (record.vmm) {
     object["vmm"] = {{"pid", record.vmm->pid},
@@ -109,9 +134,7 @@ json ToJson(const Record& record) {
 Record FromJson(const json& object) {
   Record record;
   record.cluster_id = object.at("clusterId");
-  auto uid = api::SandboxUid::Parse(object.at("uid").get<std::string>());
-  if (!uid) throw std::invalid_argument("uid");
-  record.uid = std::move(*uid);
+  record.uid = ReadUid(object, "uid");
   record.ns = object.at("namespace");
   record.name = object.at("name");
   record.image_name = object.at("image").at("name");
@@ -143,8 +166,16 @@ Record FromJson(const json& object) {
   record.suspended_at = ReadTime(object, "suspendedAt");
   record.wake_attempts = object.at("wakeAttempts");
   if (const json& capture = object.at("capture"); !capture.is_null()) {
-    record.capture = CaptureFigures{capture.at("memoryBytes"), capture.at("writtenBytes"),
-                                    capture.at("pauseWindowMs")};
+    record.capture = ReadFigures(capture);
+  }
+  if (!object.contains("origin")) return record;  // written before there were clones
+  if (const json& origin = object.at("origin"); !origin.is_null()) {
+    record.origin =
+        Origin{ReadUid(origin, "template"), origin.at("bootSnapshot"), origin.at("hasWorkload")};
+  }
+  if (const json& capture = object.at("captureFor"); !capture.is_null()) {
+    record.capture_for = TemplateCapture{ReadUid(capture, "template"), capture.at("bootSnapshot"),
+                                         ReadFigures(capture.at("figures"))};
   }
   return record;
 }

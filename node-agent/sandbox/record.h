@@ -49,7 +49,24 @@ struct CaptureFigures {
   int64_t memory_bytes = 0;     ///< that the memory file takes on disk
   int64_t written_bytes = 0;    ///< of it by this capture: what had diverged
   int64_t pause_window_ms = 0;  ///< from the VM's pause until all of it was on disk
+  int64_t store_bytes = 0;      ///< that the disk's store takes
   bool operator==(const CaptureFigures&) const = default;
+};
+
+/// What a sandbox was cloned from, template or boot snapshot: its generation 0.
+struct Origin {
+  api::SandboxUid template_uid;
+  bool boot_snapshot = false;
+  bool has_workload = false;  ///< a workload goes on in it that this sandbox did not start
+  bool operator==(const Origin&) const = default;
+};
+
+/// A capture that is not for the sandbox itself.
+struct TemplateCapture {
+  api::SandboxUid template_uid;
+  bool boot_snapshot = false;
+  CaptureFigures figures;
+  bool operator==(const TemplateCapture&) const = default;
 };
 
 struct Record {
@@ -88,6 +105,16 @@ struct Record {
   int wake_attempts = 0;  ///< of `sleeping`, that failed
   std::optional<CaptureFigures> capture;
 
+  /// Generation 0, of `sleeping` and `memory_generation`, is the template's files, which are kept
+  /// for as long as one of the two says 0.
+  std::optional<Origin> origin;
+  std::optional<TemplateCapture> capture_for;  ///< under way; the next plan forgets it
+
+  [[nodiscard]] bool NeedsTemplate() const {
+    return origin && (sleeping == uint64_t{0} || memory_generation == uint64_t{0});
+  }
+  /// It starts from its template, rather than goes on where it slept.
+  [[nodiscard]] bool IsCloning() const { return sleeping == uint64_t{0}; }
   [[nodiscard]] kube::ObjectKey key() const { return {ns, name}; }
   bool operator==(const Record&) const = default;
 };

@@ -16,6 +16,18 @@ namespace reasons = api::reasons;
 // The disk is worth a warning from here on (api.md).
 constexpr int kCowWarningPercent = 80;
 
+// A clone that starts is woken too, but was not this sandbox before.
+bool IsWaking(const Record& record) {
+  return record.sleeping && !record.IsCloning();
+}
+
+const char* StartModeOf(const Record& record) {
+  const auto from = record.sleeping ? record.sleeping : record.memory_generation;
+  if (!from) return "Boot";
+  if (*from > 0) return "Resume";
+  return record.origin && record.origin->boot_snapshot ? "BootSnapshot" : "Template";
+}
+
 std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
   if (sandbox.meta.deletion_time) return api::phase::kTerminating;
   if (in.refused) return api::phase::kPending;
@@ -32,7 +44,7 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
       return api::phase::kTerminating;
     case Outcome::kAwaitGuest:
       // A guest that was ready before and is silent now still runs.
-      if (in.record.sleeping) return api::phase::kResuming;
+      if (IsWaking(in.record)) return api::phase::kResuming;
       return in.record.started_at ? api::phase::kRunning : api::phase::kStarting;
     case Outcome::kSuspending:
       return api::phase::kSuspending;
@@ -40,9 +52,9 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
     case Outcome::kNoRoom:
       return api::phase::kSuspended;
     case Outcome::kBackOff:
-      return in.record.sleeping ? api::phase::kSuspended : api::phase::kStarting;
+      return IsWaking(in.record) ? api::phase::kSuspended : api::phase::kStarting;
     case Outcome::kProceed:
-      return in.record.sleeping ? api::phase::kResuming : api::phase::kStarting;
+      return IsWaking(in.record) ? api::phase::kResuming : api::phase::kStarting;
   }
   return api::phase::kStarting;
 }
@@ -120,7 +132,7 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
   Condition suspended;
   suspended.type = api::condition::kSuspended;
   if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kNoRoom ||
-      (in.outcome == Outcome::kBackOff && in.record.sleeping)) {
+      (in.outcome == Outcome::kBackOff && IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
     suspended.reason = reasons::kSuspendedByUser;
     suspended.message = "only its disk is kept: it did not run when it was suspended";
@@ -146,8 +158,8 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
   }
   if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr)
     return std::nullopt;
-  suspended.reason = in.record.sleeping ? reasons::kResuming : reasons::kRunning;
-  suspended.message = in.record.sleeping ? "being woken" : "awake";
+  suspended.reason = IsWaking(in.record) ? reasons::kResuming : reasons::kRunning;
+  suspended.message = IsWaking(in.record) ? "being woken" : "awake";
   return suspended;
 }
 
@@ -237,8 +249,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   }
   if (!in.refused) {
     status.network = {in.node_ip, in.host_address, net::kGuestAddress};
-    const bool resumed = in.record.memory_generation || in.record.sleeping;
-    status.vm = {in.vmm.name, in.vmm.version, resumed ? "Resume" : "Boot", std::nullopt};
+    status.vm = {in.vmm.name, in.vmm.version, StartModeOf(in.record), std::nullopt};
   }
   if (in.record.boot_to_ready_ms)
     status.vm.boot_to_ready = std::chrono::milliseconds(*in.record.boot_to_ready_ms);
@@ -277,11 +288,13 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
     case Step::kCaptureDisk:
     case Step::kSyncCapture:
     case Step::kCommitSuspend:
+    case Step::kCopyGeneration:
+    case Step::kCommitTemplate:
       return with(reasons::kSnapshotFailed);
+    case Step::kRestoreStore:
     case Step::kRestoreVm:
       return with(error.code() == ErrorCode::kUnsupported ? reasons::kSnapshotIncompatible
                                                           : reasons::kResumeFailed);
-    case Step::kRestoreStore:
     case Step::kThawGuest:
     case Step::kCommitWake:
       return with(reasons::kResumeFailed);

@@ -20,6 +20,10 @@ inline constexpr std::string_view kResuming = "Resuming";
 inline constexpr std::string_view kResumed = "Resumed";
 inline constexpr std::string_view kCaptured = "Captured";
 inline constexpr std::string_view kCloned = "Cloned";
+inline constexpr std::string_view kCapturing = "Capturing";
+inline constexpr std::string_view kCompatible = "Compatible";
+inline constexpr std::string_view kInUse = "InUse";
+inline constexpr std::string_view kNotInUse = "NotInUse";
 inline constexpr std::string_view kRunning = "Running";
 inline constexpr std::string_view kTerminating = "Terminating";
 
