@@ -16,10 +16,11 @@
 namespace dormouse::host {
 
 struct InventoryItem {
-  std::string kind;      ///< "dm", "loop", "netns", "veth", "nft", "cgroup", "process"
-  std::string name;      ///< of the kernel object
-  std::string short_id;  ///< of the sandbox it belongs to; "" = shared (a base, the pool), or unknown
-  std::string detail;    ///< for people: alias, backing inode, pids
+  std::string kind;  ///< "dm", "loop", "netns", "veth", "nft", "cgroup", "process"
+  std::string name;  ///< of the kernel object
+  std::string
+      short_id;        ///< of the sandbox it belongs to; "" = shared (a base, the pool), or unknown
+  std::string detail;  ///< for people: alias, backing inode, pids
 };
 
 struct InventorySources {

@@ -27,6 +27,7 @@ struct EgressPolicy {
   std::vector<std::string> deny;   ///< CIDRs; before `allow`
   std::vector<std::string>
       resolvers;  ///< addresses that answer DNS (port 53) unless egress is None
+  bool operator==(const EgressPolicy&) const = default;
 };
 
 struct SandboxRules {
@@ -37,9 +38,11 @@ struct SandboxRules {
 /// kInvalid names the entry that is no CIDR or address.
 Result<> CheckPolicy(const EgressPolicy& policy);
 
-/// The whole table of a sandbox's namespace, which has no word of the sandbox's own address: that is
-/// eth0's, whatever it is (so that it can be made before the sandbox is known). To be added where there is none or after its deletion
-/// in one transaction. The policy has passed CheckPolicy.
+inline constexpr char kCreateTable[] = "create table inet dormouse\n";
+
+/// The whole table of a sandbox's namespace, which has no word of the sandbox's own address: that
+/// is eth0's, whatever it is (so that it can be made before the sandbox is known). To be added
+/// where there is none or after its deletion in one transaction. The policy has passed CheckPolicy.
 [[nodiscard]] std::string SandboxTable(const SandboxRules& rules);
 
 struct NodeRules {

@@ -13,10 +13,10 @@ namespace {
 
 using host::RouteSocket;
 
-constexpr char kForwarding[] = "/proc/sys/net/ipv4/ip_forward";
-constexpr char kCreateTable[] = "create table inet dormouse\n";
 constexpr char kReplaceTable[] = "add table inet dormouse\ndelete table inet dormouse\n";
 constexpr char kOurTable[] = "list table inet dormouse";
+
+const auto kNothing = []() -> Result<> { return {}; };
 
 // Runs one step between its two failpoints.
 Result<> Step(const SandboxNetSpec& spec, const std::string& name,
@@ -37,10 +37,20 @@ std::string ElementQuery(const SandboxNetSpec& spec) {
          spec.host_address + " }";
 }
 
+// Whether the sandbox's veth is there; kAlreadyExists when it is another's. One without an alias is
+// ours, half made.
+Result<bool> CheckOwner(RouteSocket* node, const SandboxNetSpec& spec) {
+  const std::string veth = VethName(spec.short_id);
+  DORMOUSE_ASSIGN(const auto link, node->FindLink(veth));
+  if (link && !link->alias.empty() && link->alias != spec.uid)
+    return Fail(ErrorCode::kAlreadyExists, "veth " + veth + " belongs to " + link->alias);
+  return link.has_value();
+}
+
 }  // namespace
 
 SandboxNets::SandboxNets(const host::HostNamespaces& host, NetConfig config)
-    : host_(host), config_(std::move(config)) {}
+    : host_(host), config_(std::move(config)), pool_(config_.pool, RulesOf({})) {}
 
 std::string SandboxNets::NetNsPath(const std::string& short_id) const {
   return config_.netns_directory + "/" + short_id;
@@ -49,10 +59,19 @@ std::string SandboxNets::NetNsPath(const std::string& short_id) const {
 Result<> SandboxNets::PrepareNode() {
   DORMOUSE_TRY(host_.RunInMounts([&] { return MakeDirectories(config_.netns_directory, 0700); }));
   DORMOUSE_TRY(WriteKernelFile(kForwarding, "1"));
-  const std::lock_guard lock(node_table_);
-  auto applied = host::ApplyNft(NodeTable({config_.range.cidr(), config_.resolvers}));
+  auto applied = ApplyToNode(NodeTable({config_.range.cidr(), config_.resolvers}));
   if (!applied) return Fail(applied.error().Wrap("the node's rules"));
+  DORMOUSE_TRY(RemoveStaleVeths());
+  pool_.Start();
   return {};
+}
+
+Result<> SandboxNets::ApplyToNode(const std::string& commands) {
+  const std::lock_guard lock(node_table_);
+  if (!node_nft_) {
+    DORMOUSE_ASSIGN(node_nft_, host::NftContext::Open());
+  }
+  return node_nft_->Apply(commands);
 }
 
 Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
@@ -80,23 +99,63 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
 Result<> SandboxNets::Prepare(const SandboxNetSpec& spec) {
   DORMOUSE_TRY(CheckPolicy(spec.policy));
   DORMOUSE_TRY(config_.range.SlotOf(spec.host_address));
+  const NetPool::Work work(&pool_);
   const auto prepare = [&]() -> Result<> {
-    DORMOUSE_TRY(EnsureNetNs(spec));
-    DORMOUSE_ASSIGN(const UniqueFd netns, Open(spec));
-    // The rules come before the first link to the outside.
-    DORMOUSE_TRY(EnsureRules(spec, netns.get()));
-    DORMOUSE_TRY(EnsureTap(spec, netns.get()));
-    DORMOUSE_TRY(EnsureNodeRules(spec));
-    return EnsureVeth(spec, netns.get());
+    auto netns = Open(spec);
+    if (netns) return Complete(spec, netns->get());
+    if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
+    return Settle(spec);
   };
   auto prepared = prepare();
   if (!prepared) return Fail(prepared.error().Wrap("network of " + spec.short_id));
   return {};
 }
 
-Result<> SandboxNets::EnsureNetNs(const SandboxNetSpec& spec) {
-  return Step(spec, "net.netns",
-              [&] { return host::CreateNetNs(host_, NetNsPath(spec.short_id)); });
+Result<> SandboxNets::Settle(const SandboxNetSpec& spec) {
+  std::optional<FurnishedNet> net;
+  const auto furnish_and_name = [&]() -> Result<> {
+    const SandboxRules rules = RulesOf(spec.policy);
+    net = pool_.Take(rules.policy);
+    if (!net) {
+      DORMOUSE_ASSIGN(net, Furnish(rules));
+    }
+    return host::BindNetNs(host_, net->netns.get(), NetNsPath(spec.short_id));
+  };
+  const auto hand_over_tap = [&]() -> Result<> {
+    DORMOUSE_TRY(host::SetTapOwner(net->tap.get(), spec.vmm_uid));
+    net->tap.Reset();
+    return net->inside.SetUp(kTapName);
+  };
+  DORMOUSE_TRY(Step(spec, "net.netns", furnish_and_name));
+  DORMOUSE_TRY(Step(spec, "net.rules", kNothing));  // they came with it
+  DORMOUSE_TRY(Step(spec, "net.tap", hand_over_tap));
+  DORMOUSE_TRY(EnsureNodeRules(spec));
+  return Step(spec, "net.veth", [&] { return TakeVeth(spec, &*net); });
+}
+
+Result<> SandboxNets::TakeVeth(const SandboxNetSpec& spec, FurnishedNet* net) {
+  const std::string veth = VethName(spec.short_id);
+  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
+  DORMOUSE_TRY(net->inside.AddAddress(kInnerVeth, spec.host_address + "/32"));
+  auto renamed = node.RenameAndSetUp(net->veth, veth);
+  if (!renamed && renamed.error().code() == ErrorCode::kAlreadyExists) {
+    // Its namespace has lost its name, or we would not be here.
+    DORMOUSE_TRY(CheckOwner(&node, spec));
+    DORMOUSE_TRY(node.DeleteLink(veth));
+    renamed = node.RenameAndSetUp(net->veth, veth);
+  }
+  if (!renamed) return renamed;
+  DORMOUSE_TRY(node.ReplaceRoute(veth, spec.host_address + "/32", "", config_.range.gateway()));
+  return node.SetAlias(veth, spec.uid);  // last: Observe takes it for the whole
+}
+
+Result<> SandboxNets::Complete(const SandboxNetSpec& spec, int netns) {
+  DORMOUSE_TRY(Step(spec, "net.netns", kNothing));
+  // The rules come before the first link to the outside.
+  DORMOUSE_TRY(EnsureRules(spec, netns));
+  DORMOUSE_TRY(EnsureTap(spec, netns));
+  DORMOUSE_TRY(EnsureNodeRules(spec));
+  return EnsureVeth(spec, netns);
 }
 
 Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
@@ -104,9 +163,7 @@ Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
     return host::RunInNetNs(netns, [&]() -> Result<> {
       DORMOUSE_TRY(host::CreateTap({kTapName, spec.vmm_uid, kTapMac}));
       DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
-      const std::string address =
-          std::string(kGuestGateway) + "/" + std::to_string(kGuestPrefixLength);
-      DORMOUSE_TRY(inside.AddAddress(kTapName, address));
+      DORMOUSE_TRY(inside.AddAddress(kTapName, TapAddress()));
       DORMOUSE_TRY(inside.SetUp(kTapName));
       return WriteKernelFile(kForwarding, "1");
     });
@@ -118,30 +175,38 @@ Result<> SandboxNets::EnsureVeth(const SandboxNetSpec& spec, int netns) {
     const std::string veth = VethName(spec.short_id);
     const std::string gateway = config_.range.gateway();
     DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-    DORMOUSE_TRY(node.CreateVeth({veth, spec.uid, kInnerVeth, netns}));
+    DORMOUSE_ASSIGN(const auto owned, CheckOwner(&node, spec));
     const auto configure_inside = [&]() -> Result<> {
       DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
       DORMOUSE_TRY(inside.AddAddress(kInnerVeth, spec.host_address + "/32"));
       DORMOUSE_TRY(inside.SetUp(kInnerVeth));
-      DORMOUSE_TRY(inside.ReplaceRoute(kInnerVeth, gateway + "/32", "", ""));
-      return inside.ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway, "");
+      return AddInnerRoutes(&inside, gateway);
     };
+    if (!owned) {
+      // An inner end whose other one was not renamed yet.
+      DORMOUSE_TRY(host::RunInNetNs(netns, []() -> Result<> {
+        DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
+        return inside.DeleteLink(kInnerVeth);
+      }));
+      DORMOUSE_TRY(node.CreateVeth({veth, "", kInnerVeth, netns}));
+    }
     DORMOUSE_TRY(host::RunInNetNs(netns, configure_inside));
     DORMOUSE_TRY(node.AddAddress(veth, gateway + "/32"));
     DORMOUSE_TRY(node.SetUp(veth));
-    return node.ReplaceRoute(veth, spec.host_address + "/32", "", gateway);
+    DORMOUSE_TRY(node.ReplaceRoute(veth, spec.host_address + "/32", "", gateway));
+    return node.SetAlias(veth, spec.uid);  // last: Observe takes it for the whole
   });
 }
 
-SandboxRules SandboxNets::RulesOf(const SandboxNetSpec& spec) const {
-  SandboxRules rules{spec.host_address, config_.range.gateway(), spec.policy};
+SandboxRules SandboxNets::RulesOf(const EgressPolicy& policy) const {
+  SandboxRules rules{config_.range.gateway(), policy};
   if (rules.policy.resolvers.empty()) rules.policy.resolvers = config_.resolvers;
   return rules;
 }
 
 Result<> SandboxNets::EnsureRules(const SandboxNetSpec& spec, int netns) {
   return Step(spec, "net.rules", [&] {
-    const std::string table = SandboxTable(RulesOf(spec));
+    const std::string table = SandboxTable(RulesOf(spec.policy));
     return host::RunInNetNs(netns, [&]() -> Result<> {
       // A transaction that deletes waits for an RCU grace period, and most namespaces are new.
       auto made = host::ApplyNft(kCreateTable + table);
@@ -153,8 +218,7 @@ Result<> SandboxNets::EnsureRules(const SandboxNetSpec& spec, int netns) {
 
 Result<> SandboxNets::EnsureNodeRules(const SandboxNetSpec& spec) {
   return Step(spec, "net.node-rules", [&] {
-    const std::lock_guard lock(node_table_);
-    return host::ApplyNft(NodeElementAdd(VethName(spec.short_id), spec.host_address));
+    return ApplyToNode(NodeElementAdd(VethName(spec.short_id), spec.host_address));
   });
 }
 
@@ -165,14 +229,14 @@ Result<> SandboxNets::UpdateRules(const SandboxNetSpec& spec) {
 }
 
 Result<> SandboxNets::Remove(const SandboxNetSpec& spec) {
+  const NetPool::Work work(&pool_);
   const auto remove = [&]() -> Result<> {
     DORMOUSE_TRY(Step(spec, "net.remove-veth", [&]() -> Result<> {
       DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
       return node.DeleteLink(VethName(spec.short_id));
     }));
     DORMOUSE_TRY(Step(spec, "net.remove-node-rules", [&]() -> Result<> {
-      const std::lock_guard lock(node_table_);
-      auto deleted = host::ApplyNft(NodeElementDelete(VethName(spec.short_id), spec.host_address));
+      auto deleted = ApplyToNode(NodeElementDelete(VethName(spec.short_id), spec.host_address));
       if (!deleted && deleted.error().code() == ErrorCode::kNotFound) return {};
       return deleted;
     }));

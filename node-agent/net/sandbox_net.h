@@ -3,10 +3,11 @@
 //   guest 169.254.0.21 -- tap0 (.22) [ netns: NAT, egress policy ] eth0 10.201.x.y -- dmv<id> [
 //   node ]
 //
-// The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. Steps are
-// failpoints
-// ("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"; ".done" after each).
-// Thread-safe for different sandboxes. Called from threads in the node's network namespace.
+// The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. A new one
+// begins as a furnished namespace (furnished.h), ready in the pool or made on the spot; what a
+// crash left half-done is completed. Steps are failpoints ("net.netns", "net.tap", "net.veth",
+// "net.rules", "net.node-rules"; ".done" after each). Thread-safe for different sandboxes. Called
+// from threads in the node's network namespace.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +19,9 @@
 #include <vector>
 
 #include "node-agent/host/mounts.h"
+#include "node-agent/host/nft.h"
 #include "node-agent/net/address_plan.h"
+#include "node-agent/net/net_pool.h"
 #include "node-agent/net/rules.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -48,13 +51,15 @@ struct NetConfig {
   std::string netns_directory = "/run/dormouse/netns";
   AddressRange range;
   std::vector<std::string> resolvers;  ///< the node's, for guests that name none
+  size_t pool = 0;                     ///< furnished namespaces of the default policy kept ready
 };
 
 class SandboxNets {
  public:
   SandboxNets(const host::HostNamespaces& host, NetConfig config);
 
-  /// Once at the start: the node's table, and IPv4 forwarding. Elements of sandboxes stay.
+  /// Once at the start: the node's table, and IPv4 forwarding. Elements of sandboxes stay; the pool
+  /// of an agent that died goes, and ours begins to fill.
   Result<> PrepareNode();
 
   Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
@@ -70,18 +75,26 @@ class SandboxNets {
 
   [[nodiscard]] std::string NetNsPath(const std::string& short_id) const;
   [[nodiscard]] const NetConfig& config() const { return config_; }
+  [[nodiscard]] NetPool& pool() { return pool_; }
 
  private:
-  Result<> EnsureNetNs(const SandboxNetSpec& spec);
+  /// For a sandbox that has no namespace.
+  Result<> Settle(const SandboxNetSpec& spec);
+  /// For one that has, in whatever state.
+  Result<> Complete(const SandboxNetSpec& spec, int netns);
   Result<> EnsureTap(const SandboxNetSpec& spec, int netns);
   Result<> EnsureVeth(const SandboxNetSpec& spec, int netns);
+  Result<> TakeVeth(const SandboxNetSpec& spec, FurnishedNet* net);
   Result<> EnsureRules(const SandboxNetSpec& spec, int netns);
   Result<> EnsureNodeRules(const SandboxNetSpec& spec);
-  [[nodiscard]] SandboxRules RulesOf(const SandboxNetSpec& spec) const;
+  [[nodiscard]] SandboxRules RulesOf(const EgressPolicy& policy) const;
+  Result<> ApplyToNode(const std::string& commands);
 
   const host::HostNamespaces& host_;
   const NetConfig config_;
   std::mutex node_table_;  ///< nft transactions of the node's namespace are made one at a time
+  std::optional<host::NftContext> node_nft_;
+  NetPool pool_;
 };
 
 }  // namespace dormouse::net
