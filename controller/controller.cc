@@ -10,6 +10,8 @@
 #include "controller/nodes/node_controller.h"
 #include "controller/placement/scheduler.h"
 #include "controller/stores.h"
+#include "controller/templates/template_api.h"
+#include "controller/templates/template_controller.h"
 #include "src/common/base/metrics.h"
 #include "src/common/kube/client.h"
 #include "src/common/kube/controller_loop.h"
@@ -90,6 +92,7 @@ struct Controller::Parts {
         leases(*transport, kube::types::kLeases, options.node_lease_namespace, DecodeLease),
         sandbox_queue(QueueOptions("sandbox")),
         node_queue(QueueOptions("node")),
+        template_queue(QueueOptions("template")),
         scheduler([this](const kube::ObjectKey& key) { return sandboxes.store.Get(key); },
                   [this](const std::string& ns, const std::string& name) {
                     return templates.store.Get({ns, name});
@@ -105,13 +108,19 @@ struct Controller::Parts {
                         [this](const auto& node, const auto& kubernetes) {
                           return Identify(node, kubernetes);
                         }),
+        template_api(MakeTemplateApi(client, events)),
+        template_controller(templates.store, sandboxes.store, health, *template_api, template_queue,
+                            Clock::System(), {}),
         sandbox_loop(LoopOptions("sandbox", options.workers), sandbox_queue,
                      [this](const std::string& key) {
                        ++reconciles;
                        return sandbox_controller.Reconcile(key);
                      }),
         node_loop(LoopOptions("node", 1), node_queue,
-                  [this](const std::string& key) { return node_controller.Reconcile(key); }) {
+                  [this](const std::string& key) { return node_controller.Reconcile(key); }),
+        template_loop(LoopOptions("template", 1), template_queue, [this](const std::string& key) {
+          return template_controller.Reconcile(key);
+        }) {
     templates.store.Subscribe([this](const auto& change) { OnTemplate(change.ref.key); });
     auto waiting = metrics::Registry::Default().MakeGauge("dormouse_sandboxes_waiting",
                                                           "Sandboxes that are not placed yet.");
@@ -142,14 +151,16 @@ struct Controller::Parts {
   Cache<api::SnapshotTemplate> templates;
   Cache<KubernetesNode> kubernetes_nodes;
   Cache<kube::LeaseRecord> leases;
-  kube::WorkQueue sandbox_queue, node_queue;
+  kube::WorkQueue sandbox_queue, node_queue, template_queue;
   Scheduler scheduler;
   NodeHealth health;
   std::unique_ptr<SandboxApi> api;
   SandboxController sandbox_controller;
   NodeController node_controller;
+  std::unique_ptr<TemplateApi> template_api;
+  TemplateController template_controller;
   std::atomic<uint64_t> reconciles{0};
-  kube::ControllerLoop sandbox_loop, node_loop;
+  kube::ControllerLoop sandbox_loop, node_loop, template_loop;
 };
 
 Controller::Controller(std::shared_ptr<kube::HttpTransport> transport, const Options& options,
@@ -197,10 +208,12 @@ void Controller::StartWorking() {
   parts_->node_controller.Prime();
   parts_->node_loop.Start();
   parts_->sandbox_loop.Start();
+  parts_->template_loop.Start();
 }
 
 void Controller::StopWorking() {
   parts_->sandbox_loop.Stop(std::chrono::seconds(20));
+  parts_->template_loop.Stop(std::chrono::seconds(5));
   parts_->node_loop.Stop(std::chrono::seconds(5));
 }
 

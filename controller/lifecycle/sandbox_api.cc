@@ -1,7 +1,8 @@
 #include "controller/lifecycle/sandbox_api.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "controller/lifecycle/guarded_patch.h"
 
 namespace dormouse::controller {
 
@@ -13,25 +14,6 @@ const kube::ResourceType kSnapshotTemplates{api::kGroup, api::kVersion, "snapsho
 
 namespace {
 
-/// The API server's own answer: it is JSON unless something between us and it is broken.
-Result<json> ParseAnswer(const Result<std::string>& answer) {
-  if (!answer) return Fail(answer.error());
-  json object = json::parse(*answer, nullptr, false);
-  if (object.is_discarded())
-    return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
-  return object;
-}
-
-/// A JSON patch that fails unless the object is exactly the one that was checked. (A UID in a patch
-/// of /status would be ignored, a `test` is not: docs of Kubernetes 1.36,
-/// tests/api/controller_test.py.)
-json GuardedPatch(const kube::ObjectMeta& checked) {
-  return json::array({{{"op", "test"}, {"path", "/metadata/uid"}, {"value", checked.uid}},
-                      {{"op", "test"},
-                       {"path", "/metadata/resourceVersion"},
-                       {"value", checked.resource_version.text()}}});
-}
-
 class ServerApi : public SandboxApi {
  public:
   ServerApi(kube::Client& client, kube::EventRecorder& events) : client_(client), events_(events) {}
@@ -42,30 +24,15 @@ class ServerApi : public SandboxApi {
   }
 
   Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
-    json patch = GuardedPatch(checked);
-    if (checked.finalizers.empty()) {
-      patch.push_back({{"op", "add"},
-                       {"path", "/metadata/finalizers"},
-                       {"value", json::array({api::kCleanupFinalizer})}});
-    } else {
-      patch.push_back(
-          {{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", api::kCleanupFinalizer}});
-    }
-    DORMOUSE_ASSIGN(const json object,
-                    ParseAnswer(client_.JsonPatch(kSandboxes, checked.key(), patch.dump())));
+    DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.JsonPatch(kSandboxes, checked.key(),
+                                                                     AddFinalizerPatch(checked))));
     return kube::ParseObjectMeta(object);
   }
 
   Result<> RemoveFinalizer(const kube::ObjectMeta& checked) override {
-    const auto slot =
-        std::find(checked.finalizers.begin(), checked.finalizers.end(), api::kCleanupFinalizer);
-    if (slot == checked.finalizers.end()) return {};
-    const std::string path =
-        "/metadata/finalizers/" + std::to_string(slot - checked.finalizers.begin());
-    json patch = GuardedPatch(checked);
-    patch.push_back({{"op", "test"}, {"path", path}, {"value", api::kCleanupFinalizer}});
-    patch.push_back({{"op", "remove"}, {"path", path}});
-    auto answer = client_.JsonPatch(kSandboxes, checked.key(), patch.dump());
+    const std::string patch = RemoveFinalizerPatch(checked);
+    if (patch.empty()) return {};
+    auto answer = client_.JsonPatch(kSandboxes, checked.key(), patch);
     if (!answer && answer.error().code() == ErrorCode::kNotFound) return {};
     if (!answer) return Fail(answer.error());
     return {};
@@ -100,12 +67,6 @@ class ServerApi : public SandboxApi {
   }
 
  private:
-  static Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer) {
-    DORMOUSE_ASSIGN(const json object, ParseAnswer(answer));
-    DORMOUSE_ASSIGN(const kube::ObjectMeta meta, kube::ParseObjectMeta(object));
-    return meta.resource_version;
-  }
-
   kube::Client& client_;
   kube::EventRecorder& events_;
 };

@@ -33,6 +33,9 @@ inline constexpr char kDeleting[] = "Deleting";
 
 /// The controller's mark that `sourceAfterCapture` was done: once, whatever the source does later.
 inline constexpr char kSourceSettledAnnotation[] = "dormouse.dev/source-settled";
+/// ... and on a source that it suspended for that: the UID of the template. Written together with
+/// the mode, so that a controller that dies before the mark above does not suspend it twice.
+inline constexpr char kSuspendedForAnnotation[] = "dormouse.dev/suspended-for";
 
 enum class SourceAfterCapture { kResume, kSuspend, kDelete };
 enum class DeletionPolicy { kDelete, kRetain };

@@ -1,0 +1,58 @@
+#include "controller/lifecycle/guarded_patch.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "src/common/api/sandbox.h"
+
+namespace dormouse::controller {
+
+using nlohmann::json;
+
+Result<json> ParseAnswer(const Result<std::string>& answer) {
+  if (!answer) return Fail(answer.error());
+  json object = json::parse(*answer, nullptr, false);
+  if (object.is_discarded())
+    return Fail(ErrorCode::kUnavailable, "the API server's answer is not JSON");
+  return object;
+}
+
+Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer) {
+  DORMOUSE_ASSIGN(const json object, ParseAnswer(answer));
+  DORMOUSE_ASSIGN(const kube::ObjectMeta meta, kube::ParseObjectMeta(object));
+  return meta.resource_version;
+}
+
+json GuardedPatch(const kube::ObjectMeta& checked) {
+  return json::array({{{"op", "test"}, {"path", "/metadata/uid"}, {"value", checked.uid}},
+                      {{"op", "test"},
+                       {"path", "/metadata/resourceVersion"},
+                       {"value", checked.resource_version.text()}}});
+}
+
+std::string AddFinalizerPatch(const kube::ObjectMeta& checked) {
+  json patch = GuardedPatch(checked);
+  if (checked.finalizers.empty()) {
+    patch.push_back({{"op", "add"},
+                     {"path", "/metadata/finalizers"},
+                     {"value", json::array({api::kCleanupFinalizer})}});
+  } else {
+    patch.push_back(
+        {{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", api::kCleanupFinalizer}});
+  }
+  return patch.dump();
+}
+
+std::string RemoveFinalizerPatch(const kube::ObjectMeta& checked) {
+  const auto slot =
+      std::find(checked.finalizers.begin(), checked.finalizers.end(), api::kCleanupFinalizer);
+  if (slot == checked.finalizers.end()) return {};
+  const std::string path =
+      "/metadata/finalizers/" + std::to_string(slot - checked.finalizers.begin());
+  json patch = GuardedPatch(checked);
+  patch.push_back({{"op", "test"}, {"path", path}, {"value", api::kCleanupFinalizer}});
+  patch.push_back({{"op", "remove"}, {"path", path}});
+  return patch.dump();
+}
+
+}  // namespace dormouse::controller

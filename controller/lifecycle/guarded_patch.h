@@ -1,0 +1,30 @@
+// The patches by which the controller writes to an object that it has checked: each fails, with
+// kConflict, unless the object is exactly the one that was looked at.
+//
+// Pure.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "src/common/base/result.h"
+#include "src/common/kube/object_meta.h"
+
+namespace dormouse::controller {
+
+/// The API server's own answer; kUnavailable where it is not JSON, as something between us and it
+/// is broken then.
+Result<nlohmann::json> ParseAnswer(const Result<std::string>& answer);
+/// The resourceVersion in such an answer.
+Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer);
+
+/// A JSON patch of two `test`s, for more operations to be appended. (A UID in a merge patch or an
+/// apply of /status would be ignored, a `test` is not: docs of Kubernetes 1.36,
+/// tests/api/test_controller.py.)
+[[nodiscard]] nlohmann::json GuardedPatch(const kube::ObjectMeta& checked);
+/// Appends our finalizer, which `checked` does not have.
+[[nodiscard]] std::string AddFinalizerPatch(const kube::ObjectMeta& checked);
+/// Takes exactly our slot out; empty where `checked` does not have it.
+[[nodiscard]] std::string RemoveFinalizerPatch(const kube::ObjectMeta& checked);
+
+}  // namespace dormouse::controller

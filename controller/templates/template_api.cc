@@ -1,0 +1,117 @@
+#include "controller/templates/template_api.h"
+
+#include <nlohmann/json.hpp>
+
+#include "controller/lifecycle/guarded_patch.h"
+#include "controller/lifecycle/sandbox_api.h"
+
+namespace dormouse::controller {
+namespace {
+
+using nlohmann::json;
+
+/// Gone already is as good as done.
+Result<> UnlessGone(const Error& error) {
+  if (error.code() == ErrorCode::kNotFound) return {};
+  return Fail(error);
+}
+
+class ServerApi : public TemplateApi {
+ public:
+  ServerApi(kube::Client& client, kube::EventRecorder& events) : client_(client), events_(events) {}
+
+  Result<api::SnapshotTemplate> Read(const kube::ObjectKey& key) override {
+    DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.Get(kSnapshotTemplates, key)));
+    return api::ParseSnapshotTemplate(object);
+  }
+
+  Result<api::Sandbox> ReadSource(const kube::ObjectKey& key) override {
+    DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.Get(kSandboxes, key)));
+    return api::ParseSandbox(object);
+  }
+
+  Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
+    DORMOUSE_ASSIGN(const json object,
+                    ParseAnswer(client_.JsonPatch(kSnapshotTemplates, checked.key(),
+                                                  AddFinalizerPatch(checked))));
+    return kube::ParseObjectMeta(object);
+  }
+
+  Result<> RemoveFinalizer(const kube::ObjectMeta& checked) override {
+    const std::string patch = RemoveFinalizerPatch(checked);
+    if (patch.empty()) return {};
+    const auto answer = client_.JsonPatch(kSnapshotTemplates, checked.key(), patch);
+    if (!answer) return UnlessGone(answer.error());
+    return {};
+  }
+
+  Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,
+                                            const api::SnapshotTemplateStatus& status) override {
+    const std::string body =
+        api::StatusApplyBody("SnapshotTemplate", checked, api::ControllerStatusToJson(status));
+    kube::ApplyOptions options;
+    options.subresource = "status";
+    options.resource_version = checked.resource_version;
+    options.field_manager = api::kControllerManager;
+    return VersionOf(client_.Apply(kSnapshotTemplates, checked.key(), body, options));
+  }
+
+  Result<kube::ResourceVersion> MarkSettled(const kube::ObjectMeta& checked) override {
+    return VersionOf(client_.MergePatch(
+        kSnapshotTemplates, checked.key(),
+        json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, "true")}}.dump()));
+  }
+
+  Result<> Delete(const kube::ObjectMeta& checked) override {
+    return DeleteOne(kSnapshotTemplates, checked.key(),
+                     {.uid = checked.uid, .resource_version = checked.resource_version});
+  }
+
+  Result<> SuspendSource(const kube::ObjectMeta& checked,
+                         const std::string& template_uid) override {
+    const json patch = {
+        {"metadata", Annotated(checked, api::kSuspendedForAnnotation, template_uid)},
+        {"spec", {{"operatingMode", "Suspended"}}}};
+    const auto answer = client_.MergePatch(kSandboxes, checked.key(), patch.dump());
+    if (!answer) return Fail(answer.error());
+    return {};
+  }
+
+  Result<> DeleteSource(const kube::ObjectMeta& checked) override {
+    return DeleteOne(kSandboxes, checked.key(), {.uid = checked.uid});
+  }
+
+  void Record(const api::SnapshotTemplate& about, kube::EventType type, std::string_view reason,
+              std::string_view action, const std::string& note) override {
+    const kube::EventSubject subject{api::kApiVersion, "SnapshotTemplate", about.meta.ns,
+                                     about.meta.name, about.meta.uid};
+    events_.Record(subject, type, std::string(reason), std::string(action), note);
+  }
+
+ private:
+  /// The metadata of a merge patch; on the main resource a wrong UID is refused, not ignored.
+  static json Annotated(const kube::ObjectMeta& checked, const char* name,
+                        const std::string& value) {
+    return {{"uid", checked.uid},
+            {"resourceVersion", checked.resource_version.text()},
+            {"annotations", {{name, value}}}};
+  }
+
+  Result<> DeleteOne(const kube::ResourceType& type, const kube::ObjectKey& key,
+                     const kube::DeleteOptions& options) {
+    const auto done = client_.Delete(type, key, options);
+    if (!done) return UnlessGone(done.error());
+    return {};
+  }
+
+  kube::Client& client_;
+  kube::EventRecorder& events_;
+};
+
+}  // namespace
+
+std::unique_ptr<TemplateApi> MakeTemplateApi(kube::Client& client, kube::EventRecorder& events) {
+  return std::make_unique<ServerApi>(client, events);
+}
+
+}  // namespace dormouse::controller
