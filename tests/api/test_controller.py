@@ -175,11 +175,10 @@ class World:
         return [one["reason"] for one in listed.body["items"] if one["regarding"]["name"] == name]
 
     def wipe(self) -> None:
-        for one in self.admin.client.get(self.admin.path(SANDBOXES)).body["items"]:
-            self.admin.merge(SANDBOXES, one["metadata"]["name"], {"metadata": {"finalizers": None}})
-            self.admin.delete(SANDBOXES, one["metadata"]["name"])
-        for plural in ("sandboxnodes", "snapshottemplates"):
+        for plural in ("snapshottemplates", SANDBOXES, "sandboxnodes"):
             for one in self.admin.client.get(self.admin.path(plural)).body["items"]:
+                if one["metadata"].get("finalizers"):
+                    self.admin.merge(plural, one["metadata"]["name"], {"metadata": {"finalizers": None}})
                 self.admin.delete(plural, one["metadata"]["name"])
         for one in self.admin.client.get(LEASES).body["items"]:
             self.admin.client.delete(f"{LEASES}/{one['metadata']['name']}")
@@ -456,6 +455,7 @@ def test_what_it_serves(world):
     text = world.runner.get("/metrics")
     for name in (
         'controller_runtime_reconcile_total{controller="sandbox",result="success"}',
+        'controller_runtime_reconcile_total{controller="template",result="success"}',
         'workqueue_depth{controller="sandbox",name="sandbox"',
         "dormouse_sandboxes_waiting",
         "rest_client_requests_total",
