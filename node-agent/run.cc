@@ -94,6 +94,7 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.launcher = flags.launcher.empty() ? OwnDirectory() + "/dormouse-launch" : flags.launcher;
   config.net.netns_directory = flags.run_dir + "/netns";
   config.net.resolvers = flags.resolvers;
+  config.net.pool = static_cast<size_t>(flags.netns_pool);
   config.cgroups.mount_point = flags.cgroup_mount;
   config.cgroups.slice = flags.cgroup_slice;
   config.cgroups.require_controllers = hardware.cgroup_controllers;

@@ -48,6 +48,12 @@ def test_without_any_sandbox_no_base_is_open():
     assert shared == ["dormouse-base-0123456789ab-409600", "loop0"]
 
 
+def test_what_is_in_a_pool_is_the_agents_for_as_long_as_it_lives():
+    pooled = "pool\tdmp0123456789ab\t"
+    assert leaks(parse(pooled + "an agent's"), [UID]) == []
+    assert [thing.name for thing in leaks(parse(pooled), [UID])] == ["dmp0123456789ab"]
+
+
 def test_a_name_that_tells_nothing_is_a_leak():
     assert [
         str(thing) for thing in leaks(parse("process\toutside\t77 cloud-hyperviso 0::/"), [UID])
