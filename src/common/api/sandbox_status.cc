@@ -4,24 +4,12 @@
 
 #include "src/common/api/quantity.h"
 #include "src/common/api/sandbox.h"
-#include "src/common/base/time.h"
+#include "src/common/api/status_fields.h"
 
 namespace dormouse::api {
 namespace {
 
 using nlohmann::json;
-
-void PutText(json* object, const char* key, const std::string& text) {
-  if (!text.empty()) (*object)[key] = text;
-}
-
-void PutTime(json* object, const char* key, const std::optional<WallTime>& time) {
-  if (time) (*object)[key] = FormatTime(*time);
-}
-
-void PutObject(json* object, const char* key, json value) {
-  if (!value.empty()) (*object)[key] = std::move(value);
-}
 
 template <typename Predicate>
 json ConditionsWhere(const Conditions& conditions, Predicate keep) {
