@@ -51,9 +51,10 @@ class Templates:
         eventually(lambda: not self.get(name), f"{name} is gone", seconds, lambda: str(self.get(name)))
 
     def settled(self, name: str = "warm") -> None:
-        eventually(
-            lambda: self.get(name)["metadata"].get("annotations", {}).get(SETTLED) == "true", "the source is settled", 15
-        )
+        def look() -> bool:
+            return self.get(name)["metadata"].get("annotations", {}).get(SETTLED) == "true"
+
+        eventually(look, "the source is settled", 15)
 
     def report(self, *more: dict, name: str = "warm", **status) -> None:
         """As the agent that has captured it: of the object's generation as it is now."""
