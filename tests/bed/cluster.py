@@ -29,7 +29,7 @@ from bed.controller import Controller
 from bed.eventually import eventually
 from bed.host_node import HostNode
 from bed.layout import Layout
-from bed.manifests import SANDBOXES, object_path
+from bed.manifests import PLURALS, SANDBOXES, TEMPLATES, object_path
 from bed.node import Node
 from bed.node_cli import leave_running
 from bed.product import choose_vmm, node_parts
@@ -254,18 +254,16 @@ class Cluster:
             if isinstance(each, Path):
                 self.kubectl("apply", "-f", str(each))
                 continue
-            path = object_path(SANDBOXES, each["metadata"]["name"])
+            path = object_path(PLURALS[each["kind"]], each["metadata"]["name"])
             answer = self.api.admin.apply(path, each, "test-bed", fieldValidation="Strict")
             self.api.expect(answer, f"apply {path}")
 
-    def get(self, name: str) -> dict | None:
-        answer = self.api.admin.get(object_path(SANDBOXES, name))
+    def get(self, name: str, plural: str = SANDBOXES) -> dict | None:
+        answer = self.api.admin.get(object_path(plural, name))
         return answer.body if answer.ok else None
 
-    def list(self) -> list[dict]:
-        return self.api.expect(self.api.admin.get(object_path(SANDBOXES)), "list sandboxes").body[
-            "items"
-        ]
+    def list(self, plural: str = SANDBOXES) -> list[dict]:
+        return self.api.expect(self.api.admin.get(object_path(plural)), f"list {plural}").body["items"]
 
     def wish(self, mode: str, *names: str) -> None:
         """operatingMode: Running or Suspended."""
@@ -273,10 +271,10 @@ class Cluster:
             patch = {"spec": {"operatingMode": mode}}
             self.api.expect(self.api.admin.merge(object_path(SANDBOXES, name), patch), f"{name}: {mode}")
 
-    def delete(self, *names: str) -> None:
+    def delete(self, *names: str, plural: str = SANDBOXES) -> None:
         """Asks for it; wait_gone() waits."""
         for name in names:
-            self.api.admin.delete(object_path(SANDBOXES, name))
+            self.api.admin.delete(object_path(plural, name))
 
     def wait_for(self, name: str, holds, what: str, seconds: float = READY_SECONDS) -> dict:
         """Until `holds(object)`; returns the object."""
@@ -316,9 +314,18 @@ class Cluster:
             seconds,
         )
 
-    def wait_gone(self, *names: str, seconds: float = GONE_SECONDS) -> None:
+    def wait_template(self, name: str, phase: str = "Ready", seconds: float = READY_SECONDS) -> dict:
+        def look() -> dict:
+            found = self.get(name, TEMPLATES)
+            assert found is not None, f"there is no template {name}"
+            assert found.get("status", {}).get("phase") == phase, json.dumps(found.get("status", {}), indent=1)
+            return found
+
+        return eventually(look, f"template {name}: {phase}", seconds, self.agent_log)
+
+    def wait_gone(self, *names: str, plural: str = SANDBOXES, seconds: float = GONE_SECONDS) -> None:
         def gone() -> bool:
-            left = {each["metadata"]["name"] for each in self.list()} & set(names)
+            left = {each["metadata"]["name"] for each in self.list(plural)} & set(names)
             assert not left, f"still there: {sorted(left)}"
             return True
 
@@ -378,7 +385,8 @@ class Cluster:
         owned = (
             self.owned()
         )  # first: what is made meanwhile belongs to a sandbox that is listed after
-        return leak_rules.leaks(owned, [each["metadata"]["uid"] for each in self.list()])
+        objects = self.list() + self.list(TEMPLATES)
+        return leak_rules.leaks(owned, [each["metadata"]["uid"] for each in objects])
 
     def expect_no_leaks(self, seconds: float = 30) -> None:
         def none() -> bool:

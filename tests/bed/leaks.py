@@ -26,14 +26,14 @@ def short_id(uid: str) -> str:
 class Owned:
     """One thing on the node."""
 
-    kind: str  # dm loop netns vmdir mount cgroup process files base quarantine veth pool nft socket
+    kind: str  # dm loop netns vmdir mount cgroup process files template base quarantine veth pool nft socket
     name: str
     detail: str
 
     @property
     def sandbox(self) -> str:
         """The short id that its name tells, or "" when it is shared or tells nothing."""
-        if self.kind == "files":
+        if self.kind in ("files", "template"):
             return short_id(self.name)
         if self.kind == "loop":
             uid = re.search(r"/sandboxes/([0-9a-f-]{36})/", self.detail)
@@ -46,11 +46,16 @@ class Owned:
         return found[0] if found else ""
 
     @property
+    def cache(self) -> bool:
+        """May stay without any sandbox: a file that holds no kernel object. A boot snapshot is named after a hash, a
+        template after the UID of its object."""
+        return self.kind == "base" or (self.kind == "template" and "-" not in self.name)
+
+    @property
     def shared(self) -> bool:
         """May be there while any sandbox is."""
         return (
-            self.kind == "base"
-            or (self.kind == "dm" and self.name.startswith("dormouse-base-"))
+            (self.kind == "dm" and self.name.startswith("dormouse-base-"))
             or (self.kind == "loop" and "/bases/" in self.detail)
         )
 
@@ -63,9 +68,8 @@ def parse(listing: str) -> list[Owned]:
 
 
 def leaks(owned: Iterable[Owned], uids: Iterable[str]) -> list[Owned]:
-    """Those of `owned` that none of the sandboxes `uids` accounts for. What several share is one
-    when there is no sandbox at all; a base image's file may stay a while, as a cache: it holds no
-    kernel object.
+    """Those of `owned` that none of the objects `uids`, sandboxes and templates, accounts for. What several share is
+    one when there is no object at all; caches may stay.
     """
     known = {short_id(uid) for uid in uids}
     found = []
@@ -74,8 +78,10 @@ def leaks(owned: Iterable[Owned], uids: Iterable[str]) -> list[Owned]:
             continue
         if thing.kind == "pool" and thing.detail:  # of the agent that runs; without one they go by themselves
             continue
+        if thing.cache:
+            continue
         if thing.shared:
-            if not known and thing.kind != "base":
+            if not known:
                 found.append(thing)
         elif thing.sandbox not in known:
             found.append(thing)

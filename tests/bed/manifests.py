@@ -5,6 +5,8 @@ from __future__ import annotations
 from bed.chart import API_VERSION
 
 SANDBOXES = "sandboxes"
+TEMPLATES = "snapshottemplates"
+PLURALS = {"Sandbox": SANDBOXES, "SnapshotTemplate": TEMPLATES}
 NAMESPACE = "default"
 SMALL = {"cpu": 1, "memory": "128Mi"}
 
@@ -28,4 +30,21 @@ def sandbox(name: str, image: str = "busybox", **spec) -> dict:
             "restartPolicy": "OnFailure",
             **spec,
         },
+    }
+
+
+def clone(name: str, template: str, **spec) -> dict:
+    """A sandbox that starts from a template, with what was frozen in it."""
+    made = sandbox(name, **spec)
+    del made["spec"]["resources"]
+    made["spec"]["source"] = {"snapshotTemplate": {"name": template}}
+    return made
+
+
+def template(name: str, source: str, **spec) -> dict:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SnapshotTemplate",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"source": {"sandbox": {"name": source}}, **spec},
     }

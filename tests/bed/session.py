@@ -15,6 +15,7 @@ from bed import tools
 from bed.accelerator import choose_accelerator
 from bed.cluster import AGENT_LOG, Cluster
 from bed.guest_parts import guest_parts
+from bed.manifests import TEMPLATES
 from bed.private_network import enter_private_network
 
 LIFE_SECONDS = 3000  # of a machine; the tier's own limit is shorter
@@ -36,14 +37,19 @@ class Sandboxes:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.names: list[str] = []
+        self._templates: list[str] = []
 
     def __call__(self, *manifests: dict) -> None:
-        self.names += [each["metadata"]["name"] for each in manifests]
+        for each in manifests:
+            names = self.names if each["kind"] == "Sandbox" else self._templates
+            names.append(each["metadata"]["name"])
         self._cluster.apply(*manifests)
 
     def remove(self) -> None:
         self._cluster.delete(*self.names)
         self._cluster.wait_gone(*self.names)
+        self._cluster.delete(*self._templates, plural=TEMPLATES)
+        self._cluster.wait_gone(*self._templates, plural=TEMPLATES)
         self._cluster.expect_no_leaks()
 
 

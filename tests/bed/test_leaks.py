@@ -17,7 +17,7 @@ def listing(uid: str) -> str:
             f"netns\t{short}\t", f"mount\t{short}\t/run/dormouse/netns/{short}", f"vmdir\t{short}\t",
             f"cgroup\t{short}\t", f"process\t{short}\t811", f"files\t{uid}\t", f"veth\tdmv{short}\t{uid}",
             f"nft\tdmv{short}\t10.201.0.5", f"socket\tvm/{short}/api-1.sock\t", "socket\tagent.sock\t",
-            "base\t0123456789ab.img\t",
+            "base\t0123456789ab.img\t", f"template\t{uid}\t", "template\t5d1e0f3a5d1e0f3a5d1e0f3a5d1e0f3a\t",
         ]
     )  # fmt: skip
 
@@ -40,6 +40,7 @@ def test_every_kind_is_found_when_its_sandbox_is_gone():
         "veth",
         "nft",
         "socket",
+        "template",
     ]
 
 
