@@ -71,7 +71,9 @@ bool Arrives(int from, int to, const std::string& address, uint16_t port, int ti
   return ::poll(&entry, 1, timeout) > 0 && ::recv(to, drain, sizeof(drain), 0) == 1;
 }
 
-class SandboxNetTest : public ::testing::Test {
+// Everything holds for a namespace from the pool as for one made on the spot: the parameter is the
+// pool's size.
+class SandboxNetTest : public ::testing::TestWithParam<size_t> {
  protected:
   void SetUp() override {
     if (!host::IsRoot()) GTEST_SKIP() << "needs root";
@@ -80,11 +82,18 @@ class SandboxNetTest : public ::testing::Test {
     // Every test of this program gets a node of its own; gtest's one thread stays in the last.
     ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
     host_.emplace(*host::HostNamespaces::Open("self"));
-    nets_.emplace(*host_,
-                  NetConfig{scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}});
+    nets_.emplace(
+        *host_,
+        NetConfig{
+            scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}, GetParam()});
+    hold_.emplace(&nets_->pool());
     const auto prepared = nets_->PrepareNode();
     if (!prepared) GTEST_SKIP() << "no nftables here: " << prepared.error().message();
+    FillPool();
     JoinOutside();
+  }
+  void FillPool() {
+    while (nets_->pool().ready() < GetParam()) ASSERT_OK(nets_->pool().FillOne());
   }
   void TearDown() override {
     failpoint::DisarmAll();
@@ -117,6 +126,30 @@ class SandboxNetTest : public ::testing::Test {
     return {"uid-" + std::to_string(slot), id,     "default/s" + std::to_string(slot),
             range->AddressOf(slot),        100017, {egress, {}, {}, {}}};
   }
+  // What is listed, but for the pool.
+  std::vector<host::InventoryItem> Listed() {
+    host::InventorySources sources;
+    sources.host = &*host_;
+    sources.netns_directory = scratch_ / "netns";
+    auto items = host::ListAll(sources);
+    EXPECT_OK(items);
+    std::erase_if(*items, [](const auto& item) { return item.detail == "in the pool"; });
+    return *items;
+  }
+  // As the VMM does.
+  UniqueFd AttachTap(const SandboxNetSpec& spec) {
+    UniqueFd tap;
+    EXPECT_OK(host::RunInNetNs(nets_->Open(spec)->get(), [&]() -> Result<> {
+      // The descriptor must be opened in the namespace to find its taps.
+      DORMOUSE_ASSIGN(tap, host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK));
+      ifreq request{};
+      std::string(kTapName).copy(request.ifr_name, IFNAMSIZ - 1);
+      request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+      if (::ioctl(tap.get(), TUNSETIFF, &request) != 0) return FailErrno("attach");
+      return {};
+    }));
+    return tap;
+  }
   // What the VMM itself could send from the namespace (its own sockets, not the guest's).
   UniqueFd VmmSocket(const SandboxNetSpec& spec) {
     return UdpSocket(nets_->Open(spec)->get(), spec.host_address, 0);
@@ -131,10 +164,13 @@ class SandboxNetTest : public ::testing::Test {
   host::ScratchDirectory scratch_;
   std::optional<host::HostNamespaces> host_;
   std::optional<SandboxNets> nets_;
+  std::optional<NetPool::Work> hold_;  // the test fills the pool
   UniqueFd outside_;
 };
 
-TEST_F(SandboxNetTest, IsMadeOnceAndLeavesNothing) {
+INSTANTIATE_TEST_SUITE_P(Pool, SandboxNetTest, ::testing::Values(0, 2));
+
+TEST_P(SandboxNetTest, IsMadeOnceAndLeavesNothing) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
   ASSERT_OK(nets_->Prepare(Spec(1)));
   const auto state = nets_->Observe(Spec(1));
@@ -145,30 +181,20 @@ TEST_F(SandboxNetTest, IsMadeOnceAndLeavesNothing) {
   ASSERT_OK(nets_->Remove(Spec(1)));
   ASSERT_OK(nets_->Remove(Spec(1)));
   EXPECT_TRUE(nets_->Observe(Spec(1))->Gone());
-  host::InventorySources sources;
-  sources.host = &*host_;
-  sources.netns_directory = scratch_ / "netns";
-  const auto left = host::ListAll(sources);
-  ASSERT_OK(left);
-  EXPECT_TRUE(left->empty());
+  EXPECT_TRUE(Listed().empty());
 }
 
-TEST_F(SandboxNetTest, WhatIsThereIsListedWithItsOwner) {
+TEST_P(SandboxNetTest, WhatIsThereIsListedWithItsOwner) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
-  host::InventorySources sources;
-  sources.host = &*host_;
-  sources.netns_directory = scratch_ / "netns";
   std::vector<std::string> kinds;
-  const auto items = host::ListAll(sources);
-  ASSERT_OK(items);
-  for (const auto& item : *items) {
+  for (const auto& item : Listed()) {
     EXPECT_EQ(item.short_id, Spec(1).short_id) << item.kind << " " << item.name;
     kinds.push_back(item.kind);
   }
   EXPECT_THAT(kinds, ::testing::ElementsAre("netns", "nft", "veth"));
 }
 
-TEST_F(SandboxNetTest, ANamesakesVethIsNeverAdopted) {
+TEST_P(SandboxNetTest, ANamesakesVethIsNeverAdopted) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
   SandboxNetSpec other = Spec(1);
   other.uid = "uid-other";
@@ -176,7 +202,7 @@ TEST_F(SandboxNetTest, ANamesakesVethIsNeverAdopted) {
   EXPECT_FALSE(nets_->Observe(other)->Ready());
 }
 
-TEST_F(SandboxNetTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
+TEST_P(SandboxNetTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
   for (const std::string step : {"netns", "rules", "tap", "node-rules", "veth"}) {
     for (const std::string edge : {"", ".done"}) {
       ASSERT_OK(failpoint::Arm("net." + step + edge + "=1*error(EIO)"));
@@ -189,11 +215,12 @@ TEST_F(SandboxNetTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
       EXPECT_OK(nets_->Remove(Spec(2))) << step << edge;
       EXPECT_TRUE(nets_->Observe(Spec(2))->Gone()) << step << edge;
       EXPECT_OK(nets_->Remove(Spec(1)));
+      FillPool();
     }
   }
 }
 
-TEST_F(SandboxNetTest, RestrictedReachesTheInternetAndNothingPrivate) {
+TEST_P(SandboxNetTest, RestrictedReachesTheInternetAndNothingPrivate) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
   const UniqueFd vmm = VmmSocket(Spec(1));
   const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
@@ -209,7 +236,7 @@ TEST_F(SandboxNetTest, RestrictedReachesTheInternetAndNothingPrivate) {
   EXPECT_FALSE(Arrives(vmm.get(), not_dns.get(), kResolver, 54, kDropped));
 }
 
-TEST_F(SandboxNetTest, OpenAndNoneAreWhatTheySay) {
+TEST_P(SandboxNetTest, OpenAndNoneAreWhatTheySay) {
   ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
   const UniqueFd vmm = VmmSocket(Spec(1));
   const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
@@ -221,7 +248,7 @@ TEST_F(SandboxNetTest, OpenAndNoneAreWhatTheySay) {
   EXPECT_FALSE(Arrives(fresh.get(), open.get(), kPublic, 9000, kDropped));
 }
 
-TEST_F(SandboxNetTest, AllowOpensAndDenyCloses) {
+TEST_P(SandboxNetTest, AllowOpensAndDenyCloses) {
   SandboxNetSpec spec = Spec(1);
   spec.policy.allow = {"172.16.9.0/24", "169.254.0.0/16"};
   spec.policy.deny = {"198.51.100.0/24"};
@@ -236,7 +263,7 @@ TEST_F(SandboxNetTest, AllowOpensAndDenyCloses) {
       << "credentials of the node, whatever is allowed";
 }
 
-TEST_F(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
+TEST_P(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
   ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
   const UniqueFd vmm = VmmSocket(Spec(1));
   const UniqueFd kubelet = UdpSocket(-1, "0.0.0.0", 10250);
@@ -248,7 +275,7 @@ TEST_F(SandboxNetTest, TheNodeItselfIsRefusedEvenWhenOpen) {
       << "others are none of our business";
 }
 
-TEST_F(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
+TEST_P(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
   ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
   ASSERT_OK(nets_->Prepare(Spec(2, Egress::kOpen)));
   const UniqueFd one = VmmSocket(Spec(1));
@@ -266,30 +293,20 @@ TEST_F(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
   EXPECT_FALSE(Arrives(spoof.get(), open.get(), kPublic, 9000, kDropped));
 }
 
-TEST_F(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
+TEST_P(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
   // Without a guest at the tap, a datagram that is let through is sent out of it: the VMM's end
   // reads it.
-  auto tap = host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK);
-  ASSERT_OK(tap);
-  ASSERT_OK(host::RunInNetNs(nets_->Open(Spec(1))->get(), [&]() -> Result<> {
-    // The descriptor must be opened in the namespace to find its taps.
-    DORMOUSE_ASSIGN(*tap, host::OpenFile("/dev/net/tun", O_RDWR | O_NONBLOCK));
-    ifreq request{};
-    std::string(kTapName).copy(request.ifr_name, IFNAMSIZ - 1);
-    request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (::ioctl(tap->get(), TUNSETIFF, &request) != 0) return FailErrno("attach");
-    return {};
-  }));
+  const UniqueFd tap = AttachTap(Spec(1));
   const auto reaches_tap = [&](int from) {
     char frame[2048];
-    while (::read(tap->get(), frame, sizeof(frame)) > 0) {
+    while (::read(tap.get(), frame, sizeof(frame)) > 0) {
     }
     const sockaddr_in target = SocketAddress(Spec(1).host_address, 8080);
     (void)::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target));
-    pollfd entry{tap->get(), POLLIN, 0};
+    pollfd entry{tap.get(), POLLIN, 0};
     while (::poll(&entry, 1, kLongest) > 0) {
-      const ssize_t got = ::read(tap->get(), frame, sizeof(frame));
+      const ssize_t got = ::read(tap.get(), frame, sizeof(frame));
       // virtio header (10), Ethernet (14): an ARP request for the guest's address says it was let
       // through.
       if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 &&
@@ -300,6 +317,43 @@ TEST_F(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
   };
   const UniqueFd node = UdpSocket(-1, "0.0.0.0", 0);
   EXPECT_TRUE(reaches_tap(node.get()));
+}
+
+// virtio header, Ethernet, IPv4, UDP (without a checksum), one byte.
+std::string DatagramFrame(const std::string& from, const std::string& to, uint16_t port) {
+  std::string frame(10, '\0');
+  frame += std::string("\x02\xfc\0\0\0\x01\x02\xfc\0\0\0\x05\x08\0", 14);
+  std::string header("\x45\0\0\x1d\0\0\0\0\x40\x11\0\0", 12);
+  for (const std::string& address : {from, to}) {
+    const in_addr number = SocketAddress(address, 0).sin_addr;
+    header.append(reinterpret_cast<const char*>(&number), sizeof(number));
+  }
+  uint32_t sum = 0;
+  for (size_t i = 0; i < header.size(); i += 2) {
+    sum += static_cast<unsigned char>(header[i]) * 256U + static_cast<unsigned char>(header[i + 1]);
+  }
+  const uint32_t checksum = ~((sum & 0xffffU) + (sum >> 16)) & 0xffffU;
+  header[10] = static_cast<char>(checksum >> 8);
+  header[11] = static_cast<char>(checksum & 0xffU);
+  const char high = static_cast<char>(port >> 8);
+  const char low = static_cast<char>(port & 0xff);
+  return frame + header + std::string{high, low, high, low, 0, 9, 0, 0, 'x'};
+}
+
+TEST_P(SandboxNetTest, AGuestIsHeardWithItsSandboxesAddressOrNotAtAll) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const UniqueFd tap = AttachTap(Spec(1));
+  const UniqueFd world = UdpSocket(outside_.get(), kPublic, 9000);
+  const auto sends = [&](const std::string& from, int timeout) {
+    const std::string frame = DatagramFrame(from, kPublic, 9000);
+    EXPECT_EQ(::write(tap.get(), frame.data(), frame.size()), static_cast<ssize_t>(frame.size()));
+    pollfd entry{world.get(), POLLIN, 0};
+    char byte = 0;
+    return ::poll(&entry, 1, timeout) > 0 && ::recv(world.get(), &byte, 1, 0) == 1;
+  };
+  EXPECT_TRUE(sends(kGuestAddress, kLongest)) << "the node lets nothing else through";
+  EXPECT_FALSE(sends("169.254.0.20", kDropped));
+  EXPECT_FALSE(sends(Spec(1).host_address, kDropped));
 }
 
 }  // namespace
