@@ -11,7 +11,7 @@ from typing import Sequence
 
 from bed.cluster import Cluster
 from bed.eventually import eventually
-from bed.manifests import sandbox
+from bed.manifests import clone, sandbox, template
 
 
 def around(*steps: str) -> list[str]:
@@ -46,6 +46,16 @@ SUSPENDING = around(
 WAKING = around(
     "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
     "record.awake", "files.prune",
+)  # fmt: skip
+# A template's capture, and a clone's start.
+CAPTURING = around(
+    "record.save", "capture.prepare", "guest.freeze", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
+    "capture.sync", "template.commit", "vmm.resume", "guest.thaw",
+)  # fmt: skip
+COPYING = around("record.save", "capture.copy", "template.commit")
+CLONING = around(
+    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
+    "guest.configure", "record.awake", "files.prune",
 )  # fmt: skip
 BYSTANDER = "bystander"
 
@@ -98,6 +108,31 @@ class KillMatrix:
             self._cluster.wait_phase(name, mode)
         self._settled()
 
+    def kill_while_capturing(self, points: Sequence[str], names: Sequence[str], batch: str) -> list[str]:
+        """`names` run, or sleep, and go on with it; returns the templates, which are Ready."""
+        cluster = self._cluster
+        targets = dict(zip(points, names, strict=False))
+        phases = {name: cluster.get(name)["status"]["phase"] for name in targets.values()}
+        self._arm(targets)
+        made = {f"{batch}{number}": name for number, name in enumerate(targets.values())}
+        self._sandboxes(*(template(own, source) for own, source in made.items()))
+        self._kill_when_all_are_parked(targets)
+        for own, source in made.items():
+            cluster.wait_template(own)
+            cluster.wait_phase(source, phases[source])
+        self._settled()
+        return list(made)
+
+    def kill_while_cloning(self, points: Sequence[str], source: str, batch: str) -> list[str]:
+        cluster = self._cluster
+        targets = {point: f"{batch}{number}" for number, point in enumerate(points)}
+        self._arm(targets)
+        self._sandboxes(*(clone(name, source) for name in targets.values()))
+        self._kill_when_all_are_parked(targets)
+        cluster.wait_ready(*targets.values(), seconds=240)
+        self._settled()
+        return list(targets.values())
+
     def _arm(self, targets: dict[str, str]) -> None:
         self._cluster.node.run(["truncate", "-s0", "/run/dormouse-failpoints-trace"])
         self._cluster.arm(
@@ -135,10 +170,11 @@ class KillMatrix:
 
     def _manifest(self, name: str) -> dict:
         # A disk larger than its image, so that there is an origin to make; a workload, so that
-        # there is one to start.
+        # there is one to start; and each boots, rather than starts from what another left.
         return sandbox(
             name,
             resources={"cpu": 1, "memory": self._memory},
             disk={"size": "64Mi"},
             command=["/bin/sleep", "86400"],
+            bootSnapshot="Never",
         )

@@ -13,10 +13,10 @@ CMDLINE = (
 )
 
 
-def by_hand(cluster: Cluster, memory: int, *more: str) -> dict[str, float]:
+def by_hand(cluster: Cluster, memory: int, *more: str, vcpus: int = 1) -> dict[str, float]:
     parts = cluster.layout.parts
     command = [
         f"{parts}/bench/by_hand", f"{parts}/{cluster.vmm.place}", f"{parts}/guest/vmlinuz",
-        f"{parts}/guest/initramfs", f"{parts}/images/busybox.img", str(memory), CMDLINE, *more,
+        f"{parts}/guest/initramfs", f"{parts}/images/busybox.img", str(memory), str(vcpus), CMDLINE, *more,
     ]  # fmt: skip
-    return json.loads(cluster.node.output(shlex.join(command), seconds=180))
+    return json.loads(cluster.node.output(shlex.join(command), seconds=400))

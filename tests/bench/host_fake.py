@@ -102,7 +102,7 @@ class Bench:
 
     def create(self, *names: str) -> None:
         for name in names:
-            made = self.api.admin.create(object_path(SANDBOXES), sandbox(name, resources={"cpu": 1, "memory": "64Mi"}))
+            made = self.api.admin.create(object_path(SANDBOXES), sandbox(name, resources={"cpu": 1, "memory": "64Mi"}, bootSnapshot="Never"))
             self.api.expect(made, f"create {name}")
 
     def delete(self, *names: str) -> None:

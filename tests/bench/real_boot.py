@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bed.cluster import Cluster
 from bed.manifests import object_path, sandbox, SANDBOXES
-from bench import sleep
+from bench import clones, sleep
 from bench.by_hand import by_hand
 from bench.figures import Figure, median
 from bench.starts import Watch
@@ -52,7 +52,7 @@ def measure(cluster: Cluster) -> list[Figure]:
 def one(cluster: Cluster, watch: Watch, name: str) -> dict:
     began = time.monotonic()
     cluster.api.expect(
-        cluster.api.admin.create(object_path(SANDBOXES), sandbox(name)), "create a sandbox"
+        cluster.api.admin.create(object_path(SANDBOXES), sandbox(name, bootSnapshot="Never")), "create a sandbox"
     )
     created = time.monotonic()
     watch.wait_ready([name], 180)
@@ -83,8 +83,8 @@ def guest_agent_memory(cluster: Cluster) -> Figure:
 
 def run(folder: Path) -> list[Figure]:
     on_node = Path(__file__).parent / "on_node"
-    with Cluster(folder, extra_parts={"bench": on_node}, memory_mib=6144, life_seconds=2400) as cluster:
+    with Cluster(folder, extra_parts={"bench": on_node}, memory_mib=10240, life_seconds=4800) as cluster:
         if not cluster.vmm.real:
             print("bench: no real VMM here: its figures are left out")
             return []
-        return measure(cluster) + sleep.measure(cluster)
+        return measure(cluster) + clones.measure(cluster) + sleep.measure(cluster)

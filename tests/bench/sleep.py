@@ -3,63 +3,142 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from bed.cluster import Cluster
 from bed.manifests import sandbox
 from bench.by_hand import by_hand
 from bench.figures import Figure, median
+from bench.steps import steps_of
 
-ROUNDS = 3
-# MiB of memory: how many times faster than the stock way a suspend with little to write and a wake must be.
-SIZES = {512: (10, 5), 2048: (30, 18)}
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many times faster than the stock way a suspend with little to write, and a wake, must be."""
+
+    mib: int
+    vcpus: int
+    rounds: int
+    suspend: int
+    wake: int
+
+    def __str__(self) -> str:
+        return f"{self.mib} MiB" + (f", {self.vcpus} vCPUs" if self.vcpus > 1 else "")
+
+
+SHAPES = (Shape(512, 1, 3, 10, 5), Shape(2048, 1, 3, 30, 18), Shape(4096, 2, 2, 50, 25))
+DIVERGED = (16, 64, 256)
+RAM = re.compile(r"^[0-9a-f]+-[0-9a-f]+ .*/vmm/memory\n(?:.*\n)*?Anonymous: +(\d+) kB", re.MULTILINE)
 
 
 def milliseconds(duration: str) -> float:
     return float(re.fullmatch(r"(\d+)ms", duration)[1])
 
 
-def sleep_and_wake(cluster: Cluster, name: str) -> dict[str, float]:
+def suspend(cluster: Cluster, name: str) -> dict:
     cluster.wish("Suspended", name)
-    asleep = cluster.wait_phase(name, "Suspended")["status"]
+    return cluster.wait_phase(name, "Suspended")["status"]
+
+
+def answered_after(cluster: Cluster, name: str) -> float:
+    """Milliseconds from the start of its last VMM to its guest's first answer, which the thaw follows at once."""
+    last = {step.name: step for step in steps_of(cluster.node.read(cluster.layout.log), f"default/{name}")}
+    return (last["guest.thaw"].began - last["vmm.launch"].began) * 1e3
+
+
+def sleep_and_wake(cluster: Cluster, name: str) -> dict[str, float]:
+    diverged = diverged_mib(cluster, name)
+    asleep = suspend(cluster, name)
     cluster.wish("Running", name)
-    awake = cluster.wait_phase(name, "Running")["status"]
+    cluster.wait_phase(name, "Running")
     return {
         "pause": milliseconds(asleep["snapshot"]["pauseWindow"]),
-        "written": asleep["snapshot"]["writtenBytes"] / (1 << 20),
-        "wake": milliseconds(awake["vm"]["bootToReady"]),
+        "written": asleep["snapshot"]["writtenBytes"] / MIB,
+        "diverged": diverged,
+        "wake": answered_after(cluster, name),
     }
+
+
+def diverged_mib(cluster: Cluster, name: str) -> float:
+    """What of its RAM is no longer the page cache's, as the kernel counts it; 0 after a boot, where all is anonymous."""
+    found = RAM.search(cluster.node.read(f"/proc/{cluster.vmm_pid(name)}/smaps"))
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def measure(cluster: Cluster) -> list[Figure]:
     figures, wakes = [], {}
-    for size, (faster_suspend, faster_wake) in SIZES.items():
-        name = f"sleep-{size}"
-        cluster.apply(sandbox(name, resources={"cpu": 1, "memory": f"{size}Mi"}))
-        cluster.wait_ready(name)
-        cold = milliseconds(cluster.get(name)["status"]["vm"]["bootToReady"])
-        first = sleep_and_wake(cluster, name)
-        rounds, stock = [], []
-        for _ in range(ROUNDS):  # alternating, so that a slow minute slows both
-            rounds.append(sleep_and_wake(cluster, name))
-            stock.append(by_hand(cluster, size << 20, "--snapshot"))
-        cluster.delete(name)
-        cluster.wait_gone(name)
-        ours = {part: median([each[part] for each in rounds]) for part in rounds[0]}
-        stock_suspend = median([each["pause"] + each["snapshot"] for each in stock])
-        stock_wake = median([each["restore"] for each in stock])
-        wakes[size] = ours["wake"]
-        figures += [
-            Figure.of(f"suspend, {size} MiB: first, pause to commit", first["pause"], "ms"),
-            Figure.of(f"suspend, {size} MiB: written at first", first["written"], "MiB"),
-            Figure.of(f"suspend, {size} MiB: pause to commit", ours["pause"], "ms"),
-            Figure.of(f"suspend, {size} MiB: written", ours["written"], "MiB"),
-            Figure.of(f"suspend, {size} MiB: stock snapshot, no fsync", stock_suspend, "ms"),
-            Figure.of(f"suspend, {size} MiB: against stock", stock_suspend / ours["pause"], "x", f">= {faster_suspend}"),
-            Figure.of(f"wake, {size} MiB: VMM start to guest", ours["wake"], "ms"),
-            Figure.of(f"wake, {size} MiB: stock Copy restore", stock_wake, "ms"),
-            Figure.of(f"wake, {size} MiB: against stock", stock_wake / ours["wake"], "x", f">= {faster_wake}"),
-            Figure.of(f"wake, {size} MiB: against a cold boot", cold / ours["wake"], "x"),
-        ]
+    for shape in SHAPES:
+        figures += measure_shape(cluster, shape, wakes)
     small, large = min(wakes), max(wakes)
     figures.append(Figure.of(f"wake at {large} MiB against {small} MiB", wakes[large] / wakes[small], "ratio", "<= 1.25"))
+    return figures + measure_diverged(cluster)
+
+
+def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> list[Figure]:
+    name = f"sleep-{shape.mib}"
+    resources = {"cpu": shape.vcpus, "memory": f"{shape.mib}Mi"}
+    cluster.apply(sandbox(name, resources=resources, bootSnapshot="Never"))
+    cluster.wait_ready(name)
+    first = sleep_and_wake(cluster, name)
+    rounds, stock = [], []
+    for _ in range(shape.rounds):  # alternating, so that a slow minute slows both
+        rounds.append(sleep_and_wake(cluster, name))
+        stock.append(by_hand(cluster, shape.mib << 20, "--snapshot", vcpus=shape.vcpus))
+    cluster.delete(name)
+    cluster.wait_gone(name)
+    ours = {part: median([each[part] for each in rounds]) for part in rounds[0]}
+    stock_suspend = median([each["pause"] + each["snapshot"] for each in stock])
+    stock_wake = median([each["restore"] for each in stock])
+    wakes[shape.mib] = ours["wake"]
+    figures = [
+        Figure.of(f"suspend, {shape}: first, pause to commit", first["pause"], "ms"),
+        Figure.of(f"suspend, {shape}: written at first", first["written"], "MiB"),
+        Figure.of(f"suspend, {shape}: pause to commit", ours["pause"], "ms"),
+        Figure.of(f"suspend, {shape}: written", ours["written"], "MiB"),
+        Figure.of(f"suspend, {shape}: stock snapshot, no fsync", stock_suspend, "ms"),
+        Figure.of(f"suspend, {shape}: against stock", stock_suspend / ours["pause"], "x", f">= {shape.suspend}"),
+        Figure.of(f"wake, {shape}: VMM start to guest", ours["wake"], "ms"),
+        Figure.of(f"wake, {shape}: stock Copy restore", stock_wake, "ms"),
+        Figure.of(f"wake, {shape}: against stock", stock_wake / ours["wake"], "x", f">= {shape.wake}"),
+    ]
+    if shape == SHAPES[0]:
+        figures += [
+            Figure.of("first suspend of a booted guest: against stock", stock_suspend / first["pause"], "x", ">= 3"),
+            Figure.of("suspend: written against diverged", ours["written"] / ours["diverged"], "ratio", "<= 1.2"),
+        ]
     return figures
+
+
+def measure_diverged(cluster: Cluster) -> list[Figure]:
+    """Suspends with more to write, each beside dd of as many bytes with an fsync into the same file system."""
+    name = "diverged"
+    cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "512Mi"}, bootSnapshot="Never"))
+    cluster.wait_ready(name)
+    sleep_and_wake(cluster, name)
+    figures = []
+    for mib in DIVERGED:
+        cluster.exec(name, ["sh", "-c", f"tr '\\0' 'x' </dev/zero | head -c {mib << 20} >/dev/shm/noise"], seconds=120)
+        once = sleep_and_wake(cluster, name)
+        cluster.exec(name, ["rm", "/dev/shm/noise"])
+        dd = copied(cluster, round(once["written"]))
+        figures += [
+            Figure.of(f"suspend, {mib} MiB diverged: pause to commit", once["pause"], "ms"),
+            Figure.of(f"suspend, {mib} MiB diverged: for each MiB written", once["pause"] / once["written"], "ms"),
+            Figure.of(f"suspend, {mib} MiB diverged: against dd", once["pause"] / dd, "ratio", "<= 1.5"),
+        ]
+    cluster.delete(name)
+    cluster.wait_gone(name)
+    return figures
+
+
+def copied(cluster: Cluster, mib: int) -> float:
+    """Milliseconds of dd, from the page cache, with fsync."""
+    source, target = "/dev/shm/bench-noise", f"{cluster.layout.state}/bench-noise"
+    script = (
+        f"head -c {mib}M /dev/urandom >{source}; sync; began=$(date +%s%N); "
+        f"dd if={source} of={target} bs=1M conv=fsync 2>/dev/null; "
+        f"echo $((($(date +%s%N) - began) / 1000)); rm {source} {target}"
+    )
+    return int(cluster.node.output(script, seconds=240)) / 1e3

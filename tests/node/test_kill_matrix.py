@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
+from bed.kill_matrix import CAPTURING, CLONING, COPYING, CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
+from bed.manifests import TEMPLATES, clone, sandbox, template
 
 BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
 
@@ -41,17 +42,38 @@ def test_killed_at_every_step_of_suspend_and_wake_it_converges(cluster, matrix):
         cluster.wait_gone(*names)
 
 
+def test_killed_at_every_step_of_a_template_and_its_clones_it_converges(cluster, matrix):
+    names = [f"source-{number}" for number in range(len(CAPTURING))]
+    matrix.make(names)
+    templates = matrix.kill_while_capturing(CAPTURING, names, "t")
+    for name in names[: len(COPYING)]:
+        cluster.wish("Suspended", name)
+    for name in names[: len(COPYING)]:
+        cluster.wait_phase(name, "Suspended")
+    matrix.kill_while_capturing(COPYING, names, "copy-")
+    cluster.delete(*names)
+    cluster.wait_gone(*names)
+    clones = matrix.kill_while_cloning(CLONING, templates[0], "clone-")
+    cluster.delete(templates[0], plural=TEMPLATES)
+    cluster.delete(*clones)
+    cluster.wait_gone(*clones)
+    cluster.wait_gone(templates[0], plural=TEMPLATES)
+
+
 def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
     """So that a step somebody adds is killed at, too."""
-    from bed.manifests import sandbox
-
     cluster.restart_agent()
-    sandboxes(sandbox("traced", disk={"size": "64Mi"}, command=["/bin/sleep", "86400"]))
+    sandboxes(sandbox("traced", disk={"size": "64Mi"}, command=["/bin/sleep", "86400"], bootSnapshot="Never"))
     cluster.wait_ready("traced")
-    for mode in ("Suspended", "Running"):
+    sandboxes(template("of-it", "traced"), clone("traced-too", "of-it"))
+    cluster.wait_ready("traced-too")
+    cluster.kubectl("delete", "sbx", "traced-too", "--timeout=60s")
+    for mode in ("Suspended", "Running", "Suspended"):
         cluster.wish(mode, "traced")
         cluster.wait_phase("traced", mode)
+    sandboxes(template("of-it-asleep", "traced"))
+    cluster.wait_template("of-it-asleep")
     cluster.kubectl("delete", "sbx", "traced", "--timeout=60s")
-    hit = {line.split()[0] for line in cluster.failpoints_hit() if line.endswith(" default/traced")}
-    known = set(CREATION) | set(DELETION) | set(SUSPENDING) | set(WAKING)
+    hit = {line.split()[0] for line in cluster.failpoints_hit() if "default/traced" in line}
+    known = {*CREATION, *DELETION, *SUSPENDING, *WAKING, *CAPTURING, *COPYING, *CLONING}
     assert hit - known == set(), "steps that no kill has been tried at"

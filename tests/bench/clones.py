@@ -1,0 +1,112 @@
+"""Clones and boot snapshots on the real VMM in the QEMU node, beside cold boots of the same shape."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from bed.cluster import Cluster
+from bed.manifests import TEMPLATES, clone, sandbox, template
+from bench.figures import Figure, median
+from bench.sleep import answered_after, milliseconds
+
+SHAPE = {"cpu": 1, "memory": "512Mi"}
+SMALL = {"cpu": 1, "memory": "96Mi"}  # twenty of them fit
+ROUNDS = 3
+MANY = 20
+PRIVATE = re.compile(r"^Private_Dirty: +(\d+) kB", re.MULTILINE)
+# Bound by memory: a file in memory, copied within it, again and again; its milliseconds.
+WORK = """
+head -c 48M /dev/zero >/dev/shm/from
+copy() { dd if=/dev/shm/from of=/dev/shm/to bs=1M 2>/dev/null; }
+copy; began=$(date +%s%N); copy; copy; copy; copy; echo $((($(date +%s%N) - began) / 1000000))
+"""
+
+
+def measure(cluster: Cluster) -> list[Figure]:
+    return [*second_of_a_shape(cluster), *clones(cluster), *many(cluster)]
+
+
+def ready(cluster: Cluster, *manifests: dict) -> float:
+    """Milliseconds from the first apply until all are Ready."""
+    began = time.monotonic()
+    cluster.apply(*manifests)
+    cluster.wait_ready(*(each["metadata"]["name"] for each in manifests))
+    return (time.monotonic() - began) * 1e3
+
+
+def gone(cluster: Cluster, *names: str, plural: str = "sandboxes") -> None:
+    cluster.delete(*names, plural=plural)
+    cluster.wait_gone(*names, plural=plural)
+
+
+def second_of_a_shape(cluster: Cluster) -> list[Figure]:
+    first = ready(cluster, sandbox("shape-first", resources=SHAPE))
+    gone(cluster, "shape-first")
+    later = []
+    for number in range(ROUNDS):
+        name = f"shape-{number}"
+        later.append(ready(cluster, sandbox(name, resources=SHAPE)))
+        assert cluster.get(name)["status"]["vm"]["startMode"] == "BootSnapshot"
+        gone(cluster, name)
+    return [
+        Figure.of("apply to Ready, 512 MiB: the first of a shape", first, "ms"),
+        Figure.of("apply to Ready, 512 MiB: later ones", median(later), "ms"),
+        Figure.of("apply to Ready: later ones against the first", first / median(later), "x", ">= 5"),
+    ]
+
+
+def clones(cluster: Cluster) -> list[Figure]:
+    """A cold boot and a clone alternate."""
+    ready(cluster, sandbox("warm-source", resources=SHAPE, bootSnapshot="Never"))
+    cluster.exec("warm-source", ["sh", "-c", WORK], seconds=120)
+    cluster.apply(template("bench-warm", "warm-source"))
+    paused = milliseconds(cluster.wait_template("bench-warm")["status"]["pauseWindow"])
+    gone(cluster, "warm-source")
+    cold, warm, dirty, booted_work, cloned_work = [], [], [], [], []
+    for number in range(ROUNDS):
+        booted, cloned = f"cold-{number}", f"warm-{number}"
+        ready(cluster, sandbox(booted, resources=SHAPE, bootSnapshot="Never"))
+        cold.append(milliseconds(cluster.get(booted)["status"]["vm"]["bootToReady"]))
+        ready(cluster, clone(cloned, "bench-warm"))
+        warm.append(answered_after(cluster, cloned))
+        dirty.append(private_dirty_mib(cluster, cloned))
+        booted_work.append(work(cluster, booted))
+        cloned_work.append(work(cluster, cloned))
+        gone(cluster, booted, cloned)
+    gone(cluster, "bench-warm", plural=TEMPLATES)
+    return [
+        Figure.of("template, 512 MiB: its source's pause", paused, "ms"),
+        Figure.of("clone, 512 MiB: VMM start to guest", median(warm), "ms"),
+        Figure.of("clone, 512 MiB: against a cold boot", median(cold) / median(warm), "x", ">= 8"),
+        Figure.of("idle clone: private dirty memory", median(dirty), "MiB", "<= 4"),
+        Figure.of("memory-bound work: a warm clone against a booted guest", median(booted_work) / median(cloned_work), "x", ">= 0.9"),
+    ]  # fmt: skip
+
+
+def private_dirty_mib(cluster: Cluster, name: str) -> float:
+    rollup = cluster.node.read(f"/proc/{cluster.vmm_pid(name)}/smaps_rollup")
+    return int(PRIVATE.search(rollup)[1]) / 1024
+
+
+def work(cluster: Cluster, name: str) -> float:
+    return float(cluster.exec(name, ["sh", "-c", WORK], seconds=180).stdout)
+
+
+def many(cluster: Cluster) -> list[Figure]:
+    ready(cluster, sandbox("small-source", resources=SMALL, bootSnapshot="Never"))
+    cluster.apply(template("bench-small", "small-source"))
+    cluster.wait_template("bench-small")
+    gone(cluster, "small-source")
+    one = []
+    for number in range(ROUNDS):
+        one.append(ready(cluster, clone(f"one-{number}", "bench-small")))
+        gone(cluster, f"one-{number}")
+    names = [f"many-{number}" for number in range(MANY)]
+    all_of_them = ready(cluster, *(clone(name, "bench-small") for name in names))
+    gone(cluster, *names)
+    gone(cluster, "bench-small", plural=TEMPLATES)
+    return [
+        Figure.of("clone, 96 MiB: apply to Ready", median(one), "ms"),
+        Figure.of(f"{MANY} clones at once: against one", all_of_them / median(one), "x", "<= 12"),
+    ]
