@@ -21,7 +21,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr Seal kSeal{"digests", MemoryDigests::kVersion};
+constexpr Seal kDigestsSeal{"digests", MemoryDigests::kVersion};
 
 // Reads chunks in order, and knows the holes between them without reading.
 class ChunkReader {
@@ -86,15 +86,15 @@ bool IsChunkDigest(const std::string& text) {
 }  // namespace
 
 std::string EncodeDigests(const MemoryDigests& digests) {
-  return SealJson(kSeal, {{"generation", digests.generation},
-                          {"bytes", digests.bytes},
-                          {"chunkBytes", kChunkBytes},
-                          {"chunks", digests.chunks}});
+  return SealJson(kDigestsSeal, {{"generation", digests.generation},
+                                 {"bytes", digests.bytes},
+                                 {"chunkBytes", kChunkBytes},
+                                 {"chunks", digests.chunks}});
 }
 
 Result<MemoryDigests> DecodeDigests(std::string_view text) {
   MemoryDigests digests;
-  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) {
+  DORMOUSE_TRY(OpenSealedJson(kDigestsSeal, text, [&](const json& body) {
     if (!body.at("generation").is_number_unsigned() || !body.at("bytes").is_number_unsigned()) {
       throw std::invalid_argument("generation, bytes");
     }

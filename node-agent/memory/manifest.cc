@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr Seal kSeal{"manifest", Manifest::kVersion};
+constexpr Seal kManifestSeal{"manifest", Manifest::kVersion};
 
 json ToJson(const FileSummary& file) {
   return {{"bytes", file.bytes}, {"sha256", file.sha256}};
@@ -164,12 +164,13 @@ std::vector<ChunkRun> ChunksOf(const std::vector<FileRun>& changed) {
 }
 
 std::string EncodeManifest(const Manifest& manifest) {
-  return SealJson(kSeal, ToJson(manifest));
+  return SealJson(kManifestSeal, ToJson(manifest));
 }
 
 Result<Manifest> DecodeManifest(std::string_view text) {
   Manifest manifest;
-  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) { manifest = FromJson(body); }));
+  DORMOUSE_TRY(
+      OpenSealedJson(kManifestSeal, text, [&](const json& body) { manifest = FromJson(body); }));
   return manifest;
 }
 
