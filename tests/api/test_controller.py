@@ -193,10 +193,13 @@ def world(control_plane, admin, tmp_path):
     fleet, runner = Fleet(admin), Runner(control_plane, tmp_path)
     world = World(admin, fleet, runner)
     world.wipe()
-    yield world
-    runner.close()
-    fleet.close()
-    world.wipe()
+    try:
+        yield world
+        runner.close()
+    finally:
+        # A failed test's leases must not be kept alive under the next one.
+        fleet.close()
+        world.wipe()
 
 
 # --- placement ----------------------------------------------------------------------------------
