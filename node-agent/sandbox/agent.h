@@ -133,7 +133,9 @@ class Agent : public AgentView {
                  std::optional<Step>* failed);
   Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed);
+  /// With its failpoints, its metrics and its line in the log.
   Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
+  Result<> DoStep(Step step, const api::SandboxSpec& spec, Record* record);
   /// A record for a sandbox that has none: resolved, or a clone. `held` keeps its template until
   /// the record is saved.
   Result<Record> Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held);

@@ -4,6 +4,7 @@
 #include "node-agent/sandbox/agent.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/log.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 namespace {
@@ -14,6 +15,24 @@ Observed RunningVm() {
   seen.cgroup = seen.vmm_directory = true;
   seen.vmm = VmmState::kRunning;
   return seen;
+}
+
+// From a reflink to the boot of a guest in emulation.
+const std::vector<double>& StepBuckets() {
+  static const std::vector<double> bounds = {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30};
+  return bounds;
+}
+
+void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) {
+  metrics::Registry& registry = metrics::Registry::Default();
+  registry
+      .MakeHistogram("dormouse_step_duration_seconds",
+                     "What the steps of a sandbox's way took: suspend, wake, start, release.",
+                     StepBuckets(), {{"step", step}})
+      .Observe(std::chrono::duration<double>(took).count());
+  if (ok) return;
+  registry.MakeCounter("dormouse_step_failures_total", "Steps that failed.", {{"step", step}})
+      .Increment();
 }
 
 }  // namespace
@@ -64,6 +83,17 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   const std::string subject = record->key().ToString();
   const MonotonicTime began = clock_.Now();
   DORMOUSE_TRY(failpoint::Hit("agent.step.before." + name, subject));
+  const auto done = DoStep(step, spec, record);
+  const auto took = clock_.Now() - began;
+  CountStep(name, took, done.has_value());
+  DORMOUSE_TRY(done);
+  log::Debug("step", {{"step", name},
+                      {"sandbox", subject},
+                      {"us", std::chrono::duration_cast<std::chrono::microseconds>(took).count()}});
+  return failpoint::Hit("agent.step.after." + name, subject);
+}
+
+Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) {
   switch (step) {
     case Step::kSaveIntent:
       DORMOUSE_TRY(records_.Save(*record));
@@ -72,7 +102,8 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kLaunchVmm:
       UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
       DORMOUSE_TRY(machine_.Do(step, spec, record));
-      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + name, subject));
+      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
+                                  record->key().ToString()));
       DORMOUSE_TRY(records_.Save(*record));
       DORMOUSE_TRY(machine_.Watch(*record));
       break;
@@ -106,15 +137,9 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
       TellTemplate(*record);
       break;
     default:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      return machine_.Do(step, spec, record);
   }
-  log::Debug(
-      "step",
-      {{"step", name},
-       {"sandbox", subject},
-       {"us",
-        std::chrono::duration_cast<std::chrono::microseconds>(clock_.Now() - began).count()}});
-  return failpoint::Hit("agent.step.after." + name, subject);
+  return {};
 }
 
 }  // namespace dormouse

@@ -14,6 +14,7 @@
 #include "node-agent/vmm/snapshot_files.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 namespace {
@@ -132,6 +133,11 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   if (done || done.error().code() != ErrorCode::kUnsupported) return done;
   log::Warning("a capture takes the VMM's own snapshot",
                {{"sandbox", record.key().ToString()}, {"why", done.error().message()}});
+  metrics::Registry::Default()
+      .MakeCounter("dormouse_stock_snapshots_total",
+                   "Captures whose memory the VMM wrote itself, dense, as the fast way did not "
+                   "admit it.")
+      .Increment();
   capture->stock = true;
   return snapshot(true);
 }
