@@ -23,7 +23,7 @@ def test_delete_during_every_step_of_starting(cluster, sandboxes):
     cluster.arm(
         ";".join(f"agent.step.before.{step}@default/{name}={SLOW}" for step, name in names.items())
     )
-    sandboxes(*(sandbox(name) for name in names.values()))
+    sandboxes(*(sandbox(name, bootSnapshot="Never") for name in names.values()))
     waiting = {f"agent.step.before.{step} default/{name}": name for step, name in names.items()}
 
     def delete_what_is_there() -> bool:

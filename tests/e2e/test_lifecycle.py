@@ -45,7 +45,7 @@ def test_describe_shows_what_happened(cluster, web):
 def test_status_says_what_runs(cluster, web):
     status = cluster.get(web)["status"]
     assert status["resources"] == {"cpu": 1, "memory": "128Mi"}
-    assert status["vm"]["startMode"] == "Boot" and status["vm"]["bootToReady"]
+    assert status["vm"]["startMode"] in ("Boot", "BootSnapshot") and status["vm"]["bootToReady"]
     assert status["vm"]["hypervisor"] == (
         "cloud-hypervisor" if cluster.vmm.real else "fake-cloud-hypervisor"
     )
