@@ -3,7 +3,7 @@
 
 TIERS ?=
 
-.PHONY: demo demo-down test bench lint clean
+.PHONY: demo demo-down test soak bench lint clean
 
 demo:  ## install, build, start a cluster, apply examples/sandbox.yaml, run a command in the guest
 	@scripts/demo up
@@ -13,6 +13,9 @@ demo-down:  ## end the demo without a trace
 
 test:  ## every tier; or some: make test TIERS="unit api"
 	@scripts/test $(TIERS)
+
+soak:  ## 500 sleeps of one sandbox, each verified: hours in emulation
+	@scripts/test soak
 
 bench:  ## a table, and build/bench/results.json
 	@if [ -x scripts/bench ]; then exec scripts/bench; else echo "there are no benchmarks yet"; exit 1; fi

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
+import statistics
+import time
+
 import pytest
 
 from bed.cluster import condition_of
@@ -27,7 +32,15 @@ kill -0 $(cat /dev/shm/child) || echo "the child is gone"
 echo ROUND >/dev/shm/pipe
 cat /dev/shm/count
 """
-CYCLES = 4
+CYCLES = int(os.environ.get("DORMOUSE_CYCLES", "4"))
+
+
+MANY = 50
+
+
+def memory_extents(cluster, uid: str) -> int:
+    said = cluster.node.output(f"filefrag {cluster.layout.state}/sandboxes/{uid}/gen-*/memory")
+    return int(said.split(":")[-1].split()[0])
 
 
 def phases(cluster, name: str, mode: str) -> dict:
@@ -53,16 +66,25 @@ def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
     cluster.exec("sleeper", ["sh", "-c", PROGRAM])
     eventually(lambda: cluster.exec("sleeper", ["cat", "/dev/shm/count"], check=False).stdout.strip(), "it counts")
     counted = check(cluster, "sleeper", "before")
+    extents, wakes = [], []
     for cycle in range(CYCLES):
         asleep = phases(cluster, "sleeper", "Suspended")
         assert condition_of(asleep, "Suspended")["status"] == "True"
         assert condition_of(asleep, "Ready")["status"] == "False"
         assert asleep["status"]["snapshot"]["generation"] == cycle + 1
         assert asleep["status"]["suspendedAt"]
+        extents.append(memory_extents(cluster, asleep["metadata"]["uid"]))
+        began = time.monotonic()
         phases(cluster, "sleeper", "Running")
+        wakes.append(time.monotonic() - began)
         now = check(cluster, "sleeper", f"cycle-{cycle}")
         assert now >= counted, "the child went back in time"
         counted = now
+    if CYCLES >= MANY:
+        # Neither the files nor the wakes get worse with their number.
+        half = CYCLES // 2
+        assert max(extents[half:]) <= 2 * max(extents[:half]) + 64, extents
+        assert statistics.median(wakes[half:]) <= 2 * statistics.median(wakes[:half]), wakes
     heard = cluster.exec("sleeper", ["cat", "/root/heard"]).stdout.split()
     assert heard == ["before", *(f"cycle-{cycle}" for cycle in range(CYCLES))]
     woken = cluster.get("sleeper")["status"]
@@ -130,8 +152,10 @@ def test_wishes_in_quick_succession_end_in_the_last(cluster, sandboxes):
     sandboxes(sandbox("fickle"))
     cluster.wait_ready("fickle")
     cluster.exec("fickle", ["sh", "-c", "echo same >/dev/shm/mark"])
-    for number in range(9):
-        cluster.wish(("Suspended", "Running")[number % 2], "fickle")
+    chance = random.Random(50)
+    for _ in range(50):
+        cluster.wish(chance.choice(("Suspended", "Running")), "fickle")
+    cluster.wish("Suspended", "fickle")
     cluster.wait_phase("fickle", "Suspended")
     cluster.wish("Running", "fickle")
     cluster.wait_phase("fickle", "Running")
