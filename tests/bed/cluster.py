@@ -139,6 +139,12 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def power_cut(self) -> None:
+        """The node loses its power, and comes back with its agent."""
+        self.node.power_cut()
+        self.prepare_node()
+        self.start_agent()
+
     # --- the agent --------------------------------------------------------------------------------
 
     def agent_command(self) -> list[str]:

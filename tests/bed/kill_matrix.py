@@ -1,15 +1,16 @@
-"""The agent, killed at many steps at once: each sandbox of a batch is parked at one failpoint, and
-then all of the agent's cgroup gets SIGKILL.
+"""The agent killed, or the node's power cut, at many steps at once: each sandbox of a batch is parked
+at one failpoint, and then all of the agent's cgroup gets SIGKILL, or the machine ends.
 
-Restarted, it must converge: every sandbox Ready (or gone, when it was being deleted), bystanders
-untouched, nothing left that belongs to no sandbox.
+Back again, it must converge: every sandbox is what was asked for (or gone, when it was being deleted),
+nothing is left that belongs to no sandbox. Bystanders do not notice an agent's death; after a power
+cut they have booted again from their disk.
 """
 
 from __future__ import annotations
 
 from typing import Sequence
 
-from bed.cluster import Cluster
+from bed.cluster import Cluster, condition
 from bed.eventually import eventually
 from bed.manifests import clone, sandbox, template
 
@@ -63,7 +64,9 @@ BYSTANDER = "bystander"
 class KillMatrix:
     """One bystander runs through all of it."""
 
-    def __init__(self, cluster: Cluster, sandboxes) -> None:
+    def __init__(self, cluster: Cluster, sandboxes, power: bool = False) -> None:
+        """power: it is the node's that ends, not the agent."""
+        self._power = power
         self._memory = "96Mi" if cluster.vmm.real else "64Mi"
         self._cluster = cluster
         self._sandboxes = sandboxes
@@ -148,15 +151,26 @@ class KillMatrix:
             return True
 
         eventually(parked, "each sandbox stands at its failpoint", 180, self._cluster.agent_log)
-        self._cluster.kill_agent()
-        self._cluster.start_agent()
+        if self._power:
+            self._cluster.power_cut()
+        else:
+            self._cluster.kill_agent()
+            self._cluster.start_agent()
 
     def _settled(self) -> None:
+        if self._power:
+            self._cluster.wait_for(BYSTANDER, self._has_booted_again, "booted again from its disk", 120)
+            self._bystander = self._identity(BYSTANDER)
         assert self._identity(BYSTANDER) == self._bystander, "a running VM noticed"
         self._cluster.expect_no_leaks()
         assert (
             self._cluster.ctl("sweep", check=False).returncode == 0
         ), "the agent's own sweep finds something"
+
+    def _has_booted_again(self, found: dict) -> bool:
+        """Since the last time."""
+        restarted = found["status"].get("restartCount", 0) > self._bystander[3]
+        return restarted and condition(found, "Ready") == "True"
 
     def _identity(self, name: str) -> tuple:
         found = self._cluster.get(name)
