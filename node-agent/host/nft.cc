@@ -63,6 +63,10 @@ Result<> NftContext::Apply(const std::string& commands) {
   return Run(commands, 0, "nft").map([](const std::string&) {});
 }
 
+Result<std::string> NftContext::ReadJson(const std::string& command) {
+  return Run(command, NFT_CTX_OUTPUT_JSON, "nft " + command);
+}
+
 Result<> ApplyNft(const std::string& commands) {
   DORMOUSE_ASSIGN(NftContext context, NftContext::Open());
   return context.Apply(commands);
@@ -70,7 +74,7 @@ Result<> ApplyNft(const std::string& commands) {
 
 Result<std::string> ReadNftJson(const std::string& command) {
   DORMOUSE_ASSIGN(NftContext context, NftContext::Open());
-  return context.Run(command, NFT_CTX_OUTPUT_JSON, "nft " + command);
+  return context.ReadJson(command);
 }
 
 }  // namespace dormouse::host

@@ -22,11 +22,11 @@ class NftContext {
   NftContext& operator=(NftContext&&) noexcept;
   ~NftContext();
 
-  /// As ApplyNft.
+  /// As ApplyNft and ReadNftJson.
   Result<> Apply(const std::string& commands);
+  Result<std::string> ReadJson(const std::string& command);
 
  private:
-  friend Result<std::string> ReadNftJson(const std::string& command);
   struct Impl;
   explicit NftContext(std::unique_ptr<Impl> impl);
   Result<std::string> Run(const std::string& commands, unsigned output_flags,

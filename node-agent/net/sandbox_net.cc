@@ -14,7 +14,9 @@ namespace {
 using host::RouteSocket;
 
 constexpr char kReplaceTable[] = "add table inet dormouse\ndelete table inet dormouse\n";
-constexpr char kOurTable[] = "list table inet dormouse";
+// Only names are read: what is in the tables would be some hundred objects.
+constexpr char kTables[] = "list tables inet";
+constexpr char kOurTable[] = "\"name\": \"dormouse\"";
 
 const auto kNothing = []() -> Result<> { return {}; };
 
@@ -66,12 +68,23 @@ Result<> SandboxNets::PrepareNode() {
   return {};
 }
 
-Result<> SandboxNets::ApplyToNode(const std::string& commands) {
-  const std::lock_guard lock(node_table_);
+Result<host::NftContext*> SandboxNets::NodeContext() {
   if (!node_nft_) {
     DORMOUSE_ASSIGN(node_nft_, host::NftContext::Open());
   }
-  return node_nft_->Apply(commands);
+  return &*node_nft_;
+}
+
+Result<> SandboxNets::ApplyToNode(const std::string& commands) {
+  const std::lock_guard lock(node_table_);
+  DORMOUSE_ASSIGN(host::NftContext * node, NodeContext());
+  return node->Apply(commands);
+}
+
+Result<std::string> SandboxNets::ReadNode(const std::string& command) {
+  const std::lock_guard lock(node_table_);
+  DORMOUSE_ASSIGN(host::NftContext * node, NodeContext());
+  return node->ReadJson(command);
 }
 
 Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
@@ -79,7 +92,7 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
   DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
   DORMOUSE_ASSIGN(const auto veth, node.FindLink(VethName(spec.short_id)));
   state.veth = veth && veth->alias == spec.uid && veth->up;
-  DORMOUSE_ASSIGN(state.node_rules, IsThere(host::ReadNftJson(ElementQuery(spec))));
+  DORMOUSE_ASSIGN(state.node_rules, IsThere(ReadNode(ElementQuery(spec))));
   auto netns = Open(spec);
   if (!netns) {
     if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
@@ -90,7 +103,8 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
     DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
     DORMOUSE_ASSIGN(const auto tap, inside.FindLink(kTapName));
     state.tap = tap && tap->up;
-    DORMOUSE_ASSIGN(state.rules, IsThere(host::ReadNftJson(kOurTable)));
+    DORMOUSE_ASSIGN(const std::string tables, host::ReadNftJson(kTables));
+    state.rules = tables.find(kOurTable) != std::string::npos;
     return {};
   }));
   return state;

@@ -88,7 +88,9 @@ class SandboxNets {
   Result<> EnsureRules(const SandboxNetSpec& spec, int netns);
   Result<> EnsureNodeRules(const SandboxNetSpec& spec);
   [[nodiscard]] SandboxRules RulesOf(const EgressPolicy& policy) const;
+  Result<host::NftContext*> NodeContext();  ///< node_table_ is held
   Result<> ApplyToNode(const std::string& commands);
+  Result<std::string> ReadNode(const std::string& command);
 
   const host::HostNamespaces& host_;
   const NetConfig config_;
