@@ -86,8 +86,9 @@ def add_notes(cluster: Cluster) -> None:
 
 
 def cluster_of_session(folder: Path, **options):
-    """The body of a session's fixture."""
-    cluster = Cluster(folder, life_seconds=LIFE_SECONDS, **options)
+    """The body of a session's fixture. $DORMOUSE_STATE_FS: what the node keeps its state on."""
+    state_fs = os.environ.get("DORMOUSE_STATE_FS", "xfs")
+    cluster = Cluster(folder, life_seconds=LIFE_SECONDS, state_fs=state_fs, **options)
     try:
         with cluster:
             print(f"\nbed: the VMM is {cluster.vmm.describe()}", file=sys.stderr)
