@@ -5,10 +5,10 @@
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
-#include <pplx/threadpool.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
 #include <charconv>
 #include <condition_variable>
@@ -17,6 +17,8 @@
 
 #include "src/common/base/log.h"
 #include "src/common/kube/exec_plugin.h"
+#include "src/common/kube/in_flight.h"
+#include "src/common/kube/library_threads.h"
 #include "src/common/kube/sink_buffer.h"
 #include "src/common/kube/tls_credentials.h"
 #include "src/common/kube/token_source.h"
@@ -35,6 +37,8 @@ constexpr std::size_t kMaxErrorBodyBytes = 64 * 1024;
 constexpr auto kLookAtFilesEach = std::chrono::minutes(1);
 /// The API server gives a plain request 60 s; a stream's headers come no later.
 constexpr auto kHeaderLimit = std::chrono::seconds(60);
+/// It takes milliseconds, but for a name that is being looked up, which nothing can cancel.
+constexpr auto kEndLimit = std::chrono::seconds(1);
 constexpr char kSystemRoots[] = "/etc/ssl/certs/ca-certificates.crt";
 
 struct KeepAlive {
@@ -169,6 +173,11 @@ class CpprestTransport : public HttpTransport {
     host_ = server.substr(0, server.find('/'));
   }
 
+  /// What was cancelled is torn down on the library's threads, and leaves tasks to them.
+  ~CpprestTransport() override {
+    if (in_flight_.WaitUntilNone(kEndLimit)) (void)WaitForLibraryThreads(kEndLimit);
+  }
+
   /// The first look at the files; later failures keep what there is.
   Result<> Prepare() {
     DORMOUSE_ASSIGN(const ClientIdentity identity, StartIdentity());
@@ -292,7 +301,7 @@ class CpprestTransport : public HttpTransport {
 
   Result<HttpResponse> Perform(const Exchange& exchange, const ClientIdentity& identity,
                                const std::stop_token& stop, const SinkBuffer::Sink& sink) {
-    const auto buffer = std::make_shared<SinkBuffer>(sink);
+    const auto buffer = std::make_shared<SinkBuffer>(sink, in_flight_.Enter());
     const auto outcome = std::make_shared<Outcome>();
     pplx::cancellation_token_source cancel;
     try {
@@ -403,6 +412,7 @@ class CpprestTransport : public HttpTransport {
   std::shared_ptr<http_client> client_;
   TlsCredentials credentials_;
   MonotonicTime looked_at_{};
+  InFlight in_flight_;
 };
 
 }  // namespace
@@ -417,11 +427,7 @@ void InitialiseProcess(int threads) {
     ::setenv("SSL_CERT_DIR", kNoCertDirectory, 0);
     // One heap for each of a dozen mostly idle threads would cost more than the contention on two.
     ::mallopt(M_ARENA_MAX, 2);
-    try {
-      crossplat::threadpool::initialize_with_threads(static_cast<size_t>(threads));
-    } catch (const std::exception& exception) {
-      log::Warning("thread pool already made", {{"error", exception.what()}});
-    }
+    StartLibraryThreads(threads);
   });
 }
 

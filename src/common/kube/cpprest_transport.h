@@ -5,7 +5,8 @@
 // cancellation; its response buffer is unbounded, so bodies go through a stream buffer of ours that
 // parses before it asks for more. It holds one chunk of the server's at a time, however large that
 // is. TCP keep-alive and TCP_USER_TIMEOUT end a half-open connection within 45 s. Certificates and
-// CA files are looked at again each minute, and a change replaces the client. Thread-safe.
+// CA files are looked at again each minute, and a change replaces the client. Destroying a
+// transport waits for what was cancelled on it to end, two seconds at most. Thread-safe.
 #pragma once
 
 #include <memory>

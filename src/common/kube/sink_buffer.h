@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "src/common/base/result.h"
+#include "src/common/kube/in_flight.h"
 
 namespace dormouse::kube {
 
@@ -30,8 +31,12 @@ class SinkBuffer : public concurrency::streams::details::streambuf_state_manager
   /// Gets each piece of the body, with the status it belongs to.
   using Sink = std::function<Result<>(int status, std::string_view bytes)>;
 
-  explicit SinkBuffer(Sink sink)
-      : streambuf_state_manager(std::ios_base::out), sink_(std::move(sink)) {}
+  /// `ticket` is let go with the buffer, which the library holds until its exchange has ended, or
+  /// has been torn down.
+  explicit SinkBuffer(Sink sink, InFlight::Ticket ticket = nullptr)
+      : streambuf_state_manager(std::ios_base::out),
+        sink_(std::move(sink)),
+        ticket_(std::move(ticket)) {}
 
   /// The answer has begun: writes may go on.
   void OnStatus(int status);
@@ -80,6 +85,7 @@ class SinkBuffer : public concurrency::streams::details::streambuf_state_manager
 
   mutable std::mutex mutex_;
   Sink sink_;  ///< null after Detach
+  const InFlight::Ticket ticket_;
   int status_ = 0;
   std::optional<Held> held_;  ///< a write that came before the status
   std::optional<Error> refusal_;
