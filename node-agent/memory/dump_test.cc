@@ -70,6 +70,29 @@ TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
   EXPECT_EQ(info.st_mode & 0777u, 0600u);
 }
 
+// Enough for two lanes, with runs on both sides of the middle and one across it.
+TEST(DumpTest, ALargeImageIsWhatADenseReadGives) {
+  const ScratchDirectory scratch;
+  const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) {
+    Scribble(ram, 3);
+    std::memset(ram[0] + 4 * kMiB, 'a', 19 * kMiB);
+    std::memset(ram[1] + 7 * kMiB, 'b', kMiB);
+  });
+  RamMap map;
+  const auto dumped = DumpBooted(vmm, scratch / "memory", &map);
+  ASSERT_OK(dumped);
+  EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(map));
+  EXPECT_GE(dumped->written_bytes, 20 * kMiB);
+  uint64_t changed = 0;
+  uint64_t end = 0;
+  for (const FileRun& run : dumped->changed) {
+    EXPECT_TRUE(changed == 0 || run.offset > end) << "in order, neighbours joined";
+    changed += run.length;
+    end = run.offset + run.length;
+  }
+  EXPECT_EQ(changed, dumped->diverged_bytes);
+}
+
 TEST(DumpTest, HugePagesAreDumpedLikeSmallOnes) {
   const ScratchDirectory scratch;
   const FakeVmm vmm(kRanges, std::nullopt, [](const std::vector<char*>& ram) {
