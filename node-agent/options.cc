@@ -77,6 +77,14 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
                  "Seconds for which the files of a sandbox are kept whose object is gone")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--digest-after", flags.digest_after_s,
+                 "Seconds of sleep after which the digests of memory are computed")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--scrub-every", flags.scrub_every_s,
+                 "Seconds after which memory that sleeps is read again and compared; 0 = never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--disk-reserve-mib", flags.disk_reserve_mib, "Below it nothing new starts")
       ->capture_default_str();
   app.add_option("--disk-pause-mib", flags.disk_pause_mib, "Below it guests stand still")

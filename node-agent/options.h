@@ -39,6 +39,8 @@ struct AgentFlags {
   std::string boot_snapshots = "namespace";
   int64_t boot_snapshot_space_mib = 8192;
   int orphan_retention_s = 24 * 3600;
+  int digest_after_s = 60;
+  int scrub_every_s = 7 * 24 * 3600;
   int64_t disk_reserve_mib = 2048;
   int64_t disk_pause_mib = 512;
   int64_t disk_window_mib = 256;

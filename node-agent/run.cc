@@ -17,6 +17,7 @@
 #include "node-agent/node/node_publisher.h"
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/sandbox/memory_keeper.h"
 #include "node-agent/sandbox/template_keeper.h"
 #include "node-agent/serve/agent_metrics.h"
 #include "node-agent/serve/control_server.h"
@@ -222,6 +223,14 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   agent_slot = &agent;
   DORMOUSE_TRY(agent.Adopt());
 
+  MemoryKeeper memory_keeper({.digest_after = std::chrono::seconds(flags.digest_after_s),
+                              .scrub_every = std::chrono::seconds(flags.scrub_every_s)},
+                             paths, records, templates,
+                             [&agent](const api::SandboxUid& owner, uint64_t generation,
+                                      std::optional<std::string> damage) {
+                               agent.NoteMemory(owner, generation, std::move(damage));
+                             });
+
   NodePublisherOptions publishing{.name = node, .facts = facts, .allowance = {}, .endpoint = {}};
   publishing.allowance.reserve_memory_bytes = flags.reserve_memory_mib << 20;
   publishing.allowance.reserve_cpus = flags.reserve_cpus;
@@ -289,6 +298,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
     for (const std::string& uid : keeper.KnownUids()) template_queue.Add(uid);
     loop.Start();
     template_loop.Start();
+    memory_keeper.Start();
     log::Info("looking after sandboxes", {{"node", node.text()}, {"sandboxes", sandboxes.Size()}});
     while (!WaitForStop(signals.get(), 3600s)) {
     }
@@ -296,6 +306,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   log::Info("stopping; running VMs go on");
   reflector.Stop();
   template_reflector.Stop();
+  memory_keeper.Stop();
   template_loop.Stop(kDrain);
   loop.Stop(kDrain);
   heartbeat.Stop();

@@ -262,6 +262,7 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) cons
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
   desired.no_room = record.intent == Intent::kSuspended && !HasRoomFor(record);
+  desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
@@ -298,6 +299,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   const MonotonicTime began = clock_.Now();
   // One that failed was of an earlier wish: the next is tried at once.
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
+  DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
   StatusInputs in;
   Plan plan;
@@ -309,6 +311,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     if (seen) {
       in.observed = *seen;
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
+      desired.wake_failed = WakeHasFailed(record);
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
       if (Suspends(plan)) {
         StatusInputs begun = in;
@@ -317,6 +320,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         DORMOUSE_TRY(Tell(sandbox, std::move(begun)));
       }
       carried = Carry(plan, sandbox.spec, &record, &failed);
+      AnnounceDiskBoot(sandbox, plan, record);
       is_new = false;
       held.reset();
     } else {
@@ -342,6 +346,14 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         failure.reset();
         in.problem.reset();
         continue;
+      }
+      if (failed && IsRestore(*failed) && NoteFailedWake(record, *failed, *failure)) {
+        desired.wake_failed = true;
+        if (GivesUpMemory(record, desired)) {
+          failure.reset();
+          in.problem.reset();
+          continue;
+        }
       }
       if (failed && IsCapture(*failed) && desired.mode == api::OperatingMode::kSuspended &&
           !RuntimeOf(record.uid).commit_in_doubt) {

@@ -76,6 +76,14 @@ class Agent : public AgentView {
   /// Why the last attempt failed; nothing while it has not.
   [[nodiscard]] std::optional<Error> CaptureFailure(const api::SandboxUid& template_uid) const;
 
+  /// What was found of memory that sleeps (memory_keeper.h): its status tells of damage until that
+  /// is over, or the generation is another.
+  void NoteMemory(const api::SandboxUid& owner, uint64_t generation,
+                  std::optional<std::string> damage);
+  /// `generation` 0: of a template.
+  [[nodiscard]] std::optional<std::string> DamageOf(const api::SandboxUid& owner,
+                                                    uint64_t generation) const;
+
   /// The machine's word that something happened to a VM.
   void OnMachineChanged(const std::string& uid);
   /// Once a second: fill levels, allocation ahead of use, the node's reserve.
@@ -107,6 +115,7 @@ class Agent : public AgentView {
     std::optional<Problem> capture_problem;
     /// Booted by this process, and told nothing of its tenant since.
     bool fresh_boot = false;
+    std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
     std::string phase, ready_reason;
     std::string plan;
   };
@@ -153,6 +162,14 @@ class Agent : public AgentView {
   void TellTemplate(const Record& record);
   Result<> CommitSuspend(Record* record);
   Result<> CommitWake(Record* record);
+  /// The annotation boot-from-disk.
+  [[nodiscard]] static bool AsksToBootFromDisk(const api::Sandbox& sandbox);
+  Result<> NoticeDiskBootIsOver(const api::Sandbox& sandbox, Record* record);
+  [[nodiscard]] bool WakeHasFailed(const Record& record) const;
+  /// False where the error says nothing of the memory: it lacked room, or an answer in time.
+  bool NoteFailedWake(const Record& record, Step step, const Error& error);
+  Result<> ForgetMemory(Record* record);
+  void AnnounceDiskBoot(const api::Sandbox& sandbox, const Plan& plan, const Record& record);
   /// A capture failed and the sandbox shall run on: remembers it, and for how long.
   void HoldCaptures(const Record& record, const Problem& problem);
   void ForgetFailedCaptures(const Record& record);
@@ -187,6 +204,7 @@ class Agent : public AgentView {
   std::map<api::SandboxUid, WantedCapture> wanted_;           // by template
   std::map<api::SandboxUid, api::SandboxUid> boot_captures_;  // who makes which boot snapshot
   std::map<api::SandboxUid, MonotonicTime> boot_snapshot_used_;
+  std::map<api::SandboxUid, std::pair<uint64_t, std::string>> damaged_;  // by owner
 };
 
 }  // namespace dormouse

@@ -254,6 +254,44 @@ TEST_F(AgentCloneTest, AFileLeftByACaptureThatWasCutShortGoesAtTheNextStart) {
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
 }
 
+TEST_F(AgentCloneTest, ACloneThatCannotStartIsBootedFromItsTemplatesDiskWhereItIsAskedFor) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  machine_.check_error = Error(ErrorCode::kCorrupt, "memory chunk 3 of 256 differs");
+  AddClone(kSuccessor, "clone");
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  EXPECT_TRUE(TemplateIs("InUse"));
+  Change([](api::Sandbox& sandbox) {
+    sandbox.meta.annotations["dormouse.dev/boot-from-disk"] = "true";
+  });
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(StartMode(), "Boot");
+  EXPECT_EQ(machine_.vms[kSuccessor].booted_store, 0U) << "the template's disk";
+  EXPECT_FALSE(TemplateIs("InUse")) << "it needs the template no more";
+  EXPECT_TRUE(machine_.templates.at(kTemplate).whole);
+  EXPECT_EQ(machine_.templates.size(), 1U) << "a tenant's disk leaves no boot snapshot";
+}
+
+TEST_F(AgentCloneTest, ATemplateWhoseMemoryIsDamagedIsNotReadyUntilItIsWholeAgain) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  agent_->NoteMemory(kTemplate, 0, "memory chunk 3 of 256 differs");
+  SettleAll();
+  EXPECT_FALSE(Template().ready_to_use);
+  const auto* ready = api::FindCondition(Template().conditions, "Ready");
+  EXPECT_EQ(ready->reason, "ResumeFailed");
+  EXPECT_NE(ready->message.find("chunk 3"), std::string::npos);
+  EXPECT_EQ(template_api_.events, (std::vector<std::string>{"Captured", "ResumeFailed"}));
+  EXPECT_TRUE(machine_.templates.at(kTemplate).whole) << "nothing is removed";
+  agent_->NoteMemory(kTemplate, 0, std::nullopt);
+  SettleAll();
+  EXPECT_TRUE(Template().ready_to_use);
+}
+
 TEST_F(AgentCloneTest, ACloneThatContradictsItsTemplateIsToldWhatToWrite) {
   Settle();
   AskForTemplate();

@@ -113,6 +113,9 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
     case Step::kCommitWake:
       DORMOUSE_TRY(CommitWake(record));
       break;
+    case Step::kForgetMemory:
+      DORMOUSE_TRY(ForgetMemory(record));
+      break;
     case Step::kCommitTemplate:
       DORMOUSE_TRY(CommitTemplate(spec, record));
       break;

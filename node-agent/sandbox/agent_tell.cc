@@ -14,6 +14,12 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   in.disk = runtime.disk;
   if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended)
     in.capture_problem = runtime.capture_problem;
+  if (in.record.sleeping.value_or(0) != 0) {
+    if (const auto damage = DamageOf(sandbox.uid, *in.record.sleeping)) {
+      in.memory_problem = Problem{std::string(reasons::kResumeFailed),
+                                  "asleep, and it could not be woken: " + *damage};
+    }
+  }
   if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
   if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
   const api::Sandbox& before = Newer(sandbox, runtime.latest);
@@ -47,8 +53,11 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
   const auto* before = api::FindCondition(sandbox.status.conditions, api::condition::kSuspended);
   if (suspended != nullptr && (before == nullptr || before->status != suspended->status ||
                                before->reason != suspended->reason)) {
-    if (suspended->status == api::ConditionStatus::kTrue) {
-      control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
+    const bool slept = before != nullptr && before->status == api::ConditionStatus::kTrue;
+    if (in.memory_problem && suspended->reason == in.memory_problem->reason) {
+      control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
+    } else if (suspended->status == api::ConditionStatus::kTrue) {
+      if (!slept) control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
     } else if (suspended->reason == reasons::kSnapshotFailed) {
       control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
     }

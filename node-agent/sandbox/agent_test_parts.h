@@ -59,6 +59,7 @@ class AgentTest : public ::testing::Test {
   AgentTest() {
     char name[] = "/tmp/dormouse-agent-test-XXXXXX";
     paths_.state = ::mkdtemp(name);
+    paths_.run = paths_.state + "/run";
     api::Sandbox sandbox;
     sandbox.meta.ns = "default";
     sandbox.meta.name = "web";

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "node-agent/sandbox/machine.h"
@@ -29,6 +30,8 @@ class FakeMachine : public Machine {
     bool silent = false;
     std::optional<Ending> ending;
     std::map<uint64_t, Generation> generations;
+    /// The generation that its store is a copy of, until a guest runs on it; and what was booted.
+    std::optional<uint64_t> store, booted_store;
     [[nodiscard]] bool Nothing() const { return !disk && !net && !prepared && pid == 0; }
   };
 
@@ -101,7 +104,9 @@ class FakeMachine : public Machine {
         vm.created = true;
         break;
       case Step::kBootVm:
+        if (record->sleeping) return Fail(ErrorCode::kInternal, "booted beside its memory");
         vm.booted = true;
+        vm.booted_store = std::exchange(vm.store, std::nullopt);
         break;
       case Step::kPauseVm:
         vm.paused = true;
@@ -157,10 +162,22 @@ class FakeMachine : public Machine {
         if (vm.disk) return Fail(ErrorCode::kBusy, "the store is in use");
         if (Slept(vm, *record) == nullptr)
           return Fail(ErrorCode::kNotFound, "the generation is gone");
+        if (check_error) return Fail(*check_error);
+        vm.store = record->sleeping;
+        break;
+      case Step::kTakeStore:
+        if (vm.disk || vm.pid != 0) return Fail(ErrorCode::kBusy, "the store is in use");
+        if (Slept(vm, *record) == nullptr)
+          return Fail(ErrorCode::kNotFound, "the generation is gone");
+        if (take_error) return Fail(*take_error);
+        vm.store = record->sleeping;
         break;
       case Step::kRestoreVm:
         if (!Slept(vm, *record)->whole) return Fail(ErrorCode::kCorrupt, "half a generation");
+        if (vm.store != record->sleeping)
+          return Fail(ErrorCode::kInternal, "an old memory over a newer disk");
         if (restore_error) return Fail(*restore_error);
+        vm.store.reset();
         vm.created = vm.booted = vm.frozen = true;
         vm.configured = Slept(vm, *record)->configured;
         vm.workload = Slept(vm, *record)->state;
@@ -176,6 +193,7 @@ class FakeMachine : public Machine {
       case Step::kCommitSuspend:
       case Step::kCommitTemplate:
       case Step::kCommitWake:
+      case Step::kForgetMemory:
       case Step::kSaveIntent:
         break;
       case Step::kRemoveFiles:
@@ -230,7 +248,7 @@ class FakeMachine : public Machine {
   std::map<api::SandboxUid, Vm> vms;
   std::map<api::SandboxUid, Generation> templates;
   std::vector<std::string> steps;
-  std::optional<Error> resolve_error, restore_error;
+  std::optional<Error> resolve_error, check_error, restore_error, take_error;
   DiskUsage usage;
   DiskState disk_state = DiskState::kFine;
   int last_pid = 100;

@@ -42,6 +42,7 @@ inline constexpr char kStateFile[] = "state.json";
 inline constexpr char kStoreFile[] = "store.cow";
 inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kDigestsFile[] = "memory.digests";
+inline constexpr char kParentDigestsFile[] = "parent.digests";  ///< a link; the parent itself goes
 // In Paths::Drop: the VMM's own name for it.
 inline constexpr char kStockMemoryFile[] = "memory-ranges";
 

@@ -39,7 +39,8 @@ LinuxMachine::LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces
       bases_(dm, loops, config_.paths.Bases()),
       disks_(dm, loops, bases_),
       nets_(host, config_.net),
-      artifacts_(config_.paths.Artifacts()) {}
+      artifacts_(config_.paths.Artifacts()),
+      memory_check_(config_.paths) {}
 
 Result<std::unique_ptr<LinuxMachine>> LinuxMachine::Open(LinuxMachineConfig config,
                                                          const host::HostNamespaces& host,
@@ -123,7 +124,7 @@ Result<disk::RootDiskSpec> LinuxMachine::DiskSpec(const Record& record) {
   return spec;
 }
 
-Result<> LinuxMachine::PrepareDisk(const Record& record) {
+Result<disk::RootDiskSpec> LinuxMachine::PinnedDiskSpec(const Record& record) {
   auto spec = DiskSpec(record);
   if (!spec && spec.error().code() == ErrorCode::kNotFound) {
     DORMOUSE_ASSIGN(const disk::Image image, images_.Resolve(record.image_name));
@@ -134,8 +135,12 @@ Result<> LinuxMachine::PrepareDisk(const Record& record) {
     DORMOUSE_TRY(bases_.Pin(image));
     spec = DiskSpec(record);
   }
-  if (!spec) return Fail(spec.error());
-  return disks_.Prepare(*spec).map([](host::DeviceNumber) {});
+  return spec;
+}
+
+Result<> LinuxMachine::PrepareDisk(const Record& record) {
+  DORMOUSE_ASSIGN(const auto spec, PinnedDiskSpec(record));
+  return disks_.Prepare(spec).map([](host::DeviceNumber) {});
 }
 
 Result<> LinuxMachine::ReleaseDisk(const std::string& short_id) {
@@ -206,6 +211,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kRemoveVmm:
       return RemoveVmm(short_id);
     case Step::kRemoveFiles:
+      DORMOUSE_TRY(RemoveTree(config_.paths.Verified(record->uid)));
       return RemoveFile(config_.paths.Store(record->uid));
     case Step::kPrepareCapture:
       return PrepareCapture(*record);
@@ -227,11 +233,14 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return Restore(*record);
     case Step::kThawGuest:
       return ThawGuest(*record);
+    case Step::kTakeStore:
+      return TakeStore(record);
     case Step::kPruneFiles:
       return PruneFiles(*record);
     case Step::kCommitSuspend:
     case Step::kCommitTemplate:
     case Step::kCommitWake:
+    case Step::kForgetMemory:
       return {};
   }
   return {};

@@ -17,6 +17,7 @@
 #include "node-agent/host/launch.h"
 #include "node-agent/net/sandbox_net.h"
 #include "node-agent/sandbox/machine.h"
+#include "node-agent/sandbox/memory_check.h"
 #include "node-agent/sandbox/paths.h"
 #include "node-agent/vmm/api_client.h"
 #include "node-agent/vmm/artifact_store.h"
@@ -89,6 +90,8 @@ class LinuxMachine : public Machine {
   Result<> Prepare(Changed changed);
 
   [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
+  /// The same, its base kept on this node.
+  [[nodiscard]] Result<disk::RootDiskSpec> PinnedDiskSpec(const Record& record);
   [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec,
                                             const Record& record) const;
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
@@ -120,9 +123,13 @@ class LinuxMachine : public Machine {
   Result<> CaptureDisk(const Record& record);
   Result<> SyncCapture(Record* record);
   Result<> CopyGeneration(Record* record);
-  /// Whether a generation is whole, and this node can run it; reads no memory.
+  /// Whether a generation is whole, and this node can run it; reads memory only at its first use
+  /// since the node's boot.
   Result<> CheckGeneration(const Record& record, const std::string& generation);
   Result<> RestoreStore(const Record& record);
+  Result<> TakeStore(Record* record);
+  /// The generation's store, copied to be the one that the guest will write.
+  Result<> CopyStore(const Record& record, const std::string& generation);
   Result<> Restore(const Record& record);
   Result<> PruneFiles(const Record& record);
   /// What of the sandbox's generations the record does not name; paths.
@@ -149,6 +156,7 @@ class LinuxMachine : public Machine {
   bool vmm_needs_libraries_ = false;
   vmm::VmmVersion version_;
   VmmIdentity vmm_;
+  MemoryCheck memory_check_;
   disk::DiskPressure pressure_ = disk::DiskPressure::kNone;
   // What one capture learns step by step; lost with the agent, and the capture then begins anew.
   std::mutex captures_mutex_;

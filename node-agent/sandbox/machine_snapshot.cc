@@ -24,9 +24,22 @@ std::string In(const std::string& directory, const char* file) {
 }
 
 // Of the VMM that runs: nothing where it was booted.
-std::optional<std::string> MappedMemory(const Paths& paths, const Record& record) {
+std::optional<std::string> MappedDirectory(const Paths& paths, const Record& record) {
   if (!record.memory_generation) return std::nullopt;
-  return In(GenerationOf(paths, record, *record.memory_generation), kMemoryFile);
+  return GenerationOf(paths, record, *record.memory_generation);
+}
+std::optional<std::string> MappedMemory(const Paths& paths, const Record& record) {
+  const auto directory = MappedDirectory(paths, record);
+  if (!directory) return std::nullopt;
+  return In(*directory, kMemoryFile);
+}
+
+// The parent goes when the new generation is committed, long before the digests of that one are
+// computed from its own. Without them all of it is read.
+void LinkParentDigests(const std::string& parent, const std::string& generation) {
+  const std::string digests = In(parent, kDigestsFile);
+  if (::link(digests.c_str(), In(generation, kParentDigestsFile).c_str()) != 0 && errno != ENOENT)
+    log::Warning("digests are not carried forward", {{"file", digests}, {"errno", errno}});
 }
 
 memory::GenerationFiles FilesOf(const std::string& generation) {
@@ -206,7 +219,11 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.cpu_model = config_.cpu_model;
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
+  if (manifest.parent) LinkParentDigests(*MappedDirectory(config_.paths, *record), generation);
   DORMOUSE_TRY(Seal(generation, &manifest));
+  const GenerationName name{*api::SandboxUid::Parse(manifest.owner), manifest.generation,
+                            generation};
+  MarkVerified(config_.paths, name, MemoryIdentity(generation));
   const auto stood = std::chrono::steady_clock::now() - capture->paused_at;
   const CaptureFigures figures{
       static_cast<int64_t>(manifest.memory.allocated_bytes),
@@ -228,8 +245,9 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
 Result<> LinuxMachine::CopyGeneration(Record* record) {
   const std::string from = GenerationOf(config_.paths, *record, *record->sleeping);
   const std::string to = CaptureDirectory(config_.paths, *record);
-  DORMOUSE_ASSIGN(const auto text, ReadFile(In(from, kManifestFile), memory::kMaxManifestBytes));
-  DORMOUSE_ASSIGN(auto manifest, memory::DecodeManifest(text));
+  DORMOUSE_ASSIGN(auto manifest, ReadManifest(from));
+  auto digests = ReadDigests(from, manifest);
+  const bool verified = IsVerified(config_.paths, {record->uid, *record->sleeping, from});
   DORMOUSE_TRY(RemoveTree(to));
   DORMOUSE_TRY(MakeDirectories(to, 0700));
   for (const char* file : {kMemoryFile, kStoreFile, kConfigFile, kStateFile}) {
@@ -241,7 +259,14 @@ Result<> LinuxMachine::CopyGeneration(Record* record) {
   manifest.generation = 0;
   manifest.parent.reset();
   manifest.written_bytes = 0;
+  if (digests) {
+    digests->generation = manifest.generation;
+    DORMOUSE_TRY(WriteFileAtomically(In(to, kDigestsFile), memory::EncodeDigests(*digests)));
+  }
   DORMOUSE_TRY(Seal(to, &manifest));
+  if (verified) {
+    MarkVerified(config_.paths, {record->capture_for->template_uid, 0, to}, MemoryIdentity(to));
+  }
   record->capture_for->figures = {static_cast<int64_t>(manifest.memory.allocated_bytes), 0, 0,
                                   static_cast<int64_t>(manifest.store.allocated_bytes)};
   return {};
@@ -250,6 +275,34 @@ Result<> LinuxMachine::CopyGeneration(Record* record) {
 Result<> LinuxMachine::RestoreStore(const Record& record) {
   const std::string generation = GenerationOf(config_.paths, record, *record.sleeping);
   DORMOUSE_TRY(CheckGeneration(record, generation));
+  return CopyStore(record, generation);
+}
+
+Result<> LinuxMachine::TakeStore(Record* record) {
+  const std::string generation = GenerationOf(config_.paths, *record, *record->sleeping);
+  // What a boot needs beside the store is looked for while there is a memory to go back to.
+  DORMOUSE_TRY(PinnedDiskSpec(*record));
+  if (const auto manifest = ReadManifest(generation)) {
+    DORMOUSE_ASSIGN(const uint64_t bytes, host::SizeBytes(In(generation, kStoreFile)));
+    if (bytes != manifest->store.bytes) {
+      return Fail(ErrorCode::kCorrupt, In(generation, kStoreFile) + " has " +
+                                           std::to_string(bytes) + " bytes, and had " +
+                                           std::to_string(manifest->store.bytes));
+    }
+  } else {
+    // The disk is all that is left to hope for.
+    log::Warning("a store is taken that no manifest speaks for",
+                 {{"sandbox", record->key().ToString()}, {"error", manifest.error().message()}});
+  }
+  DORMOUSE_TRY(CopyStore(*record, generation));
+  // Only its memory was bound to what it was captured on, which may be gone.
+  record->vmm_digest = vmm_artifact_.sha256;
+  record->kernel_digest = kernel_.sha256;
+  record->initramfs_digest = initramfs_.sha256;
+  return {};
+}
+
+Result<> LinuxMachine::CopyStore(const Record& record, const std::string& generation) {
   const std::string store = config_.paths.Store(record.uid);
   const std::string fresh = store + ".new";
   DORMOUSE_TRY(RemoveFile(fresh));
@@ -260,9 +313,7 @@ Result<> LinuxMachine::RestoreStore(const Record& record) {
 }
 
 Result<> LinuxMachine::CheckGeneration(const Record& record, const std::string& generation) {
-  DORMOUSE_ASSIGN(const auto text,
-                  ReadFile(In(generation, kManifestFile), memory::kMaxManifestBytes));
-  DORMOUSE_ASSIGN(const auto manifest, memory::DecodeManifest(text));
+  DORMOUSE_ASSIGN(const auto manifest, ReadManifest(generation));
   const memory::NodeOffer offer{
       config_.cpu_model,
       [&](std::string_view digest) {
@@ -276,7 +327,8 @@ Result<> LinuxMachine::CheckGeneration(const Record& record, const std::string& 
   if (doubt)
     log::Warning("a generation is in doubt",
                  {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
-  return {};
+  const auto& owner = record.IsCloning() ? record.origin->template_uid : record.uid;
+  return memory_check_.BeforeUse({owner, *record.sleeping, generation}, manifest);
 }
 
 Result<> LinuxMachine::Restore(const Record& record) {
@@ -330,6 +382,13 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
       if (PathExists(In(path, file))) stale.push_back(In(path, file));
     }
   }
+  const std::string marks = config_.paths.Verified(record.uid);
+  DORMOUSE_ASSIGN(const auto verified, ListDirectory(marks));
+  for (const std::string& number : verified) {
+    const std::string mark = marks + "/" + number;
+    if (!record.sleeping || mark != config_.paths.Verified(record.uid, *record.sleeping))
+      stale.push_back(mark);
+  }
   // Its generation has it.
   if (record.intent == Intent::kSuspended && record.sleeping &&
       PathExists(config_.paths.Store(record.uid))) {
@@ -340,7 +399,10 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
 
 Result<> LinuxMachine::PruneFiles(const Record& record) {
   DORMOUSE_ASSIGN(const auto stale, StaleFiles(record));
-  for (const std::string& path : stale) DORMOUSE_TRY(RemoveTree(path));
+  for (const std::string& path : stale) {
+    // Digests that are just being written may come between: once.
+    if (!RemoveTree(path)) DORMOUSE_TRY(RemoveTree(path));
+  }
   return {};
 }
 

@@ -11,8 +11,9 @@
 //       record.json                 the sandbox's record: the one commit point (record.h)
 //       store.cow                   its disk's differing blocks (disk/store.h)
 //       gen-<n>/                    a generation (memory/manifest.h): memory, config.json,
-//                                   state.json, store.cow, manifest.json, memory.digests; once it
-//                                   was consumed only what its VM maps
+//                                   state.json, store.cow, manifest.json, memory.digests (until
+//                                   they are computed its parent's: parent.digests); once it was
+//                                   consumed only what its VM maps, with its digests
 //       drop/                       where the VMM writes its state: its own during a capture, else
 //                                   root's
 //       console.log{,.1}            the guest's serial line, capped
@@ -25,6 +26,7 @@
 //     dev/                          device nodes of our own: dm control, loops
 //     root/                         empty; each VMM's private root is mounted over it, in its own
 //                                   namespace
+//     verified/<uid>/<n>            this generation's memory is as captured: known since the boot
 //     vm/<short>/                   the VMM's own directory, owned by its uid:
 //       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  restore/
 // clang-format on
@@ -85,6 +87,13 @@ struct Paths {
   [[nodiscard]] std::string NetworkNamespaces() const { return run + "/netns"; }
   [[nodiscard]] std::string DeviceNodes() const { return run + "/dev"; }
   [[nodiscard]] std::string LaunchRoot() const { return run + "/root"; }
+  /// Of a sandbox's generations; of a template, whose one generation is 0.
+  [[nodiscard]] std::string Verified(const api::SandboxUid& uid) const {
+    return run + "/verified/" + uid.text();
+  }
+  [[nodiscard]] std::string Verified(const api::SandboxUid& uid, uint64_t generation) const {
+    return Verified(uid) + "/" + std::to_string(generation);
+  }
   [[nodiscard]] std::string VmDirectories() const { return run + "/vm"; }
   [[nodiscard]] std::string VmDirectory(const api::SandboxUid& uid) const {
     return VmDirectories() + "/" + uid.short_id();

@@ -102,9 +102,21 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
   return plan;
 }
 
+// Nothing has run on the generation's disk since it was captured, and nothing runs on it before the
+// record has forgotten the memory: until then a wake finds it whole.
+Plan PlanDiskOnly(Plan plan, const Observed& seen) {
+  if (HasVm(seen.vmm)) plan.stages.push_back({Step::kKillVmm});
+  if (seen.disk != Presence::kAbsent) plan.stages.push_back({Step::kReleaseDisk});
+  plan.stages.push_back({Step::kTakeStore});
+  plan.stages.push_back({Step::kForgetMemory});
+  plan.stages.push_back({Step::kPruneFiles});
+  return plan;
+}
+
 // The whole way down. Only the commit changes what the record says.
-Plan PlanSuspend(Plan plan, const Observed& seen) {
+Plan PlanSuspend(Plan plan, const Desired& desired, const Observed& seen) {
   ++plan.record.generations;
+  plan.record.disk_boot_spent = desired.boot_from_disk;
   AppendCapture(seen, &plan.stages);
   plan.stages.push_back({Step::kCommitSuspend});
   AppendTeardown(seen, &plan.stages);
@@ -252,6 +264,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   if (waking && desired.mode == api::OperatingMode::kSuspended) {
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
   }
+  if (GivesUpMemory(plan.record, desired)) return PlanDiskOnly(std::move(plan), seen);
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
     if (waking) return PlanWakeFailed(std::move(plan), seen, seen.vmm_ending->message, now, limits);
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);
@@ -286,7 +299,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
                      seen.cgroup && seen.vmm_directory;
   const bool suspend = desired.mode == api::OperatingMode::kSuspended && !desired.hold_suspend;
   const bool capture = desired.capture_for && !waking && !suspend && !desired.node_disk_full;
-  if (suspend && whole && seen.vmm == VmmState::kPaused) return PlanSuspend(std::move(plan), seen);
+  if (suspend && whole && seen.vmm == VmmState::kPaused)
+    return PlanSuspend(std::move(plan), desired, seen);
   if (capture && whole && seen.vmm == VmmState::kPaused)
     return PlanTemplate(std::move(plan), desired, seen);
   if (suspend && seen.vmm != VmmState::kRunning && seen.vmm != VmmState::kPaused) {
@@ -313,7 +327,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     // run.
     const bool started =
         settled && !(seen.guest == GuestState::kConfigured && desired.has_workload);
-    if (suspend && started) return PlanSuspend(std::move(plan), seen);
+    if (suspend && started) return PlanSuspend(std::move(plan), desired, seen);
     // A boot snapshot holds nothing of its tenant: it is taken before the guest is told a thing.
     const bool due =
         capture &&
@@ -386,6 +400,10 @@ std::string_view StepName(Step step) {
       return "guest.thaw";
     case Step::kCommitWake:
       return "record.awake";
+    case Step::kTakeStore:
+      return "disk.take";
+    case Step::kForgetMemory:
+      return "record.disk-only";
     case Step::kPruneFiles:
       return "files.prune";
   }
@@ -423,9 +441,16 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
       return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
     if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
+    if (GivesUpMemory(record, desired)) return PlanDiskOnly(std::move(plan), observed);
     return PlanStart(std::move(plan), observed, now);
   }
   return PlanRun(std::move(plan), desired, observed, now, limits);
+}
+
+bool GivesUpMemory(const Record& record, const Desired& desired) {
+  if (!record.sleeping || !desired.boot_from_disk || record.disk_boot_spent) return false;
+  if (record.IsCloning() && record.origin->boot_snapshot) return false;
+  return desired.wake_failed || record.wake_attempts > 0;
 }
 
 bool ShouldRestart(api::RestartPolicy policy, const Ending& ending) {

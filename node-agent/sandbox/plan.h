@@ -70,7 +70,9 @@ struct Desired {
   bool no_room = false;         ///< the node's memory is given to others: no wake now
   /// A template that is to be captured from this sandbox, or the boot snapshot of its shape.
   std::optional<TemplateCapture> capture_for{};
-  bool hold_suspend = false;  ///< the last capture failed: run on for a while before the next
+  bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next
+  bool boot_from_disk = false;  ///< the annotation: rather without its memory than not at all
+  bool wake_failed = false;     ///< of this generation, since the agent started
 };
 
 enum class Step {
@@ -109,7 +111,10 @@ enum class Step {
   kRestoreVm,
   kThawGuest,
   kCommitWake,  ///< record: runs; the generation is consumed
-  kPruneFiles,  ///< what no record needs of generations
+  // Where its memory cannot be used, and its user says so: a boot from its disk.
+  kTakeStore,     ///< the generation's store becomes the sandbox's, unless nothing could boot it
+  kForgetMemory,  ///< record: has a disk and no memory. The one commit point
+  kPruneFiles,    ///< what no record needs of generations
 };
 /// "disk.prepare": the step's name in failpoints (agent.step.before.<name>,
 /// agent.step.after.<name>), metrics and logs.
@@ -154,6 +159,11 @@ struct PlanLimits {
 
 [[nodiscard]] Plan MakePlan(const Record& record, const Desired& desired, const Observed& observed,
                             WallTime now, const PlanLimits& limits = {});
+
+/// Whether the memory that it sleeps with is given up for a boot from its disk: only where a wake
+/// of it has failed, and its user has asked for it since it fell asleep. A boot snapshot is none of
+/// its own, and goes without being asked.
+[[nodiscard]] bool GivesUpMemory(const Record& record, const Desired& desired);
 
 /// Whether an ending is followed by another incarnation.
 [[nodiscard]] bool ShouldRestart(api::RestartPolicy policy, const Ending& ending);

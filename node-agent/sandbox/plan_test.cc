@@ -292,6 +292,47 @@ TEST(PlanTest, ABootSnapshotIsTakenBeforeTheGuestIsToldAThing) {
       << "too late: the tenant is in it";
 }
 
+TEST(PlanTest, MemoryIsGivenUpOnlyWhereAWakeHasFailedAndItsUserAsksForIt) {
+  Record asleep;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = 3;
+  Desired desired;
+  desired.boot_from_disk = true;
+  EXPECT_TRUE(PlanOf(asleep, desired, {}).ends_with("vmm.restore -> AwaitGuest"))
+      << "first it is tried";
+  desired.wake_failed = true;
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "disk.take | record.disk-only | files.prune -> Proceed");
+  desired.no_room = true;
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "-> NoRoom") << "nothing is lost for a boot to come";
+  desired.no_room = false;
+  Desired asked_not = desired;
+  asked_not.boot_from_disk = false;
+  EXPECT_TRUE(PlanOf(asleep, asked_not, {}).ends_with("vmm.restore -> AwaitGuest"));
+  Desired suspended = desired;
+  suspended.mode = api::OperatingMode::kSuspended;
+  EXPECT_EQ(PlanOf(asleep, suspended, {}), "-> Suspended");
+
+  Record waking = asleep;
+  waking.intent = Intent::kRun;
+  waking.vmm = ProcessHint{10, 20, "boot"};
+  EXPECT_EQ(PlanOf(waking, desired, Whole(VmmState::kStarting)),
+            "vmm.kill | disk.release | disk.take | record.disk-only | files.prune -> Proceed")
+      << "what was being woken goes first";
+  waking.disk_boot_spent = true;
+  EXPECT_EQ(PlanOf(waking, desired, Whole(VmmState::kStarting)), "vmm.restore -> AwaitGuest")
+      << "it was asked for an earlier sleep";
+}
+
+TEST(PlanTest, AnAnnotationThatStandsWhenItFallsAsleepIsSpent) {
+  Desired desired;
+  desired.mode = api::OperatingMode::kSuspended;
+  desired.boot_from_disk = true;
+  const Observed running = Whole(VmmState::kRunning, GuestState::kConfigured);
+  EXPECT_TRUE(MakePlan(Started(), desired, running, kNow).record.disk_boot_spent);
+  desired.boot_from_disk = false;
+  EXPECT_FALSE(MakePlan(Started(), desired, running, kNow).record.disk_boot_spent);
+}
+
 TEST(PlanTest, ABootSnapshotThatDoesNotAnswerIsBootedInstead) {
   Observed silent = Whole(VmmState::kRunning, GuestState::kSilent);
   silent.guest_timed_out = true;

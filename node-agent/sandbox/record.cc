@@ -112,6 +112,7 @@ json ToJson(const Record& record) {
       {"capture", record.capture ? FiguresToJson(*record.capture) : json(nullptr)},
       {"origin", nullptr},
       {"captureFor", nullptr},
+      {"diskBootSpent", record.disk_boot_spent},
   };
   if (record.origin) {
     object["origin"] = {{"template", record.origin->template_uid.text()},
@@ -177,6 +178,7 @@ Record FromJson(const json& object) {
     record.capture_for = TemplateCapture{ReadUid(capture, "template"), capture.at("bootSnapshot"),
                                          ReadFigures(capture.at("figures"))};
   }
+  record.disk_boot_spent = object.value("diskBootSpent", false);
   return record;
 }
 

@@ -104,6 +104,9 @@ struct Record {
   std::optional<WallTime> suspended_at;
   int wake_attempts = 0;  ///< of `sleeping`, that failed
   std::optional<CaptureFigures> capture;
+  /// The annotation boot-from-disk stood already when it went to sleep: it is not meant for this
+  /// sleep, and its memory is kept.
+  bool disk_boot_spent = false;
 
   /// Generation 0, of `sleeping` and `memory_generation`, is the template's files, which are kept
   /// for as long as one of the two says 0.

@@ -143,6 +143,10 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
           " MiB on disk, stood still for " + std::to_string(in.record.capture->pause_window_ms) +
           " ms";
     }
+    if (in.memory_problem) {
+      suspended.reason = in.memory_problem->reason;
+      suspended.message = in.memory_problem->message;
+    }
     return suspended;
   }
   suspended.status = ConditionStatus::kFalse;
@@ -297,6 +301,8 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
                                                           : reasons::kResumeFailed);
     case Step::kThawGuest:
     case Step::kCommitWake:
+    case Step::kTakeStore:
+    case Step::kForgetMemory:
       return with(reasons::kResumeFailed);
     default:
       break;

@@ -28,6 +28,7 @@ struct StatusInputs {
   std::optional<Problem> problem;
   std::optional<Problem>
       capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
+  std::optional<Problem> memory_problem;  ///< it sleeps, and could not be woken
   std::optional<DiskUsage> disk;
   VmmIdentity vmm;
   std::string node_ip;

@@ -90,6 +90,7 @@ Result<ReconcileResult> TemplateKeeper::ReconcileWanted(const api::SnapshotTempl
     TemplateStatusInputs in;
     in.record = record.get();
     in.holders = HoldersOf(uid, object.meta.key());
+    in.damaged = agent_.DamageOf(uid, 0);
     if (record->cpu_model != machine_.CpuModel()) {
       in.incompatible = "captured on the CPU " + record->cpu_model + ", node " +
                         options_.node_name + " has " + machine_.CpuModel();
@@ -208,6 +209,8 @@ Result<> TemplateKeeper::Tell(const api::SnapshotTemplate& object, TemplateStatu
   } else if (in.failed && !HasFailed(object)) {
     control_plane_.Event(object, true, in.failed->reason, in.failed->message);
   }
+  if (in.damaged && was_ready && !status.ready_to_use)
+    control_plane_.Event(object, true, reasons::kResumeFailed, *in.damaged);
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(object, status));
   const std::lock_guard lock(mutex_);
   if (written) {

@@ -30,6 +30,8 @@ Condition Ready(const api::SnapshotTemplate& object, const TemplateStatusInputs&
   if (in.failed) return Make(type, false, in.failed->reason, in.failed->message);
   if (in.record != nullptr && in.incompatible)
     return Make(type, false, reasons::kSnapshotIncompatible, *in.incompatible);
+  if (in.record != nullptr && in.damaged)
+    return Make(type, false, reasons::kResumeFailed, "nothing can start from it: " + *in.damaged);
   if (in.record != nullptr) return Make(type, true, reasons::kReady, "sandboxes can start from it");
   if (in.waiting) return Make(type, false, in.waiting->reason, in.waiting->message);
   return Make(type, false, reasons::kCapturing, "the source is being captured");

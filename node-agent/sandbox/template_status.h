@@ -18,6 +18,7 @@ struct TemplateStatusInputs {
   std::optional<Problem> waiting;           ///< why it is not captured yet
   std::optional<Problem> failed;            ///< for good
   std::vector<std::string> holders;         ///< sandboxes that start or sleep from it
+  std::optional<std::string> damaged;       ///< how its memory is not what was captured
   std::optional<std::string> incompatible;  ///< why this node cannot run it
   bool released = false;                    ///< its files are gone, or are kept as was asked
 };

@@ -21,6 +21,7 @@ Result<> TemplateStore::Load() {
     }
     const auto text = ReadFile(paths_.TemplateRecord(*uid), kMaxRecordBytes);
     if (!text && text.error().code() == ErrorCode::kNotFound) {
+      DORMOUSE_TRY(RemoveTree(paths_.Verified(*uid)));
       DORMOUSE_TRY(RemoveTree(paths_.Template(*uid)));
       continue;
     }
@@ -87,6 +88,7 @@ Result<> TemplateStore::Save(const TemplateRecord& record) {
 void TemplateStore::Discard(const api::SandboxUid& uid) {
   const std::lock_guard lock(mutex_);
   if (templates_.contains(uid) || corrupt_.contains(uid)) return;
+  (void)RemoveTree(paths_.Verified(uid));
   if (auto removed = RemoveTree(paths_.Template(uid)); !removed) {
     log::Warning("what a capture left stays until the agent's next start",
                  {{"template", uid.text()}, {"error", removed.error().message()}});
@@ -102,6 +104,7 @@ Result<> TemplateStore::Remove(const api::SandboxUid& uid) {
   DORMOUSE_TRY(RemoveFile(paths_.TemplateRecord(uid)));
   if (found != templates_.end()) templates_.erase(found);
   corrupt_.erase(uid);
+  DORMOUSE_TRY(RemoveTree(paths_.Verified(uid)));
   DORMOUSE_TRY(RemoveTree(paths_.Template(uid)));
   return SyncDirectory(paths_.Templates());
 }

@@ -45,6 +45,7 @@ inline constexpr std::string_view kWorkloadEnded = "WorkloadEnded";
 inline constexpr std::string_view kSnapshotFailed = "SnapshotFailed";
 inline constexpr std::string_view kSnapshotIncompatible = "SnapshotIncompatible";
 inline constexpr std::string_view kResumeFailed = "ResumeFailed";
+inline constexpr std::string_view kMemoryGivenUp = "MemoryGivenUp";
 inline constexpr std::string_view kCowFilling = "CoWFilling";
 inline constexpr std::string_view kCowExhausted = "CoWExhausted";
 inline constexpr std::string_view kNodeDiskFull = "NodeDiskFull";

@@ -1,0 +1,107 @@
+#include "node-agent/sandbox/memory_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "node-agent/sandbox/memory_test_parts.h"
+
+namespace dormouse {
+namespace {
+
+using ::testing::HasSubstr;
+
+class MemoryCheckTest : public ::testing::Test {
+ protected:
+  MemoryCheckTest() {
+    WriteGeneration(generation_);
+    manifest_ = TestManifest(generation_);
+  }
+  Result<> Use() { return MemoryCheck(paths_).BeforeUse(generation_, manifest_); }
+  /// What a boot leaves of the run directory.
+  void BootNode() { ASSERT_OK(RemoveTree(paths_.run)); }
+
+  host::ScratchDirectory scratch_;
+  Paths paths_{scratch_ / "state", scratch_ / "run"};
+  api::SandboxUid uid_ = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+  GenerationName generation_{uid_, 3, paths_.Generation(uid_, 3)};
+  memory::Manifest manifest_;
+  std::string file_ = generation_.directory + "/" + kMemoryFile;
+};
+
+TEST_F(MemoryCheckTest, TheFirstUseAfterABootReadsAllOfItAndTheNextOnesNothing) {
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  FlipByte(file_, 5);
+  EXPECT_OK(Use()) << "it is not read again in this boot";
+  BootNode();
+  const auto used = Use();
+  ASSERT_FALSE(used);
+  EXPECT_EQ(used.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(used.error().message(), HasSubstr("memory chunk 0 of 4 (at offset 0) differs"));
+  EXPECT_FALSE(Use()) << "nor is what failed taken for verified";
+}
+
+TEST_F(MemoryCheckTest, WhatACaptureWroteInThisBootIsNotRead) {
+  WriteDigests(generation_);
+  MarkVerified(paths_, generation_, MemoryIdentity(generation_.directory));
+  FlipByte(file_, 5);
+  EXPECT_OK(Use());
+}
+
+TEST_F(MemoryCheckTest, AFileThatWasWrittenOrReplacedSinceIsReadAgain) {
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  ASSERT_OK(WriteFileAtomically(file_, TestMemory()));
+  EXPECT_FALSE(IsVerified(paths_, generation_));
+  EXPECT_OK(Use());
+  std::string other = TestMemory();
+  other[memory::kChunkBytes] = 'x';
+  other[3 * memory::kChunkBytes] = 'x';
+  ASSERT_OK(WriteFileAtomically(file_, other));
+  const auto used = Use();
+  ASSERT_FALSE(used);
+  EXPECT_THAT(used.error().message(), HasSubstr("chunk 1 of 4 (at offset 2097152) and 1 more"));
+}
+
+TEST_F(MemoryCheckTest, OneThatIsCutIsCorrupt) {
+  WriteDigests(generation_);
+  ASSERT_EQ(::truncate(file_.c_str(), 4096), 0);
+  const auto used = Use();
+  ASSERT_FALSE(used);
+  EXPECT_EQ(used.error().code(), ErrorCode::kCorrupt);
+}
+
+TEST_F(MemoryCheckTest, WithoutDigestsItIsUsedAndStaysUnverified) {
+  EXPECT_OK(Use());
+  EXPECT_FALSE(IsVerified(paths_, generation_));
+  ASSERT_OK(WriteFileAtomically(generation_.directory + "/" + kDigestsFile, "torn"));
+  EXPECT_OK(Use());
+  // Of another generation.
+  const GenerationName other{uid_, 4, generation_.directory};
+  ASSERT_OK(WriteFileAtomically(generation_.directory + "/" + kDigestsFile,
+                                memory::EncodeDigests(DigestsOf(other))));
+  EXPECT_OK(Use());
+  EXPECT_FALSE(IsVerified(paths_, generation_));
+}
+
+TEST_F(MemoryCheckTest, ThoseThatWantTheSameOneReadItOnce) {
+  WriteDigests(generation_);
+  MemoryCheck check(paths_);
+  std::vector<std::thread> clones;
+  for (int i = 0; i < 4; ++i) {
+    clones.emplace_back([&] { EXPECT_OK(check.BeforeUse(generation_, manifest_)); });
+  }
+  for (std::thread& clone : clones) clone.join();
+  EXPECT_TRUE(IsVerified(paths_, generation_));
+}
+
+TEST_F(MemoryCheckTest, AMarkThatCannotBeWrittenFailsNoWake) {
+  WriteDigests(generation_);
+  ASSERT_OK(WriteFileAtomically(paths_.run, "no directory"));
+  EXPECT_OK(Use());
+}
+
+}  // namespace
+}  // namespace dormouse
