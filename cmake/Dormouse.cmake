@@ -55,7 +55,7 @@ set(DORMOUSE_ALONE
   src/common/api/sandbox_node.cc src/common/api/sandbox_node_test.cc src/common/api/snapshot_template_test.cc
   src/common/guest/sleep_messages_test.cc
   node-agent/vmm/version.cc
-  node-agent/disk/store_test.cc node-agent/sandbox/machine_vmm.cc
+  node-agent/disk/store_test.cc node-agent/sandbox/machine_vmm.cc node-agent/sandbox/template_record.cc
   node-agent/memory/dump_test.cc node-agent/memory/pagemap_test.cc node-agent/memory/ram_map_test.cc
   node-agent/serve/ctl_protocol.cc
   controller/placement/demand_test.cc controller/placement/placement_test.cc

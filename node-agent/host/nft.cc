@@ -19,7 +19,7 @@ constexpr char kTorn[] = "Interrupted system call";
 
 struct NftContext::Impl {
   struct Freer {
-    void operator()(nft_ctx* context) const { nft_ctx_free(context); }
+    void operator()(nft_ctx* owned) const { nft_ctx_free(owned); }
   };
   std::unique_ptr<nft_ctx, Freer> context;
 };
