@@ -56,6 +56,7 @@ set(DORMOUSE_ALONE
   src/common/guest/sleep_messages_test.cc
   node-agent/vmm/version.cc
   node-agent/disk/store_test.cc node-agent/sandbox/machine_vmm.cc node-agent/sandbox/template_record.cc
+  node-agent/sandbox/template_store.cc node-agent/sandbox/memory_keeper_test.cc
   node-agent/memory/dump_test.cc node-agent/memory/pagemap_test.cc node-agent/memory/ram_map_test.cc
   node-agent/serve/ctl_protocol.cc
   controller/placement/demand_test.cc controller/placement/placement_test.cc
