@@ -20,6 +20,7 @@ constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
 constexpr auto kWorkloadPoll = 1s;
+constexpr auto kDamagedRetry = 60s;
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
@@ -368,6 +369,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         in.problem.reset();
         continue;
       }
+      // What lies on a disk may be put right by hand, and no object tells of it.
+      if (failed && IsRestore(*failed) && !failure->IsRetryable())
+        failure = failure->WithCode(ErrorCode::kInternal).WithRetryAfter(kDamagedRetry);
       break;
     }
     if (EndsHere(plan.outcome)) break;

@@ -70,6 +70,17 @@ TEST_F(AgentMemoryTest, WhoAsksForItGoesOnFromTheDiskWithoutTheMemory) {
   EXPECT_EQ(Events("Warning MemoryGivenUp"), 1);
 }
 
+TEST_F(AgentMemoryTest, WhatWasPutRightByHandWakesByItself) {
+  Suspend();
+  Damage();
+  Wake();
+  const auto failed = Reconcile();
+  ASSERT_FALSE(failed);
+  EXPECT_TRUE(failed.error().IsRetryable()) << "no object changes when a disk does";
+  EXPECT_EQ(failed.error().retry_after(), 60s);
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+}
+
 TEST_F(AgentMemoryTest, AMemoryThatCanBeUsedIsNotGivenUp) {
   Suspend();
   Annotate();

@@ -82,6 +82,21 @@ std::shared_ptr<std::mutex> MemoryCheck::TurnOf(const std::string& directory) {
   return turn;
 }
 
+std::optional<Error> MemoryCheck::DamageOf(const std::string& directory,
+                                           const std::string& identity) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(damaged_, [](const auto& each) { return !PathExists(each.first); });
+  const auto found = damaged_.find(directory);
+  if (found == damaged_.end() || found->second.identity != identity) return std::nullopt;
+  return found->second.error;
+}
+
+void MemoryCheck::Remember(const std::string& directory, const std::string& identity,
+                           const Error& error) {
+  const std::lock_guard lock(mutex_);
+  damaged_.insert_or_assign(directory, Damage{identity, error});
+}
+
 Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
                                 const memory::Manifest& manifest) {
   if (IsVerified(paths_, generation)) return {};
@@ -89,6 +104,7 @@ Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
   const std::lock_guard lock(*turn);
   if (IsVerified(paths_, generation)) return {};
   const std::string identity = MemoryIdentity(generation.directory);
+  if (const auto damage = DamageOf(generation.directory, identity)) return Fail(*damage);
   const auto digests = ReadDigests(generation.directory, manifest);
   if (!digests) {
     log::Warning("memory is used that has no digests to be verified by",
@@ -96,7 +112,13 @@ Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
     return {};
   }
   const auto began = std::chrono::steady_clock::now();
-  DORMOUSE_TRY(memory::VerifyMemory(MemoryOf(generation.directory), *digests, [] { return true; }));
+  auto verified =
+      memory::VerifyMemory(MemoryOf(generation.directory), *digests, [] { return true; });
+  if (!verified) {
+    if (verified.error().code() == ErrorCode::kCorrupt)
+      Remember(generation.directory, identity, verified.error());
+    return verified;
+  }
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - began);
   log::Info("memory was verified at its first use since the node's boot",

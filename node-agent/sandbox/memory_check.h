@@ -51,15 +51,25 @@ class MemoryCheck {
 
   /// Before a VM maps it. Reads nothing where it is marked; else all of it, as long as that takes,
   /// and others that want the same one wait for it. kCorrupt naming the first chunk that differs,
-  /// its offset, and how many do. Success, with a warning in the log, where there are no digests.
+  /// its offset, and how many do; it is said again without reading while the file is the same.
+  /// Success, with a warning in the log, where there are no digests.
   Result<> BeforeUse(const GenerationName& generation, const memory::Manifest& manifest);
 
  private:
+  struct Damage {
+    std::string identity;
+    Error error;
+  };
   [[nodiscard]] std::shared_ptr<std::mutex> TurnOf(const std::string& directory);
+  [[nodiscard]] std::optional<Error> DamageOf(const std::string& directory,
+                                              const std::string& identity);
+  void Remember(const std::string& directory, const std::string& identity, const Error& error);
 
   const Paths paths_;
   std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<std::mutex>> turns_;  // by directory; of those being read
+  // By directory.
+  std::map<std::string, std::weak_ptr<std::mutex>> turns_;  // of those that are being read
+  std::map<std::string, Damage> damaged_;
 };
 
 }  // namespace dormouse

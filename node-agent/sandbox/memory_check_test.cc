@@ -65,6 +65,17 @@ TEST_F(MemoryCheckTest, AFileThatWasWrittenOrReplacedSinceIsReadAgain) {
   EXPECT_THAT(used.error().message(), HasSubstr("chunk 1 of 4 (at offset 2097152) and 1 more"));
 }
 
+TEST_F(MemoryCheckTest, DamageIsReadOnceUntilTheFileIsAnother) {
+  WriteDigests(generation_);
+  FlipByte(file_, 5);
+  MemoryCheck check(paths_);
+  ASSERT_FALSE(check.BeforeUse(generation_, manifest_));
+  FlipByte(file_, 5);
+  EXPECT_FALSE(check.BeforeUse(generation_, manifest_)) << "it was not read again";
+  ASSERT_OK(WriteFileAtomically(file_, TestMemory()));
+  EXPECT_OK(check.BeforeUse(generation_, manifest_)) << "put right by hand";
+}
+
 TEST_F(MemoryCheckTest, OneThatIsCutIsCorrupt) {
   WriteDigests(generation_);
   ASSERT_EQ(::truncate(file_.c_str(), 4096), 0);
