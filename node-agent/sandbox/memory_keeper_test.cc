@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 const api::SandboxUid kOne = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
 const api::SandboxUid kTwo = *api::SandboxUid::Parse("1b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a22");
-const api::SandboxUid kTemplate = *api::SandboxUid::Parse("2b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a33");
+const api::SandboxUid kWarm = *api::SandboxUid::Parse("2b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a33");
 
 bool Always() {
   return true;
@@ -52,10 +52,10 @@ class MemoryKeeperTest : public ::testing::Test {
     EXPECT_OK(records_.Save(record));
   }
   GenerationName Template() {
-    GenerationName generation{kTemplate, 0, paths_.Template(kTemplate)};
+    GenerationName generation{kWarm, 0, paths_.Template(kWarm)};
     WriteGeneration(generation);
     TemplateRecord record;
-    record.uid = kTemplate;
+    record.uid = kWarm;
     record.name = "warm";
     EXPECT_OK(templates_.Commit(record));
     return generation;
