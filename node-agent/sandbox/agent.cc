@@ -255,14 +255,20 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
   return ReconcileResult::RequeueAfter(*record.orphaned_at + options_.orphan_retention - now);
 }
 
-Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) const {
+Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   Desired desired;
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
   desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
-  desired.no_room = record.intent == Intent::kSuspended && !HasRoomFor(record);
+  if (record.intent == Intent::kSuspended) {
+    if (desired.deleting || desired.mode == api::OperatingMode::kSuspended) {
+      LeaveRoom(record);
+    } else {
+      desired.no_room = !TakeRoomFor(record);
+    }
+  }
   desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;

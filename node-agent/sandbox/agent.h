@@ -116,6 +116,8 @@ class Agent : public AgentView {
     /// Booted by this process, and told nothing of its tenant since.
     bool fresh_boot = false;
     std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
+    bool room_taken = false;  ///< for its wake; counts until its record says that it runs
+    std::optional<MonotonicTime> waits_since;  ///< for room
     std::string phase, ready_reason;
     std::string plan;
   };
@@ -173,13 +175,16 @@ class Agent : public AgentView {
   /// A capture failed and the sandbox shall run on: remembers it, and for how long.
   void HoldCaptures(const Record& record, const Problem& problem);
   void ForgetFailedCaptures(const Record& record);
-  [[nodiscard]] bool HasRoomFor(const Record& record) const;
+  /// Whether the node has memory for a wake, which then is its own; if not it waits, and those that
+  /// have waited longer come first, so that a large one is not passed by small ones for ever.
+  [[nodiscard]] bool TakeRoomFor(const Record& record);
+  void LeaveRoom(const Record& record);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
                 const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan,
                                                   const Record& record) const;
-  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record) const;
+  [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached,

@@ -6,14 +6,38 @@
 
 namespace dormouse {
 
-bool Agent::HasRoomFor(const Record& record) const {
+bool Agent::TakeRoomFor(const Record& record) {
   if (options_.memory_bytes == 0) return true;
+  const std::vector<Record> all = records_.All();
+  const std::lock_guard lock(mutex_);
+  Runtime& mine = runtimes_[record.uid];
+  if (mine.room_taken) return true;
   int64_t given = record.resources.memory_bytes;
-  for (const Record& other : records_.All()) {
-    if (other.uid != record.uid && other.intent == Intent::kRun)
+  for (const Record& other : all) {
+    if (other.uid == record.uid) continue;
+    const auto found = runtimes_.find(other.uid);
+    const bool comes_first =
+        found != runtimes_.end() &&
+        (found->second.room_taken ||
+         (found->second.waits_since &&
+          (!mine.waits_since || *found->second.waits_since < *mine.waits_since)));
+    if (other.intent == Intent::kRun || (other.intent == Intent::kSuspended && comes_first))
       given += other.resources.memory_bytes;
   }
-  return given <= options_.memory_bytes;
+  if (given <= options_.memory_bytes) {
+    mine.room_taken = true;
+    mine.waits_since.reset();
+  } else if (!mine.waits_since) {
+    mine.waits_since = clock_.Now();
+  }
+  return mine.room_taken;
+}
+
+void Agent::LeaveRoom(const Record& record) {
+  UpdateRuntime(record.uid, [](Runtime& runtime) {
+    runtime.room_taken = false;
+    runtime.waits_since.reset();
+  });
 }
 
 void Agent::HoldCaptures(const Record& record, const Problem& problem) {

@@ -212,6 +212,48 @@ TEST_F(AgentSleepTest, ANodeWithoutRoomLeavesItAsleep) {
   ExpectAwake();
 }
 
+TEST_F(AgentSleepTest, ThoseThatWaitForRoomAreWokenInTheOrderOfTheirWishes) {
+  const auto uid_of = [](int number) {
+    return *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7b0" + std::to_string(number));
+  };
+  api::Sandbox other = *control_plane_.live;
+  int version = 1000;
+  const auto put = [&](int number, int64_t mib, api::OperatingMode mode) {
+    other.meta.name = "sleeper-" + std::to_string(number);
+    other.meta.uid = uid_of(number).text();
+    other.uid = uid_of(number);
+    other.status = {};
+    other.status.node_name = "node-1";
+    other.spec.resources = api::Resources{1, mib << 20};
+    other.spec.operating_mode = mode;
+    other.meta.resource_version = kube::ResourceVersion(std::to_string(version += 10));
+    Put(other);
+  };
+  const auto intent = [&](int number) { return records_->Find(uid_of(number))->intent; };
+  // One that runs and holds 600 MiB; one of 512 and one of 64 that sleep, and wish to be woken.
+  put(1, 600, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(uid_of(1)));
+  for (const auto& [number, mib] : {std::pair{2, 512}, std::pair{3, 64}}) {
+    put(number, mib, api::OperatingMode::kSuspended);
+    ASSERT_TRUE(Reconcile(uid_of(number)));
+  }
+  options_.memory_bytes = (512 + 600 + 100) << 20;  // the fixture's own has 512
+  Restart();
+  for (const auto& [number, mib] : {std::pair{2, 512}, std::pair{3, 64}}) {
+    put(number, mib, api::OperatingMode::kRunning);
+    ASSERT_TRUE(Reconcile(uid_of(number)));
+    clock_.Advance(1s);
+  }
+  EXPECT_EQ(intent(2), Intent::kSuspended);
+  EXPECT_EQ(intent(3), Intent::kSuspended) << "it would fit, and the other came first";
+  // The first gives up: now it is the second's turn.
+  put(2, 512, api::OperatingMode::kSuspended);
+  ASSERT_TRUE(Reconcile(uid_of(2)));
+  put(3, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(uid_of(3)));
+  EXPECT_EQ(intent(3), Intent::kRun);
+}
+
 TEST_F(AgentSleepTest, WhatIsAsleepIsDeletedWithoutBeingWoken) {
   Suspend();
   Settle();

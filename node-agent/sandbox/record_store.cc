@@ -106,11 +106,11 @@ bool RecordStore::IsForeign(const api::SandboxUid& uid) const {
 
 Result<> RecordStore::Save(const Record& record) {
   const std::string directory = paths_.Sandbox(record.uid);
-  if (!PathExists(directory)) {
-    DORMOUSE_TRY(MakeDirectories(directory));
-    DORMOUSE_TRY(SyncDirectory(paths_.Sandboxes()));
-  }
+  const bool is_new = !PathExists(directory);
+  if (is_new) DORMOUSE_TRY(MakeDirectories(directory));
   DORMOUSE_TRY(WriteFileAtomically(paths_.Record(record.uid), EncodeRecord(record)));
+  // After the record, whose own fsync has mostly taken the new name with it.
+  if (is_new) DORMOUSE_TRY(SyncDirectory(paths_.Sandboxes()));
   std::lock_guard lock(mutex_);
   slots_[record.uid] = record.slot;
   records_.insert_or_assign(record.uid, record);
