@@ -263,7 +263,8 @@ TEST_P(MemoryOracleTest, ACopyOfAMappedGuestIsDumpedAnewAndTheSame) {
 }
 
 // One range of RAM, and two.
-INSTANTIATE_TEST_SUITE_P(Sizes, MemoryOracleTest, ::testing::Values(256 * kMiB, 3328 * kMiB));
+// Not 256: in a fake VMM built with it, AddressSanitizer has a mapping of that size, too.
+INSTANTIATE_TEST_SUITE_P(Sizes, MemoryOracleTest, ::testing::Values(320 * kMiB, 3328 * kMiB));
 
 }  // namespace
 }  // namespace dormouse::memory
