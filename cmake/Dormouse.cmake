@@ -60,7 +60,7 @@ set(DORMOUSE_ALONE
   node-agent/memory/dump_test.cc node-agent/memory/pagemap_test.cc node-agent/memory/ram_map_test.cc
   node-agent/serve/ctl_protocol.cc
   controller/placement/demand_test.cc controller/placement/placement_test.cc
-  controller/placement/scheduler_test.cc
+  controller/placement/scheduler_test.cc controller/templates/template_step_test.cc
   tests/fakes/fake-cloud-hypervisor/snapshot_files.cc)
 function(dormouse_alone)
   foreach(file ${ARGN})
