@@ -20,8 +20,7 @@ class CgroupTest : public ::testing::Test {
   void SetUp() override {
     if (!IsRoot()) GTEST_SKIP() << "needs root";
     for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
-      auto opened =
-          Cgroups::Open({mount_point, "dormouse-test.slice", /*require_controllers=*/false});
+      auto opened = Cgroups::Open({mount_point, slice_, /*require_controllers=*/false});
       if (!opened) continue;
       mount_point_ = mount_point;
       cgroups_.emplace(*std::move(opened));
@@ -34,7 +33,7 @@ class CgroupTest : public ::testing::Test {
     EXPECT_OK(cgroups_->Kill(name_));
     EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
     EXPECT_OK(cgroups_->Remove(name_));
-    ::rmdir((mount_point_ + "/dormouse-test.slice").c_str());
+    ::rmdir((mount_point_ + "/" + slice_).c_str());
   }
   // A child that is in the group when this returns.
   pid_t StartChildInside() {
@@ -55,6 +54,8 @@ class CgroupTest : public ::testing::Test {
   }
 
   const std::string name_ = "t" + std::to_string(::getpid());
+  // Not shared with a test beside this one, which would remove it.
+  const std::string slice_ = "dormouse-test-" + name_ + ".slice";
   std::string mount_point_;
   std::optional<Cgroups> cgroups_;
 };

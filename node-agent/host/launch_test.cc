@@ -28,9 +28,11 @@ class LaunchTest : public ::testing::Test {
   void SetUp() override {
     if (!IsRoot()) GTEST_SKIP() << "needs root";
     for (const std::string mount_point : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
-      auto opened = Cgroups::Open({mount_point, "dormouse-test.slice", false});
+      // Not shared with a test beside this one, which would remove it.
+      const std::string slice = "dormouse-test-" + name_ + ".slice";
+      auto opened = Cgroups::Open({mount_point, slice, false});
       if (!opened || cgroups_) continue;
-      slice_ = mount_point + "/dormouse-test.slice";
+      slice_ = mount_point + "/" + slice;
       cgroups_.emplace(*std::move(opened));
     }
     if (!cgroups_) GTEST_SKIP() << "no cgroup2 file system that we may write to";
