@@ -83,7 +83,10 @@ def guest_agent_memory(cluster: Cluster) -> Figure:
 
 def run(folder: Path) -> list[Figure]:
     on_node = Path(__file__).parent / "on_node"
-    with Cluster(folder, extra_parts={"bench": on_node}, memory_mib=10240, life_seconds=4800) as cluster:
+    many = ["--cpu-overcommit=16"]  # twenty clones on two processors
+    with Cluster(
+        folder, agent_flags=many, extra_parts={"bench": on_node}, memory_mib=10240, life_seconds=4800
+    ) as cluster:
         if not cluster.vmm.real:
             print("bench: no real VMM here: its figures are left out")
             return []
