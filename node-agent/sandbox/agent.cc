@@ -301,6 +301,36 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
   return seen;
 }
 
+Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& error,
+                                   Record* record, Desired* desired) {
+  const auto warn = [&](const char* what) {
+    log::Warning(what, {{"sandbox", record->key().ToString()},
+                        {"step", StepName(failed)},
+                        {"error", error.message()}});
+  };
+  if (IsCapture(failed) && plan.record.capture_for) {
+    TemplateCaptureFailed(plan.record, error);
+    return true;
+  }
+  if (IsCapture(failed) && desired->mode == api::OperatingMode::kSuspended &&
+      !RuntimeOf(record->uid).commit_in_doubt) {
+    // Failing keeps the sandbox: it runs on, and says so.
+    HoldCaptures(*record, ProblemOf(failed, error));
+    desired->hold_suspend = true;
+    warn("a capture failed, and the sandbox runs on");
+    return true;
+  }
+  if (!IsRestore(failed)) return false;
+  if (record->IsCloning() && record->origin->boot_snapshot) {
+    warn("a boot snapshot cannot be started from, and goes; the sandbox boots");
+    DORMOUSE_TRY(GiveUpBootSnapshot(record));
+    return true;
+  }
+  if (!NoteFailedWake(*record, failed, error)) return false;
+  desired->wake_failed = true;
+  return GivesUpMemory(*record, *desired);
+}
+
 Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record, bool is_new,
                                      TemplateStore::Ptr held) {
   const MonotonicTime began = clock_.Now();
@@ -338,42 +368,14 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       in.problem = failed ? ProblemOf(failed, *failure)
                           : Problem{std::string(reasons::kHostError), failure->message()};
       UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
-      if (failed && IsCapture(*failed) && plan.record.capture_for) {
-        TemplateCaptureFailed(plan.record, *failure);
-        failure.reset();
-        in.problem.reset();
-        continue;
-      }
-      if (failed && IsRestore(*failed) && record.IsCloning() && record.origin->boot_snapshot) {
-        log::Warning("a boot snapshot cannot be started from, and goes; the sandbox boots",
-                     {{"sandbox", record.key().ToString()},
-                      {"step", StepName(*failed)},
-                      {"error", failure->message()}});
-        DORMOUSE_TRY(GiveUpBootSnapshot(&record));
-        failure.reset();
-        in.problem.reset();
-        continue;
-      }
-      if (failed && IsRestore(*failed) && NoteFailedWake(record, *failed, *failure)) {
-        desired.wake_failed = true;
-        if (GivesUpMemory(record, desired)) {
+      if (failed) {
+        DORMOUSE_ASSIGN(const bool found,
+                        FindAnotherWay(plan, *failed, *failure, &record, &desired));
+        if (found) {
           failure.reset();
           in.problem.reset();
           continue;
         }
-      }
-      if (failed && IsCapture(*failed) && desired.mode == api::OperatingMode::kSuspended &&
-          !RuntimeOf(record.uid).commit_in_doubt) {
-        // Failing keeps the sandbox: it runs on, and says so.
-        HoldCaptures(record, *in.problem);
-        desired.hold_suspend = true;
-        log::Warning("a capture failed, and the sandbox runs on",
-                     {{"sandbox", record.key().ToString()},
-                      {"step", StepName(*failed)},
-                      {"error", failure->message()}});
-        failure.reset();
-        in.problem.reset();
-        continue;
       }
       // What lies on a disk may be put right by hand, and no object tells of it.
       if (failed && IsRestore(*failed) && !failure->IsRetryable())

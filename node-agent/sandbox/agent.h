@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -138,6 +139,10 @@ class Agent : public AgentView {
   Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new,
                                       TemplateStore::Ptr held = nullptr);
 
+  /// Whether what is wanted can be had in another way than by the step that failed: what it takes
+  /// is remembered, and the next plan goes that way.
+  Result<bool> FindAnotherWay(const Plan& plan, Step failed, const Error& error, Record* record,
+                              Desired* desired);
   Result<Observed> Look(const Record& record, bool is_new);
   /// Runs the stages; on failure `failed` names the step.
   Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
@@ -158,6 +163,8 @@ class Agent : public AgentView {
   void TemplateCaptureFailed(const Record& record, const Error& error);
   /// A boot snapshot could not be started from: it goes, and the sandbox boots.
   Result<> GiveUpBootSnapshot(Record* record);
+  /// By their UIDs: records stand or start on their files.
+  [[nodiscard]] std::set<api::SandboxUid> NeededTemplates() const;
   /// Removes those that nobody uses, the least recently used first, until the rest takes no more
   /// than `bytes`.
   void TrimBootSnapshots(int64_t bytes);

@@ -47,18 +47,19 @@ std::optional<api::SandboxUid> Agent::BootSnapshotOf(const api::SandboxSpec& spe
 
 std::optional<TemplateCapture> Agent::CaptureWantedFrom(const api::SandboxSpec& spec,
                                                         const Record& record) {
-  const bool fresh = RuntimeOf(record.uid).fresh_boot;
-  const auto shape = fresh && disk_state_ == Machine::DiskState::kFine
-                         ? BootSnapshotOf(spec, record)
-                         : std::optional<api::SandboxUid>();
-  const bool known = shape && templates_.Find(*shape) != nullptr;
   const std::lock_guard lock(mutex_);
-  if (shape && !known) {
-    // One sandbox makes it; the others of its shape that boot just now do not wait.
-    const auto [maker, taken] = boot_captures_.try_emplace(*shape, record.uid);
-    const auto other = runtimes_.find(maker->second);
-    if (other == runtimes_.end() || !other->second.fresh_boot) maker->second = record.uid;
-    if (taken || maker->second == record.uid) return TemplateCapture{*shape, true, {}};
+  const auto is_fresh = [this](const api::SandboxUid& uid) {
+    const auto found = runtimes_.find(uid);
+    return found != runtimes_.end() && found->second.fresh_boot;
+  };
+  if (is_fresh(record.uid) && disk_state_ == Machine::DiskState::kFine) {
+    const auto shape = BootSnapshotOf(spec, record);
+    if (shape && templates_.Find(*shape) == nullptr) {
+      // One sandbox makes it; the others of its shape that boot just now do not wait.
+      api::SandboxUid& maker = boot_captures_.try_emplace(*shape, record.uid).first->second;
+      if (!is_fresh(maker)) maker = record.uid;
+      if (maker == record.uid) return TemplateCapture{*shape, true, {}};
+    }
   }
   for (const auto& [uid, wanted] : wanted_) {
     if (wanted.source == record.uid && clock_.Now() >= wanted.not_before)
@@ -159,16 +160,9 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
 
 Result<> Agent::GiveUpBootSnapshot(Record* record) {
   const api::SandboxUid uid = record->origin->template_uid;
-  // Its VMM has failed to restore and is not of this record any more: the next plan kills it.
-  record->vmm.reset();
-  record->sleeping.reset();
-  record->origin.reset();
+  record->BootInstead();
   DORMOUSE_TRY(records_.Save(*record));
-  const auto all = records_.All();
-  const bool used = std::any_of(all.begin(), all.end(), [&](const Record& other) {
-    return other.NeedsTemplate() && other.origin->template_uid == uid;
-  });
-  if (used) return {};
+  if (NeededTemplates().contains(uid)) return {};
   if (auto removed = templates_.Remove(uid); !removed) {
     log::Warning("a boot snapshot stays",
                  {{"template", uid.text()}, {"error", removed.error().message()}});
@@ -176,11 +170,16 @@ Result<> Agent::GiveUpBootSnapshot(Record* record) {
   return {};
 }
 
-void Agent::TrimBootSnapshots(int64_t bytes) {
-  std::map<api::SandboxUid, int> users;
+std::set<api::SandboxUid> Agent::NeededTemplates() const {
+  std::set<api::SandboxUid> needed;
   for (const Record& record : records_.All()) {
-    if (record.NeedsTemplate()) ++users[record.origin->template_uid];
+    if (record.NeedsTemplate()) needed.insert(record.origin->template_uid);
   }
+  return needed;
+}
+
+void Agent::TrimBootSnapshots(int64_t bytes) {
+  const std::set<api::SandboxUid> needed = NeededTemplates();
   struct Candidate {
     MonotonicTime used;
     api::SandboxUid uid;
@@ -191,7 +190,7 @@ void Agent::TrimBootSnapshots(int64_t bytes) {
   for (const TemplateStore::Ptr& each : templates_.All()) {
     if (!each->IsBootSnapshot()) continue;
     total += each->AllocatedBytes();
-    if (users.contains(each->uid)) continue;
+    if (needed.contains(each->uid)) continue;
     const std::lock_guard lock(mutex_);
     const auto used = boot_snapshot_used_.find(each->uid);
     unused.push_back({used == boot_snapshot_used_.end() ? MonotonicTime{} : used->second, each->uid,

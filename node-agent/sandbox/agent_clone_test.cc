@@ -171,7 +171,7 @@ TEST_F(AgentCloneTest, ATemplateOfOneThatSleepsLeavesItAsleep) {
   AskForTemplate();
   SettleAll();
   EXPECT_EQ(Template().phase, "Ready");
-  EXPECT_EQ(control_plane_.live->status.phase, "Suspended");
+  EXPECT_EQ(Phase(), "Suspended");
   EXPECT_TRUE(vm().Nothing());
 }
 
@@ -190,7 +190,7 @@ TEST_F(AgentCloneTest, AnAgentThatDiesAroundAnyStepOfACloneEndsWithOne) {
       failpoint::DisarmAll();
       RestartAll();
       SettleAll(kSuccessor);
-      EXPECT_EQ(control_plane_.live->status.phase, "Running");
+      EXPECT_EQ(Phase(), "Running");
       EXPECT_EQ(StartMode(), "Template");
       EXPECT_TRUE(machine_.vms[kSuccessor].configured);
       EXPECT_FALSE(machine_.vms[kSuccessor].frozen);
@@ -345,7 +345,7 @@ TEST_F(BootSnapshotTest, TheFirstBootLeavesASnapshotAndTheSecondSandboxStartsFro
   machine_.steps.clear();
   for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
   EXPECT_EQ(StartMode(), "BootSnapshot");
-  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_EQ(Phase(), "Running");
   EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.boot"), 0);
   EXPECT_EQ(machine_.vms[kSuccessor].workload, FakeMachine::Workload::kRunning);
   EXPECT_TRUE(machine_.vms[kSuccessor].configured);
@@ -371,7 +371,7 @@ TEST_F(BootSnapshotTest, AnAgentThatDidNotSeeTheBootTakesNone) {
   failpoint::DisarmAll();
   Restart();
   Settle();
-  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_EQ(Phase(), "Running");
   EXPECT_TRUE(templates_->All().empty())
       << "who knows what the guest was told: the next sandbox's boot leaves one";
 }
@@ -380,7 +380,7 @@ TEST_F(BootSnapshotTest, OneThatCannotBeTakenCostsNothing) {
   ASSERT_TRUE(failpoint::Arm("agent.step.before.capture.memory=error(ENOSPC)"));
   Settle();
   failpoint::DisarmAll();
-  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_EQ(Phase(), "Running");
   EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Ready"));
   EXPECT_TRUE(templates_->All().empty());
 }
@@ -392,7 +392,7 @@ TEST_F(BootSnapshotTest, OneThatCannotBeStartedFromGoesAndTheSandboxBoots) {
   machine_.restore_error = Error(ErrorCode::kCorrupt, "state.json differs");
   AddSandbox();
   for (int i = 0; i < 6; ++i) (void)Reconcile(kSuccessor);
-  EXPECT_EQ(control_plane_.live->status.phase, "Running");
+  EXPECT_EQ(Phase(), "Running");
   EXPECT_EQ(StartMode(), "Boot");
   EXPECT_TRUE(templates_->All().empty());
 }

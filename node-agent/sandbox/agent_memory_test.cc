@@ -15,9 +15,6 @@ class AgentMemoryTest : public AgentTest {
     Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
     Settle();
   }
-  void Wish(api::OperatingMode mode) {
-    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
-  }
   void Suspend() {
     Wish(api::OperatingMode::kSuspended);
     Settle();
@@ -36,7 +33,6 @@ class AgentMemoryTest : public AgentTest {
         std::count_if(control_plane_.events.begin(), control_plane_.events.end(),
                       [&](const std::string& event) { return event.starts_with(beginning); }));
   }
-  std::string Phase() { return control_plane_.live->status.phase; }
   const api::Condition& Suspended() {
     return *api::FindCondition(control_plane_.live->status.conditions, "Suspended");
   }

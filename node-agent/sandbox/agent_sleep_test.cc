@@ -18,12 +18,8 @@ class AgentSleepTest : public AgentTest {
     Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
     Settle();
   }
-  void Wish(api::OperatingMode mode) {
-    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
-  }
   void Suspend() { Wish(api::OperatingMode::kSuspended); }
   void Wake() { Wish(api::OperatingMode::kRunning); }
-  std::string Phase() { return control_plane_.live->status.phase; }
   bool Is(const char* condition) {
     return api::IsTrue(control_plane_.live->status.conditions, condition);
   }

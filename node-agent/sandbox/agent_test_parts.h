@@ -92,6 +92,9 @@ class AgentTest : public ::testing::Test {
     sandbox.meta.resource_version = Next(sandbox.meta.resource_version);
     Put(sandbox);
   }
+  void Wish(api::OperatingMode mode) {
+    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
+  }
   void Delete() {
     Change([](api::Sandbox& sandbox) { sandbox.meta.deletion_time = WallTime{} + 1h; });
   }
@@ -118,6 +121,7 @@ class AgentTest : public ::testing::Test {
     }
   }
   FakeMachine::Vm& vm() { return machine_.vms[kUid]; }
+  std::string Phase() { return control_plane_.live->status.phase; }
   std::string ReadyReason() {
     const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
     return ready == nullptr ? "" : ready->reason;

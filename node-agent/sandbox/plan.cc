@@ -81,9 +81,7 @@ Plan PlanTemplateOfAsleep(Plan plan, const Desired& desired) {
 // A boot snapshot that does not wake costs nothing but time: the disk that was made of it is as
 // after a power cut before the sandbox's first own instruction.
 Plan PlanPlainBoot(Plan plan, const Observed& seen) {
-  plan.record.sleeping.reset();
-  plan.record.origin.reset();
-  plan.record.vmm.reset();
+  plan.record.BootInstead();
   plan.stages.push_back({Step::kSaveIntent});
   if (HasVm(seen.vmm)) plan.stages.push_back({Step::kKillVmm});
   return plan;

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node-agent/sandbox/record_json.h"
 #include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
 
@@ -11,18 +12,6 @@ namespace {
 using nlohmann::json;
 
 constexpr Seal kSeal{"record", Record::kVersion};
-
-json TimeOrNull(const std::optional<WallTime>& time) {
-  return time ? json(FormatMicroTime(*time)) : json(nullptr);
-}
-
-std::optional<WallTime> ReadTime(const json& object, const char* key) {
-  const json& value = object.at(key);
-  if (value.is_null()) return std::nullopt;
-  const auto time = ParseTime(value.get<std::string>());
-  if (!time) throw std::invalid_argument(key);
-  return time;
-}
 
 Intent ReadIntent(const std::string& name) {
   for (const Intent intent :
@@ -59,41 +48,12 @@ Ending ReadEnding(const json& object) {
   return ending;
 }
 
-json FiguresToJson(const CaptureFigures& figures) {
-  return {{"memoryBytes", figures.memory_bytes},
-          {"writtenBytes", figures.written_bytes},
-          {"pauseWindowMs", figures.pause_window_ms},
-          {"storeBytes", figures.store_bytes}};
-}
-
-CaptureFigures ReadFigures(const json& object) {
-  return {object.at("memoryBytes"), object.at("writtenBytes"), object.at("pauseWindowMs"),
-          object.value("storeBytes", int64_t{0})};
-}
-
-api::SandboxUid ReadUid(const json& object, const char* key) {
-  auto uid = api::SandboxUid::Parse(object.at(key).get<std::string>());
-  if (!uid) throw std::invalid_argument(key);
-  return std::move(*uid);
-}
-
 json ToJson(const Record& record) {
   json object = {
       {"clusterId", record.cluster_id},
       {"uid", record.uid.text()},
       {"namespace", record.ns},
       {"name", record.name},
-      {"image",
-       {{"name", record.image_name},
-        {"digest", record.image_digest},
-        {"bytes", record.image_bytes}}},
-      {"diskBytes", record.disk_bytes},
-      {"resources",
-       {{"vcpus", record.resources.vcpus}, {"memoryBytes", record.resources.memory_bytes}}},
-      {"digests",
-       {{"vmm", record.vmm_digest},
-        {"kernel", record.kernel_digest},
-        {"initramfs", record.initramfs_digest}}},
       {"slot", record.slot},
       {"intent", IntentName(record.intent)},
       {"incarnation", record.incarnation},
@@ -114,6 +74,7 @@ json ToJson(const Record& record) {
       {"captureFor", nullptr},
       {"diskBootSpent", record.disk_boot_spent},
   };
+  object.update(ShapeToJson(record));
   if (record.origin) {
     object["origin"] = {{"template", record.origin->template_uid.text()},
                         {"bootSnapshot", record.origin->boot_snapshot},
@@ -138,15 +99,7 @@ Record FromJson(const json& object) {
   record.uid = ReadUid(object, "uid");
   record.ns = object.at("namespace");
   record.name = object.at("name");
-  record.image_name = object.at("image").at("name");
-  record.image_digest = object.at("image").at("digest");
-  record.image_bytes = object.at("image").at("bytes");
-  record.disk_bytes = object.at("diskBytes");
-  record.resources.vcpus = object.at("resources").at("vcpus");
-  record.resources.memory_bytes = object.at("resources").at("memoryBytes");
-  record.vmm_digest = object.at("digests").at("vmm");
-  record.kernel_digest = object.at("digests").at("kernel");
-  record.initramfs_digest = object.at("digests").at("initramfs");
+  static_cast<Shape&>(record) = ReadShape(object);
   record.slot = object.at("slot");
   record.intent = ReadIntent(object.at("intent"));
   record.incarnation = object.at("incarnation");
@@ -166,7 +119,8 @@ Record FromJson(const json& object) {
   record.memory_generation = ReadNumber(object, "memoryGeneration");
   record.suspended_at = ReadTime(object, "suspendedAt");
   record.wake_attempts = object.at("wakeAttempts");
-  if (const json& capture = object.at("capture"); !capture.is_null()) {
+  if (json capture = object.at("capture"); !capture.is_null()) {
+    capture.emplace("storeBytes", 0);  // unknown to agents that had no templates
     record.capture = ReadFigures(capture);
   }
   if (!object.contains("origin")) return record;  // written before there were clones

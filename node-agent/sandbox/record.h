@@ -69,20 +69,25 @@ struct TemplateCapture {
   bool operator==(const TemplateCapture&) const = default;
 };
 
-struct Record {
-  static constexpr int kVersion = 1;
-
-  std::string cluster_id;  ///< kube-system's UID: a record of another cluster is left alone
-  api::SandboxUid uid;
-  std::string ns, name;  ///< for people and for the live read; never for a path
-
-  // Resolved once, when the sandbox first came to this node.
+/// What a machine is made of: resolved once, when its sandbox first came to this node, and frozen
+/// with each template of it.
+struct Shape {
   std::string image_name;
   std::string image_digest;  ///< sha256
   int64_t image_bytes = 0;   ///< what the image's file measured
   int64_t disk_bytes = 0;    ///< the device that the guest sees
   api::Resources resources;
   std::string vmm_digest, kernel_digest, initramfs_digest;
+  bool operator==(const Shape&) const = default;
+};
+
+struct Record : Shape {
+  static constexpr int kVersion = 1;
+
+  std::string cluster_id;  ///< kube-system's UID: a record of another cluster is left alone
+  api::SandboxUid uid;
+  std::string ns, name;  ///< for people and for the live read; never for a path
+
   uint32_t slot = 0;  ///< gives the VMM's uid and the host-side address; unique on the node
 
   Intent intent = Intent::kRun;
@@ -113,6 +118,12 @@ struct Record {
   std::optional<Origin> origin;
   std::optional<TemplateCapture> capture_for;  ///< under way; the next plan forgets it
 
+  /// Its boot snapshot is of no use: the next plan boots it, and kills the VMM that was to restore.
+  void BootInstead() {
+    sleeping.reset();
+    origin.reset();
+    vmm.reset();
+  }
   [[nodiscard]] bool NeedsTemplate() const {
     return origin && (sleeping == uint64_t{0} || memory_generation == uint64_t{0});
   }

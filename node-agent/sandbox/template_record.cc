@@ -1,12 +1,11 @@
 #include "node-agent/sandbox/template_record.h"
 
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 
+#include "node-agent/sandbox/record_json.h"
 #include "src/common/api/quantity.h"
 #include "src/common/base/hash.h"
 #include "src/common/base/sealed_json.h"
-#include "src/common/base/time.h"
 
 namespace dormouse {
 namespace {
@@ -16,76 +15,43 @@ using nlohmann::json;
 constexpr Seal kSeal{"template", TemplateRecord::kVersion};
 constexpr size_t kUidDigits = 32;
 
-WallTime ReadTime(const json& value) {
-  const auto time = ParseTime(value.get<std::string>());
-  if (!time) throw std::invalid_argument("time");
-  return *time;
-}
-
 TemplateRecord FromJson(const json& object) {
   TemplateRecord record;
   record.cluster_id = object.at("clusterId");
-  auto uid = api::SandboxUid::Parse(object.at("uid").get<std::string>());
-  if (!uid) throw std::invalid_argument("uid");
-  record.uid = std::move(*uid);
+  record.uid = ReadUid(object, "uid");
   record.ns = object.at("namespace");
   record.name = object.at("name");
   record.source_uid = object.at("sourceUid");
-  record.captured_at = ReadTime(object.at("capturedAt"));
+  record.captured_at = ReadTime(object, "capturedAt").value();
   record.has_workload = object.at("hasWorkload");
-  record.image_name = object.at("image").at("name");
-  record.image_digest = object.at("image").at("digest");
-  record.image_bytes = object.at("image").at("bytes");
-  record.disk_bytes = object.at("diskBytes");
-  record.resources.vcpus = object.at("resources").at("vcpus");
-  record.resources.memory_bytes = object.at("resources").at("memoryBytes");
-  record.vmm_digest = object.at("digests").at("vmm");
-  record.kernel_digest = object.at("digests").at("kernel");
-  record.initramfs_digest = object.at("digests").at("initramfs");
+  static_cast<Shape&>(record) = ReadShape(object);
   record.vmm_name = object.at("traits").at("vmm");
   record.vmm_version = object.at("traits").at("vmmVersion");
   record.cpu_model = object.at("traits").at("cpu");
-  const json& figures = object.at("figures");
-  record.figures = {figures.at("memoryBytes"), figures.at("writtenBytes"),
-                    figures.at("pauseWindowMs"), figures.at("storeBytes")};
+  record.figures = ReadFigures(object.at("figures"));
   record.retained = object.at("retained");
-  if (!object.at("orphanedAt").is_null()) record.orphaned_at = ReadTime(object.at("orphanedAt"));
+  record.orphaned_at = ReadTime(object, "orphanedAt");
   return record;
 }
 
 }  // namespace
 
 std::string EncodeTemplateRecord(const TemplateRecord& record) {
-  return SealJson(
-      kSeal,
-      {{"clusterId", record.cluster_id},
-       {"uid", record.uid.text()},
-       {"namespace", record.ns},
-       {"name", record.name},
-       {"sourceUid", record.source_uid},
-       {"capturedAt", FormatMicroTime(record.captured_at)},
-       {"hasWorkload", record.has_workload},
-       {"image",
-        {{"name", record.image_name},
-         {"digest", record.image_digest},
-         {"bytes", record.image_bytes}}},
-       {"diskBytes", record.disk_bytes},
-       {"resources",
-        {{"vcpus", record.resources.vcpus}, {"memoryBytes", record.resources.memory_bytes}}},
-       {"digests",
-        {{"vmm", record.vmm_digest},
-         {"kernel", record.kernel_digest},
-         {"initramfs", record.initramfs_digest}}},
-       {"traits",
-        {{"vmm", record.vmm_name}, {"vmmVersion", record.vmm_version}, {"cpu", record.cpu_model}}},
-       {"figures",
-        {{"memoryBytes", record.figures.memory_bytes},
-         {"writtenBytes", record.figures.written_bytes},
-         {"pauseWindowMs", record.figures.pause_window_ms},
-         {"storeBytes", record.figures.store_bytes}}},
-       {"retained", record.retained},
-       {"orphanedAt",
-        record.orphaned_at ? json(FormatMicroTime(*record.orphaned_at)) : json(nullptr)}});
+  json object = {
+      {"clusterId", record.cluster_id},
+      {"uid", record.uid.text()},
+      {"namespace", record.ns},
+      {"name", record.name},
+      {"sourceUid", record.source_uid},
+      {"capturedAt", TimeOrNull(record.captured_at)},
+      {"hasWorkload", record.has_workload},
+      {"traits",
+       {{"vmm", record.vmm_name}, {"vmmVersion", record.vmm_version}, {"cpu", record.cpu_model}}},
+      {"figures", FiguresToJson(record.figures)},
+      {"retained", record.retained},
+      {"orphanedAt", TimeOrNull(record.orphaned_at)}};
+  object.update(ShapeToJson(record));
+  return SealJson(kSeal, object);
 }
 
 Result<TemplateRecord> DecodeTemplateRecord(std::string_view text) {
@@ -96,28 +62,14 @@ Result<TemplateRecord> DecodeTemplateRecord(std::string_view text) {
 
 TemplateRecord TemplateOf(const Record& source) {
   TemplateRecord record;
+  static_cast<Shape&>(record) = source;
   record.source_uid = source.uid.text();
-  record.image_name = source.image_name;
-  record.image_digest = source.image_digest;
-  record.image_bytes = source.image_bytes;
-  record.disk_bytes = source.disk_bytes;
-  record.resources = source.resources;
-  record.vmm_digest = source.vmm_digest;
-  record.kernel_digest = source.kernel_digest;
-  record.initramfs_digest = source.initramfs_digest;
   return record;
 }
 
 Record CloneOf(const TemplateRecord& source) {
   Record record;
-  record.image_name = source.image_name;
-  record.image_digest = source.image_digest;
-  record.image_bytes = source.image_bytes;
-  record.disk_bytes = source.disk_bytes;
-  record.resources = source.resources;
-  record.vmm_digest = source.vmm_digest;
-  record.kernel_digest = source.kernel_digest;
-  record.initramfs_digest = source.initramfs_digest;
+  static_cast<Shape&>(record) = source;
   record.origin = Origin{source.uid, source.IsBootSnapshot(), source.has_workload};
   record.sleeping = 0;
   return record;
@@ -145,7 +97,7 @@ std::optional<std::string> Contradiction(const api::SandboxSpec& spec,
   return std::nullopt;
 }
 
-api::SandboxUid BootSnapshotUid(const Record& resolved, std::string_view ns,
+api::SandboxUid BootSnapshotUid(const Shape& resolved, std::string_view ns,
                                 std::string_view traits) {
   const json shape = {ns,
                       traits,

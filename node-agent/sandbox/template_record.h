@@ -18,7 +18,8 @@
 
 namespace dormouse {
 
-struct TemplateRecord {
+/// The shape is baked in: each clone has exactly that.
+struct TemplateRecord : Shape {
   static constexpr int kVersion = 1;
 
   std::string cluster_id;
@@ -28,12 +29,6 @@ struct TemplateRecord {
   WallTime captured_at{};
   bool has_workload = false;  ///< a workload runs in the frozen machine
 
-  // Baked in: each clone has exactly these.
-  std::string image_name, image_digest;
-  int64_t image_bytes = 0;
-  int64_t disk_bytes = 0;
-  api::Resources resources;
-  std::string vmm_digest, kernel_digest, initramfs_digest;
   std::string vmm_name, vmm_version, cpu_model;
 
   CaptureFigures figures;
@@ -62,10 +57,10 @@ Result<TemplateRecord> DecodeTemplateRecord(std::string_view text);
 [[nodiscard]] std::optional<std::string> Contradiction(const api::SandboxSpec& spec,
                                                        const TemplateRecord& source);
 
-/// The UID of the boot snapshot of a sandbox that was resolved to `resolved`. Sandboxes with the
+/// The UID of the boot snapshot of a sandbox that was resolved to that shape. Sandboxes with the
 /// same one boot alike. `ns`: empty where all namespaces of the node share; `traits`: what of the
 /// node goes into a boot (Machine::BootTraits).
-[[nodiscard]] api::SandboxUid BootSnapshotUid(const Record& resolved, std::string_view ns,
+[[nodiscard]] api::SandboxUid BootSnapshotUid(const Shape& resolved, std::string_view ns,
                                               std::string_view traits);
 
 }  // namespace dormouse

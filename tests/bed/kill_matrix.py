@@ -12,7 +12,7 @@ from typing import Sequence
 
 from bed.cluster import Cluster, condition
 from bed.eventually import eventually
-from bed.manifests import clone, sandbox, template
+from bed.manifests import TEMPLATES, clone, sandbox, template
 
 
 def around(*steps: str) -> list[str]:
@@ -135,6 +135,25 @@ class KillMatrix:
         cluster.wait_ready(*targets.values(), seconds=240)
         self._settled()
         return list(targets.values())
+
+    def kill_while_templates_are_made_and_used(self) -> None:
+        """Captured from what runs and from what sleeps, and cloned."""
+        cluster = self._cluster
+        names = [f"source-{number}" for number in range(len(CAPTURING))]
+        self.make(names)
+        templates = self.kill_while_capturing(CAPTURING, names, "t")
+        for name in names[: len(COPYING)]:
+            cluster.wish("Suspended", name)
+        for name in names[: len(COPYING)]:
+            cluster.wait_phase(name, "Suspended")
+        self.kill_while_capturing(COPYING, names, "copy-")
+        cluster.delete(*names)
+        cluster.wait_gone(*names)
+        clones = self.kill_while_cloning(CLONING, templates[0], "clone-")
+        cluster.delete(templates[0], plural=TEMPLATES)
+        cluster.delete(*clones)
+        cluster.wait_gone(*clones)
+        cluster.wait_gone(templates[0], plural=TEMPLATES)
 
     def _arm(self, targets: dict[str, str]) -> None:
         self._cluster.node.run(["truncate", "-s0", "/run/dormouse-failpoints-trace"])

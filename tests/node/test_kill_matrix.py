@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bed.kill_matrix import CAPTURING, CLONING, COPYING, CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
-from bed.manifests import TEMPLATES, clone, sandbox, template
+from bed.manifests import clone, sandbox, template
 
 BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
 
@@ -42,22 +42,8 @@ def test_killed_at_every_step_of_suspend_and_wake_it_converges(cluster, matrix):
         cluster.wait_gone(*names)
 
 
-def test_killed_at_every_step_of_a_template_and_its_clones_it_converges(cluster, matrix):
-    names = [f"source-{number}" for number in range(len(CAPTURING))]
-    matrix.make(names)
-    templates = matrix.kill_while_capturing(CAPTURING, names, "t")
-    for name in names[: len(COPYING)]:
-        cluster.wish("Suspended", name)
-    for name in names[: len(COPYING)]:
-        cluster.wait_phase(name, "Suspended")
-    matrix.kill_while_capturing(COPYING, names, "copy-")
-    cluster.delete(*names)
-    cluster.wait_gone(*names)
-    clones = matrix.kill_while_cloning(CLONING, templates[0], "clone-")
-    cluster.delete(templates[0], plural=TEMPLATES)
-    cluster.delete(*clones)
-    cluster.wait_gone(*clones)
-    cluster.wait_gone(templates[0], plural=TEMPLATES)
+def test_killed_at_every_step_of_a_template_and_its_clones_it_converges(matrix):
+    matrix.kill_while_templates_are_made_and_used()
 
 
 def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import CAPTURING, CLONING, COPYING, CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
-from bed.manifests import TEMPLATES
+from bed.kill_matrix import CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
 
 BATCH = 24
 
@@ -49,19 +48,5 @@ def test_while_they_wake(cluster, matrix):
     matrix.kill_while_changing(WAKING, names, "Running")
 
 
-def test_while_templates_are_captured_and_cloned(cluster, matrix):
-    names = [f"source-{number}" for number in range(len(CAPTURING))]
-    matrix.make(names)
-    templates = matrix.kill_while_capturing(CAPTURING, names, "t")
-    for name in names[: len(COPYING)]:
-        cluster.wish("Suspended", name)
-    for name in names[: len(COPYING)]:
-        cluster.wait_phase(name, "Suspended")
-    matrix.kill_while_capturing(COPYING, names, "copy-")
-    cluster.delete(*names)
-    cluster.wait_gone(*names)
-    clones = matrix.kill_while_cloning(CLONING, templates[0], "clone-")
-    cluster.delete(templates[0], plural=TEMPLATES)
-    cluster.delete(*clones)
-    cluster.wait_gone(*clones)
-    cluster.wait_gone(templates[0], plural=TEMPLATES)
+def test_while_templates_are_captured_and_cloned(matrix):
+    matrix.kill_while_templates_are_made_and_used()
