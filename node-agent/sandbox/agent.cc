@@ -40,9 +40,18 @@ bool IsRestore(Step step) {
   return step == Step::kRestoreStore || step == Step::kRestoreVm;
 }
 
-bool Suspends(const Plan& plan) {
+bool Has(const Plan& plan, Step step) {
   return std::any_of(plan.stages.begin(), plan.stages.end(),
-                     [](const Stage& stage) { return stage.front() == Step::kCommitSuspend; });
+                     [step](const Stage& stage) { return stage.front() == step; });
+}
+bool Suspends(const Plan& plan) {
+  return Has(plan, Step::kCommitSuspend);
+}
+
+// A capture's plan begins with the record that says what is about to be made.
+bool FailedToCapture(const Plan& plan, Step failed) {
+  return IsCapture(failed) ||
+         (failed == Step::kSaveIntent && (Suspends(plan) || Has(plan, Step::kCommitTemplate)));
 }
 
 bool NothingLeft(const Observed& seen) {
@@ -308,14 +317,14 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
                         {"step", StepName(failed)},
                         {"error", error.message()}});
   };
-  if (IsCapture(failed) && plan.record.capture_for) {
+  if (FailedToCapture(plan, failed) && plan.record.capture_for) {
     TemplateCaptureFailed(plan.record, error);
     return true;
   }
-  if (IsCapture(failed) && desired->mode == api::OperatingMode::kSuspended &&
+  if (FailedToCapture(plan, failed) && desired->mode == api::OperatingMode::kSuspended &&
       !RuntimeOf(record->uid).commit_in_doubt) {
     // Failing keeps the sandbox: it runs on, and says so.
-    HoldCaptures(*record, ProblemOf(failed, error));
+    HoldCaptures(*record, {std::string(reasons::kSnapshotFailed), error.message()});
     desired->hold_suspend = true;
     warn("a capture failed, and the sandbox runs on");
     return true;
@@ -419,6 +428,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   const bool working = in.observed.guest == GuestState::kWorking;
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
+  // Asleep is what its record says so of.
+  if (failure && Suspends(plan) && !record.sleeping) in.outcome = Outcome::kSuspending;
   UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.plan = plan.ToString(); });
   auto told = Tell(sandbox, std::move(in));
   // After the status: the user waits for that, and nothing is lost if we die in between.

@@ -72,8 +72,10 @@ Result<> Agent::CommitSuspend(Record* record) {
   asleep.suspended_at = clock_.WallNow();
   if (auto saved = records_.Save(asleep); !saved) {
     // It may have reached the disk all the same: before the guest runs on, the record must say that
-    // it runs.
-    if (!records_.Save(*record)) {
+    // it runs. One that never took the old one's name, as on a full disk, says nothing.
+    const auto stands = records_.ReadBack(record->uid);
+    const bool in_doubt = !stands || stands->sleeping == asleep.sleeping;
+    if (in_doubt && !records_.Save(*record)) {
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
     }
     return saved;

@@ -1,4 +1,7 @@
 // Suspend and wake, as a user sees them, with the agent dying around every step.
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "node-agent/sandbox/agent_test_parts.h"
 
 namespace dormouse {
@@ -105,7 +108,7 @@ TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfWakeEndsAwake) {
 }
 
 TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
-  for (const std::string step : {"capture.prepare", "vmm.pause", "capture.state", "capture.memory",
+  for (const std::string step : {"record.save", "capture.prepare", "vmm.pause", "capture.state", "capture.memory",
                                  "capture.disk", "capture.sync", "record.suspended"}) {
     SCOPED_TRACE(step);
     Suspend();
@@ -131,6 +134,34 @@ TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
     Settle();
     ExpectAwake();
   }
+}
+
+// Files of this process cannot grow, from now on.
+void FillDisk(bool full) {
+  (void)::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
+  limit.rlim_cur = full ? 0 : limit.rlim_max;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+TEST_F(AgentSleepTest, ACommitWithoutRoomForItsRecordLeavesItRunning) {
+  machine_.meanwhile = [](Step step) {
+    if (step == Step::kSyncCapture) FillDisk(true);
+  };
+  Suspend();
+  const auto reconciled = Reconcile();
+  FillDisk(false);
+  machine_.meanwhile = nullptr;
+  ASSERT_TRUE(reconciled);
+  ExpectAwake();
+  const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
+  ASSERT_NE(suspended, nullptr);
+  EXPECT_EQ(suspended->reason, "SnapshotFailed");
+  EXPECT_TRUE(vm().generations.empty());
+  clock_.Advance(5min);
+  Settle();
+  ExpectAsleep();
 }
 
 TEST_F(AgentSleepTest, AWakeThatFailsKeepsTheGenerationAndIsTriedAgain) {

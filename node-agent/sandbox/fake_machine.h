@@ -2,6 +2,7 @@
 // the agent is thrown away. Thread-safe.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -80,6 +81,7 @@ class FakeMachine : public Machine {
   Result<> Do(Step step, const api::SandboxSpec&, Record* record) override {
     std::lock_guard lock(mutex);
     steps.push_back(std::string(StepName(step)));
+    if (meanwhile) meanwhile(step);
     Vm& vm = vms[record->uid];
     switch (step) {
       case Step::kPrepareDisk:
@@ -249,6 +251,8 @@ class FakeMachine : public Machine {
   std::map<api::SandboxUid, Generation> templates;
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, check_error, restore_error, take_error;
+  /// What else happens on the machine while it takes a step.
+  std::function<void(Step)> meanwhile;
   DiskUsage usage;
   DiskState disk_state = DiskState::kFine;
   int last_pid = 100;

@@ -117,6 +117,11 @@ Result<> RecordStore::Save(const Record& record) {
   return {};
 }
 
+Result<Record> RecordStore::ReadBack(const api::SandboxUid& uid) const {
+  DORMOUSE_ASSIGN(const std::string text, ReadFile(paths_.Record(uid), kMaxRecordBytes));
+  return DecodeRecord(text);
+}
+
 Result<> RecordStore::Remove(const api::SandboxUid& uid) {
   DORMOUSE_ASSIGN(const auto names, ListDirectory(paths_.Sandbox(uid)));
   for (const std::string& name : names) {

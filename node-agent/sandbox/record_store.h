@@ -39,6 +39,8 @@ class RecordStore {
 
   /// Writes a record durably, then lets readers see it.
   Result<> Save(const Record& record);
+  /// What stands on disk, which after a Save that failed is the old record or the new one.
+  Result<Record> ReadBack(const api::SandboxUid& uid) const;
   /// Removes a sandbox's directory, its record last of all, and forgets it. Success when it is not
   /// there.
   Result<> Remove(const api::SandboxUid& uid);

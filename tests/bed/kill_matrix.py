@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from bed.cluster import Cluster, condition
+from bed.cluster import Cluster, condition, condition_of
 from bed.eventually import eventually
 from bed.manifests import TEMPLATES, clone, sandbox, template
 
@@ -58,7 +58,10 @@ CLONING = around(
     "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
     "guest.configure", "record.awake", "files.prune",
 )  # fmt: skip
+# A sandbox whose memory cannot be used boots from its disk.
+GIVING_UP = around("disk.take", "record.disk-only")
 BYSTANDER = "bystander"
+FLIPPED_AT = 5 << 20
 
 
 class KillMatrix:
@@ -110,6 +113,42 @@ class KillMatrix:
         for name in targets.values():
             self._cluster.wait_phase(name, mode)
         self._settled()
+
+    def kill_while_giving_up_memory(self, points: Sequence[str], names: Sequence[str]) -> None:
+        """`names` run, under an agent that computes digests at once. They fall asleep, a byte of each one's memory flips,
+        and each boots from its disk, as it is told to."""
+        cluster = self._cluster
+        targets = dict(zip(points, names, strict=True))
+        cluster.wish("Suspended", *names)
+        for name in names:
+            self._flip_a_byte(cluster.wait_phase(name, "Suspended")["metadata"]["uid"])
+        cluster.wish("Running", *names)
+        for name in names:
+            told = cluster.wait_reason(name, "Ready", "ResumeFailed")
+            assert "memory chunk" in condition_of(told, "Ready")["message"]
+        self._arm(targets)
+        for name in names:
+            cluster.kubectl("annotate", "sbx", name, "dormouse.dev/boot-from-disk=true")
+        self._kill_when_all_are_parked(targets)
+        cluster.wait_ready(*names)
+        for name in names:
+            found = cluster.get(name)
+            assert found["status"]["vm"]["startMode"] == "Boot"
+            files = cluster.node.output(["ls", f"{cluster.layout.state}/sandboxes/{found['metadata']['uid']}"])
+            assert "gen-" not in files, "what nobody needs any more"
+        self._settled()
+
+    def _flip_a_byte(self, uid: str) -> None:
+        """As a disk would: the file's time stays. The mark that it is verified goes, as at the node's next boot."""
+        generation = f"{self._cluster.layout.state}/sandboxes/{uid}/gen-1"
+        there = f"test -s {generation}/memory.digests && echo there"
+        run = self._cluster.node.run
+        eventually(lambda: run(there, check=False).stdout, "its digests", 60, self._cluster.agent_log)
+        run(
+            f"cd {generation} && touch -r memory /tmp/before && printf bitten |"
+            f" dd of=memory bs=1 seek={FLIPPED_AT} conv=notrunc,fsync 2>/dev/null && touch -r /tmp/before memory &&"
+            f" sync memory && rm -rf {self._cluster.layout.run}/verified/{uid}"
+        )
 
     def kill_while_capturing(self, points: Sequence[str], names: Sequence[str], batch: str) -> list[str]:
         """`names` run, or sleep, and go on with it; returns the templates, which are Ready."""

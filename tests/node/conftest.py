@@ -8,6 +8,7 @@ import pytest
 
 from bed import session
 from bed.product import NODE_PROGRAMS, built_test
+from bed.state_disk import spare_disks
 
 # The kill matrix parks one worker for each of its sandboxes; a fake VM needs next to nothing.
 AGENT_FLAGS = (
@@ -32,12 +33,24 @@ def cluster(tmp_path_factory):
         vmm="fake",
         agent_flags=AGENT_FLAGS,
         extra_parts=programs,
+        extra_disks=spare_disks(tmp_path_factory.mktemp("spare")),
     )
 
 
 @pytest.fixture
 def sandboxes(cluster):
     yield from session.running_sandboxes(cluster)
+
+
+@pytest.fixture
+def eager(cluster):
+    """An agent that computes digests at once."""
+    usual = cluster.agent_flags
+    cluster.agent_flags = [*usual, "--digest-after=0"]
+    cluster.restart_agent()
+    yield
+    cluster.agent_flags = usual
+    cluster.restart_agent()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import CAPTURING, CLONING, COPYING, CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
+from bed.kill_matrix import (
+    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, SUSPENDING, WAKING, KillMatrix,
+)  # fmt: skip
 from bed.manifests import clone, sandbox, template
 
 BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
@@ -44,6 +46,12 @@ def test_killed_at_every_step_of_suspend_and_wake_it_converges(cluster, matrix):
 
 def test_killed_at_every_step_of_a_template_and_its_clones_it_converges(matrix):
     matrix.kill_while_templates_are_made_and_used()
+
+
+def test_killed_at_every_step_of_a_boot_from_the_disk_it_converges(eager, matrix):
+    names = [f"bitten-{number}" for number in range(len(GIVING_UP))]
+    matrix.make(names)
+    matrix.kill_while_giving_up_memory(GIVING_UP, names)
 
 
 def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):

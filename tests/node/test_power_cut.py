@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import CREATION, DELETION, SUSPENDING, WAKING, KillMatrix
+from bed.kill_matrix import CREATION, DELETION, GIVING_UP, SUSPENDING, WAKING, KillMatrix
 
 BATCH = 24
 
@@ -50,3 +50,9 @@ def test_while_they_wake(cluster, matrix):
 
 def test_while_templates_are_captured_and_cloned(matrix):
     matrix.kill_while_templates_are_made_and_used()
+
+
+def test_while_they_boot_from_their_disk(eager, matrix):
+    names = [f"bitten-{number}" for number in range(len(GIVING_UP))]
+    matrix.make(names)
+    matrix.kill_while_giving_up_memory(GIVING_UP, names)
