@@ -14,8 +14,7 @@ using namespace std::chrono_literals;
 using kube::ReconcileResult;
 namespace reasons = api::reasons;
 
-// A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop
-// too.
+// A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop.
 constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.

@@ -163,6 +163,19 @@ TEST_F(AgentCloneTest, ACaptureThatFailsIsTriedAgainUntilItsDeadlineAndThenHasFa
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
 }
 
+TEST_F(AgentCloneTest, ACaptureWithoutRoomForTheSourcesRecordIsTheCapturesFailure) {
+  Settle();
+  AskForTemplate();
+  const size_t before = control_plane_.writes.size();
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=1*error(ENOSPC)"));
+  SettleAll();
+  for (size_t i = before; i < control_plane_.writes.size(); ++i)
+    EXPECT_TRUE(api::IsTrue(control_plane_.writes[i].conditions, "Ready")) << "the source runs on";
+  clock_.Advance(1min);
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Ready");
+}
+
 TEST_F(AgentCloneTest, ATemplateOfOneThatSleepsLeavesItAsleep) {
   Settle();
   Change(

@@ -108,8 +108,9 @@ TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfWakeEndsAwake) {
 }
 
 TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
-  for (const std::string step : {"record.save", "capture.prepare", "vmm.pause", "capture.state", "capture.memory",
-                                 "capture.disk", "capture.sync", "record.suspended"}) {
+  for (const std::string step :
+       {"record.save", "capture.prepare", "vmm.pause", "capture.state", "capture.memory",
+        "capture.disk", "capture.sync", "record.suspended"}) {
     SCOPED_TRACE(step);
     Suspend();
     ASSERT_TRUE(failpoint::Arm("agent.step.before." + step + "=1*error(ENOSPC)"));
