@@ -282,6 +282,17 @@ TEST_F(AgentSleepTest, ThoseThatWaitForRoomAreWokenInTheOrderOfTheirWishes) {
   EXPECT_EQ(intent(3), Intent::kRun);
 }
 
+TEST_F(AgentSleepTest, ADeletionNeedsNoRoomForItsRecord) {
+  Delete();
+  FillDisk(true);
+  const auto reconciled = Reconcile();
+  FillDisk(false);
+  ASSERT_TRUE(reconciled);
+  EXPECT_TRUE(Is("Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+}
+
 TEST_F(AgentSleepTest, WhatIsAsleepIsDeletedWithoutBeingWoken) {
   Suspend();
   Settle();

@@ -96,7 +96,13 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
 Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) {
   switch (step) {
     case Step::kSaveIntent:
-      DORMOUSE_TRY(records_.Save(*record));
+      if (auto saved = records_.Save(*record); !saved) {
+        // A deletion makes room, so it needs none; the object says that it is wanted, too.
+        if (record->intent != Intent::kRelease || saved.error().code() != ErrorCode::kNoSpace)
+          return saved;
+        log::Warning("a sandbox is deleted without a record of it",
+                     {{"sandbox", record->key().ToString()}, {"error", saved.error().message()}});
+      }
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
       break;
     case Step::kLaunchVmm:

@@ -103,7 +103,9 @@ class StateDisk:
 
     def confine(self, folders: Mapping[str, int]) -> None:
         """Each folder with all below it, now and later, becomes a project of that number."""
-        self._quota(f"project -s -p {folder} {project}" for folder, project in folders.items())
+        # One call each: xfs_quota puts every folder that it was told of into the project that it is told of last.
+        calls = (f"xfs_quota -x -c 'project -s -p {folder} {number}' {STATE}" for folder, number in folders.items())
+        self._run(" && ".join(calls), seconds=120)
 
     def usage(self) -> dict[int, Usage]:
         """XFS takes back what was removed in the background: as soon as it is through with that."""
@@ -172,6 +174,6 @@ class StateDisk:
 
     # --- logged -----------------------------------------------------------------------------------
 
-    def mark(self, text: str) -> None:
+    def mark(self, word: str) -> None:
         """In the log of writes: all that is durable by now stands before it."""
-        self._run(["dmsetup", "message", NAME, "0", "mark", text])
+        self._run(["dmsetup", "message", NAME, "0", "mark", word])

@@ -32,13 +32,13 @@ def test_a_log_is_replayed_up_to_each_flush(tmp_path):
     old, new = b"a" * SECTOR, b"b" * 2 * SECTOR
     log = WriteLog(
         write(
-            tmp_path / "log", entry(1, old), entry(0, flags=FLUSH), mark("disk 1"), entry(7, flags=DISCARD, sectors=9),
+            tmp_path / "log", entry(1, old), entry(0, flags=FLUSH), mark("disk-1"), entry(7, flags=DISCARD, sectors=9),
             entry(1, new, FUA), mark("gone"),
         )
     )  # fmt: skip
     entries = list(log.entries())
     assert [each.number for each in entries if each.is_boundary] == [1, 4]
-    assert [each.mark for each in entries if each.flags & MARK] == ["disk 1", "gone"]
+    assert [each.mark for each in entries if each.flags & MARK] == ["disk-1", "gone"]
     disk = os.open(tmp_path / "disk", os.O_RDWR | os.O_CREAT)
     os.truncate(disk, 4 * SECTOR)
     for each in entries[:2]:

@@ -24,7 +24,7 @@ from bed.state_disk import LOG_DISK, STATE, USUAL, StateDisk
 
 REPLAY = f"{USUAL}/replay"
 # Points to look at: $DORMOUSE_CUTS, or a sample.
-AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "120"))
+AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "40"))
 NAME = "ordered"
 
 
@@ -49,11 +49,11 @@ class Life:
         """The guest, into its memory and onto its disk."""
         self.bed.remember(NAME, first=number)
         self.cluster.node.run(["/opt/dormouse/bed/mark-disk", f"dormouse-{short_id(self.uid)}-root", str(number)])
-        self.state.mark(f"disk {number}")
+        self.state.mark(f"disk-{number}")
 
     def sleep(self, number: int, generation: int) -> None:
         self.bed.wish("Suspended", NAME)
-        self.state.mark(f"asleep {number}")
+        self.state.mark(f"asleep-{number}")
         self.keep(f"{self.uid}/{generation}", f"{self.bed.folder(NAME)}/gen-{generation}")
 
     def wake(self) -> None:
@@ -72,11 +72,11 @@ def test_a_power_cut_at_any_flush_leaves_what_was_promised(cluster, state, sandb
     life.write(2)
     cluster.apply(template("of-it", NAME))
     uid = cluster.wait_template("of-it")["metadata"]["uid"]
-    state.mark("template 2")
+    state.mark("template-2")
     life.keep(uid, f"{STATE}/templates/{uid}")
     life.write(3)
     life.sleep(3, generation=2)
-    state.mark("no template")
+    state.mark("template-0")
     cluster.delete("of-it", plural=TEMPLATES)
     cluster.wait_gone("of-it", plural=TEMPLATES)
     life.wake()

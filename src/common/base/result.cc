@@ -20,6 +20,7 @@ ErrorCode CodeOf(int errnum) {
       return ErrorCode::kBusy;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:  // a limit of this process, or of the file system
     case ENOMEM:
     case EMFILE:
     case ENFILE:
