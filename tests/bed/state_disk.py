@@ -24,7 +24,7 @@ USUAL_DISK = "/dev/vdb"
 DISK, LOG_DISK = "/dev/vdd", "/dev/vde"
 NAME = "bed-state"
 DEVICE = f"/dev/mapper/{NAME}"
-SPARE_BYTES = (1 << 30, 2 << 30)
+SPARE_BYTES = (640 << 20, 2 << 30)
 SECTOR = 512
 # It is smaller than what an agent usually keeps in reserve.
 FLAGS = {"--disk-reserve-mib": "64", "--disk-pause-mib": "32"}

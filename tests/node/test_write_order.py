@@ -24,7 +24,7 @@ from bed.state_disk import LOG_DISK, STATE, USUAL, StateDisk
 
 REPLAY = f"{USUAL}/replay"
 # Points to look at: $DORMOUSE_CUTS, or a sample.
-AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "40"))
+AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "32"))
 NAME = "ordered"
 
 

@@ -31,7 +31,11 @@ def _number(page: bytes) -> int:
 def sealed(path: str, name: str) -> dict:
     """The value of src/common/base/sealed_json.h's file; ValueError when it does not match its checksum."""
     with open(path, encoding="utf-8") as file:
-        whole = json.load(file)
+        content = file.read()
+    try:
+        whole = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{path}, of {len(content)} characters: {error}") from error
     text = json.dumps(whole[name], separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     if hashlib.sha256(text.encode()).hexdigest() != whole["checksum"]:
         raise ValueError(f"{path} does not match its checksum")
