@@ -8,6 +8,8 @@ a file is made, quota or not: of a small file it is the making that fails for wa
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from bed.cluster import condition_of
@@ -21,6 +23,8 @@ BLOCKS = 5  # and so many more blocks, from none to what is enough
 RESERVED_KIB = 512  # what XFS wants to be free when it makes the last file
 ROUGH_FILES = 3  # of those that do it a second time
 COPIED_KIB = 2048  # what XFS takes for pages that differ from a reflink: 128 KiB for one that is alone
+# In the power tier; a suspend that follows a wake meets a full disk there, too.
+THOROUGH = "DORMOUSE_CUTS" in os.environ
 FIRST_PROJECT, TEMPLATES_PROJECT = 101, 900
 # The files that a suspend makes, as errors name them.
 MADE = {"record.json", "memory", "config.json", "state.json", "store.cow", "manifest.json"}
@@ -65,15 +69,16 @@ def test_a_suspend_without_room_at_any_write_runs_on(cluster, state, sandboxes):
     assert failed == MADE, f"no suspend failed at {sorted(MADE - failed)}: {said}"
     assert any("write at offset" in message for message in said), said
     # Over a reflink of the memory that it woke from: few pages are written, and other blocks are met.
-    some = names[::2]
+    some = names[::2] if THOROUGH else [names[0], names[-1]]
     bed.wish("Suspended", *some)
     bed.wish("Running", *some, "probe")
     bed.expect_memory(*names, "probe")
     bed.remember(*some, first=100)
-    said = sweep(bed, state, some, ROUGH_FILES, 2 * whole + COPIED_KIB)
-    assert any("/memory" in message for message in said), said
-    bed.wish("Suspended", *some)
-    bed.wish("Running", *some[:3])
+    if THOROUGH:
+        said = sweep(bed, state, some, ROUGH_FILES, 2 * whole + COPIED_KIB)
+        assert any("/memory" in message for message in said), said
+        bed.wish("Suspended", *some)
+        bed.wish("Running", *some[:3])
     bed.expect_memory(*some[:3])
     bed.expect_neighbour_unharmed()
 

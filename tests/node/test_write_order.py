@@ -7,7 +7,9 @@ that it names must be whole, byte for byte what was committed, with memory and d
 asleep is asleep, with that memory; what runs has on its disk all that its guest has fsynced, and no record ever names a
 memory older than that (invariant 11).
 
-It bites: without the fsync of the manifest (WriteFileAtomically in Seal), or of the memory file (CaptureMemory), it fails.
+It bites: with the manifest written without its fsync (Seal), half of the points were wrong: records that name a
+generation whose manifest is empty. Not every fsync can be seen to be missing: that of the memory file is done again by
+those that follow it, as the dump has begun to write back long before and each of them flushes the disk.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from bed.sleepers import Sleepers
 from bed.state_disk import LOG_DISK, STATE, USUAL, StateDisk
 
 REPLAY = f"{USUAL}/replay"
-# Points to look at: $DORMOUSE_CUTS, or a sample.
-AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "32"))
+# Points to look at: a sample, where it is less than all.
+AT_MOST = int(os.environ.get("DORMOUSE_CUTS", "24"))
 NAME = "ordered"
 
 
