@@ -218,6 +218,7 @@ Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
     record->ns = live->meta.ns;
     record->name = live->meta.name;
     record->intent = Intent::kRelease;
+    record->cell = machine_.CellInUse(live->uid);
     DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(*record));
     if (NothingLeft(seen) && !records_.IsCorrupt(live->uid)) {
       StatusInputs in;
