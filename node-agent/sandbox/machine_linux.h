@@ -114,6 +114,7 @@ class LinuxMachine : public Machine {
   Result<> PrepareDisk(const Record& record);
   Result<> PrepareVmm(const Record& record);
   Result<> Launch(Record* record);
+  Result<> MakeCgroup(const Record& record);
   Result<> MakeVmDirectory(const std::string& vm, uid_t owner);
   [[nodiscard]] host::CgroupLimits LimitsOf(uint64_t guest_bytes) const;
   /// A VMM that is launched into `vm`'s directory and cgroup.
@@ -130,6 +131,7 @@ class LinuxMachine : public Machine {
   Result<> FreezeGuest(const Record& record);
   Result<> ThawGuest(const Record& record);
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
+  /// Its processes, and their cgroup.
   Result<> Kill(const std::string& vm);
   Result<> ReleaseDisk(const std::string& short_id);
   Result<> RemoveVmm(const std::string& vm);

@@ -119,6 +119,10 @@ Result<> LinuxMachine::PrepareVmm(const Record& record) {
   } else {
     DORMOUSE_TRY(MakeVmDirectory(record.vm_id(), UidOf(record)));
   }
+  return MakeCgroup(record);
+}
+
+Result<> LinuxMachine::MakeCgroup(const Record& record) {
   return cgroups_.Create(record.vm_id(),
                          LimitsOf(static_cast<uint64_t>(record.resources.memory_bytes)));
 }
@@ -146,6 +150,7 @@ Result<> LinuxMachine::Launch(Record* record) {
     // Into its place.
     DORMOUSE_TRY(Kill(record->cell->id));
   }
+  DORMOUSE_TRY(MakeCgroup(*record));
   Launching launching{record->vm_id(), record->vm_number(), UidOf(*record), {}, {}, {}, {}};
   DORMOUSE_ASSIGN(launching.binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(launching.kernel, artifacts_.Find(record->kernel_digest, "kernel"));
@@ -238,7 +243,9 @@ std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const 
 Result<> LinuxMachine::Kill(const std::string& vm) {
   cells_.Forget(vm);
   DORMOUSE_TRY(cgroups_.Kill(vm));
-  return cgroups_.WaitEmpty(vm, kKillLimit);
+  DORMOUSE_TRY(cgroups_.WaitEmpty(vm, kKillLimit));
+  // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed once.
+  return cgroups_.Remove(vm);
 }
 
 Result<> LinuxMachine::RemoveVmm(const std::string& vm) {

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@ class VmmPoolTest : public ::testing::Test {
  protected:
   void SetUp() override { Open(2); }
   void TearDown() override {
-    pool_.reset();
+    pool_->Stop();
     for (const auto& [id, pid] : standing_) End(pid);
   }
   void Open(size_t size) {
@@ -37,6 +38,7 @@ class VmmPoolTest : public ::testing::Test {
     EXPECT_TRUE(pool_->Holds(id)) << "a sweep would take it for a leak";
     const pid_t pid = ::fork();
     if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       for (;;) ::pause();
     }
     standing_[id] = pid;
