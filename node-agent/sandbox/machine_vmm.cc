@@ -244,7 +244,8 @@ Result<> LinuxMachine::Kill(const std::string& vm) {
   cells_.Forget(vm);
   DORMOUSE_TRY(cgroups_.Kill(vm));
   DORMOUSE_TRY(cgroups_.WaitEmpty(vm, kKillLimit));
-  // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed once.
+  // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed
+  // once.
   return cgroups_.Remove(vm);
 }
 
