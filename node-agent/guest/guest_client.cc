@@ -13,7 +13,7 @@ using std::chrono::steady_clock;
 
 /// For the way of the answer to a freeze that took all of its limit.
 constexpr GuestClient::Timeout kFreezeMargin{2'000};
-/// Connections that one restored guest is asked on at a time.
+/// Connections that one restored guest is asked on at a time; then the first is given up.
 constexpr size_t kMaxAsked = 8;
 /// After a refusal: the VMM's socket appears at some moment of the restore.
 constexpr GuestClient::Timeout kNobodyThere{5};
@@ -67,7 +67,8 @@ Result<guest::HealthReply> GuestClient::HealthAfterRestore(Timeout timeout, Time
   Deadline ask_at = steady_clock::now();
   Error last(ErrorCode::kDeadline, "guest agent does not answer yet");
   for (Deadline now = ask_at; now < deadline; now = steady_clock::now()) {
-    if (now >= ask_at && asked.size() < kMaxAsked) {
+    if (now >= ask_at) {
+      if (asked.size() == kMaxAsked) asked.erase(asked.begin());
       auto stream = GuestStream::Begin(socket_, guest::EncodeHealthRequest(), deadline);
       ask_at = now + (stream ? again : std::min(again, kNobodyThere));
       if (stream) {
@@ -76,7 +77,7 @@ Result<guest::HealthReply> GuestClient::HealthAfterRestore(Timeout timeout, Time
         last = stream.error();
       }
     }
-    DORMOUSE_TRY(AwaitAny(asked, asked.size() < kMaxAsked ? std::min(ask_at, deadline) : deadline));
+    DORMOUSE_TRY(AwaitAny(asked, std::min(ask_at, deadline)));
     for (auto stream = asked.begin(); stream != asked.end();) {
       const auto reply = stream->Reply(Deadline{});  // looks once
       if (reply) return guest::ParseHealthReply(*reply).map_error(AsCorrupt);

@@ -107,6 +107,17 @@ TEST(HostileGuestTest, OneThatWasRestoredIsAskedAgainAndTheFirstAnswerCounts) {
   }
 }
 
+TEST(HostileGuestTest, OneThatWasRestoredAndLosesManyConnectionsIsStillAskedOn) {
+  HostileGuest guest(OnListener{[](int listener) {
+    std::vector<UniqueFd> lost;
+    while (lost.size() < 20) lost.push_back(Accept(listener));
+    const UniqueFd heard = Accept(listener);
+    Flood(heard.get(), Healthy(), Healthy().size());
+    AwaitHangup(heard.get());
+  }});
+  EXPECT_TRUE(GuestClient(guest.path()).HealthAfterRestore(kLong, milliseconds(1)));
+}
+
 TEST(HostileGuestTest, OneThatWasRestoredAndHangsUpIsAskedAgainAtOnce) {
   HostileGuest guest(OnListener{[](int listener) {
     (void)Accept(listener);
