@@ -29,10 +29,9 @@ constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer
 // than this.
 constexpr auto kBootProbe = 1s;
-// The guest of a wake drops connections that are made just then: it is asked on a further one this
-// often, all in all for as long as that.
-constexpr auto kWakeAgain = 200ms;
-constexpr auto kWakeProbe = 2s;
+// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask
+// again soon.
+constexpr auto kWakeProbe = 250ms;
 constexpr auto kGuestTimeout = 10s;
 constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
 constexpr size_t kEntropyBytes = 64;
@@ -289,9 +288,9 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
-  const auto health = record.sleeping
-                          ? client.HealthAfterRestore(kWakeProbe, kWakeAgain)
-                          : client.Health(record.started_at ? kHealthTimeout : kBootProbe);
+  const auto health = client.Health(record.started_at ? kHealthTimeout
+                                    : record.sleeping ? kWakeProbe
+                                                      : kBootProbe);
   if (!health) {
     seen->guest =
         health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
