@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,10 +38,23 @@ std::string At(uint64_t offset) {
   return " at offset " + std::to_string(offset);
 }
 
+Result<> ProcessGone() {
+  return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
+}
+
+// The memory of one process, open from before anything of it was looked at: while that is there its
+// pid is nobody else's.
+Result<> CheckAlive(int memory, uint64_t address) {
+  char byte = 0;
+  const ssize_t got = ::pread(memory, &byte, 1, static_cast<off_t>(address));
+  if (got == 0) return ProcessGone();
+  return got < 0 ? FailErrno("read guest memory") : Result<>();
+}
+
 class Dump {
  public:
-  Dump(int memory, int file, bool over_copy)
-      : memory_(memory),
+  Dump(pid_t pid, int file, bool over_copy)
+      : pid_(pid),
         file_(file),
         over_copy_(over_copy),
         block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {}
@@ -71,15 +85,15 @@ class Dump {
     return {};
   }
 
+  // One copy for each page, where /proc/<pid>/mem makes two.
   Result<> Read(uint64_t address, uint64_t size, uint64_t offset) {
     for (uint64_t done = 0; done < size;) {
-      const ssize_t got =
-          ::pread(memory_, block_.get() + done, size - done, static_cast<off_t>(address + done));
+      const iovec ours{block_.get() + done, size - done};
+      const iovec theirs{reinterpret_cast<void*>(address + done), size - done};
+      const ssize_t got = ::process_vm_readv(pid_, &ours, 1, &theirs, 1, 0);
       if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && errno == ESRCH) return ProcessGone();
       if (got < 0) return FailErrno("read guest memory" + At(offset + done));
-      if (got == 0) {
-        return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
-      }
       done += static_cast<uint64_t>(got);
     }
     return {};
@@ -167,7 +181,7 @@ class Dump {
     return {};
   }
 
-  const int memory_;
+  const pid_t pid_;
   const int file_;
   const bool over_copy_;
   const std::unique_ptr<char[]> block_;
@@ -243,7 +257,7 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
     scanned += segment.length / kPageBytes;
   }
   const auto dump = [&](size_t first, size_t end) {
-    return Dump(memory.get(), target.get(), map.from_file)
+    return Dump(pid, target.get(), map.from_file)
         .All(runs.data() + first, runs.data() + end);
   };
   const size_t half = bytes < kSecondLaneBytes ? runs.size() : SplitInHalf(bytes, &runs);
@@ -254,6 +268,7 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
   if (lane.joinable()) lane.join();
   if (!first) return first;
   if (!second) return second;
+  if (!runs.empty()) DORMOUSE_TRY(CheckAlive(memory.get(), runs.front().address));
   DumpResult whole = Joined(std::move(*first), *second);
   whole.scanned_pages = scanned;
   return whole;

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "node-agent/guest/guest_client.h"
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
 #include "node-agent/memory/digests.h"
@@ -27,7 +28,7 @@ namespace fs = std::filesystem;
 using host::ScratchDirectory;
 using nlohmann::json;
 using test::VmmProcess;
-using vmm::VmState;
+using namespace std::chrono_literals;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
@@ -81,13 +82,10 @@ std::optional<uint64_t> FirstDifference(const std::string& left, const std::stri
   return std::nullopt;
 }
 
-// Until the guest's agent takes a connection: it runs, and has written to its memory.
+// Until the guest's agent answers: it runs, and has written to its memory.
 void AwaitGuest(const VmmProcess& vmm) {
-  for (int tries = 0; tries < 600; ++tries) {
-    if (test::Exchange(vmm.Path("vsock.sock"), "CONNECT 1024\n").starts_with("OK ")) return;
-    (void)::usleep(100'000);
-  }
-  ADD_FAILURE() << "the guest does not answer";
+  EXPECT_TRUE(GuestClient(vmm.Path("vsock.sock")).WaitReady(60s, 100ms))
+      << "the guest does not answer";
 }
 
 class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {

@@ -107,6 +107,13 @@ class LinuxMachine : public Machine {
   /// Api, once a VMM that was just launched answers there, in a version that is admitted.
   [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
   static Result<> AwaitVmm(const vmm::ApiClient& api, int pidfd);
+  /// Of the VMM that the record names; where it is not the node's, it must have been launched.
+  [[nodiscard]] Result<vmm::VmmVersion> VersionOf(const Record& record) const;
+  /// Whether that VMM's memory may be captured from outside, and mapped at a wake. The same for all
+  /// of an incarnation, so that its RAM is a mapping of `memory_generation` exactly where this says
+  /// kFull.
+  [[nodiscard]] Result<vmm::Admission> AdmissionOf(const Record& record,
+                                                   const vmm::VmmVersion& version) const;
   [[nodiscard]] uid_t UidOf(const Record& record) const {
     return record.cell ? UidOfCell(record.cell->id) : config_.vmm_uid_base + record.slot;
   }

@@ -12,6 +12,7 @@
 #include "node-agent/sandbox/inner_paths.h"
 #include "node-agent/sandbox/machine_linux.h"
 #include "node-agent/vmm/snapshot_files.h"
+#include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
 #include "src/common/base/metrics.h"
@@ -79,6 +80,8 @@ Result<> Seal(const std::string& generation, memory::Manifest* manifest) {
 
 struct LinuxMachine::Capture {
   std::chrono::steady_clock::time_point paused_at{};
+  vmm::VmmVersion version;
+  vmm::Admission admission = vmm::Admission::kFull;
   bool stock = false;  ///< the VMM writes its memory itself
   std::vector<memory::GuestRange> ranges;
   memory::RamMap ram;
@@ -93,15 +96,33 @@ std::shared_ptr<LinuxMachine::Capture> LinuxMachine::CaptureOf(const Record& rec
   return capture;
 }
 
+Result<vmm::VmmVersion> LinuxMachine::VersionOf(const Record& record) const {
+  if (record.vmm_digest == vmm_artifact_.sha256) return version_;
+  // A generation names its own, which may be of before an upgrade.
+  DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
+  return api.Ping().map([](const vmm::PingReply& ping) { return ping.version; });
+}
+
+Result<vmm::Admission> LinuxMachine::AdmissionOf(const Record& record,
+                                                 const vmm::VmmVersion& version) const {
+  if (!failpoint::Hit("vmm.admission", record.key().ToString())) return vmm::Admission::kStockOnly;
+  return vmm::Admit(version);
+}
+
 Result<> LinuxMachine::PrepareCapture(const Record& record) {
+  auto capture = std::make_shared<Capture>();
+  DORMOUSE_ASSIGN(capture->version, VersionOf(record));
+  DORMOUSE_ASSIGN(capture->admission, AdmissionOf(record, capture->version));
+  // Such a VMM has copied its memory when it was restored.
+  const bool mapped = capture->admission == vmm::Admission::kFull;
   {
     const std::lock_guard lock(captures_mutex_);
-    captures_[record.uid] = std::make_shared<Capture>();
+    captures_[record.uid] = std::move(capture);
   }
   const std::string generation = CaptureDirectory(config_.paths, record);
   DORMOUSE_TRY(RemoveTree(generation));
   DORMOUSE_TRY(MakeDirectories(generation, 0700));
-  const auto previous = MappedMemory(config_.paths, record);
+  const auto previous = mapped ? MappedMemory(config_.paths, record) : std::optional<std::string>();
   return memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
                                 In(generation, kMemoryFile))
       .map([](bool) {});
@@ -136,6 +157,8 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
     return {};
   };
   const auto fast = [&]() -> Result<> {
+    if (capture->admission != vmm::Admission::kFull)
+      return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
     DORMOUSE_TRY(snapshot(false));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
     DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges,
@@ -215,7 +238,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.kernel_digest = record->kernel_digest;
   manifest.initramfs_digest = record->initramfs_digest;
   manifest.image_digest = record->image_digest;
-  manifest.vmm_version = version_.Short();
+  manifest.vmm_version = capture->version.Short();
   manifest.cpu_model = config_.cpu_model;
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
@@ -335,7 +358,11 @@ Result<> LinuxMachine::Restore(const Record& record) {
   const std::string generation = GenerationOf(config_.paths, record, *record.sleeping);
   DORMOUSE_ASSIGN(const auto config, ReadFile(In(generation, kConfigFile), vmm::kMaxConfigBytes));
   DORMOUSE_ASSIGN(const auto state, ReadFile(In(generation, kStateFile), vmm::kMaxStateBytes));
+  DORMOUSE_ASSIGN(const auto version, VersionOf(record));
+  DORMOUSE_ASSIGN(const auto admission, AdmissionOf(record, version));
+  const bool mapped = admission == vmm::Admission::kFull;
   vmm::RestoreEdits edits;
+  edits.memory = mapped ? vmm::RestoreMemory::kCopyOnWrite : vmm::RestoreMemory::kCopy;
   edits.memory_file = InnerMemory(record);
   edits.disk = InnerDisk(record);
   edits.vsock_socket = Inner(config_.paths.VsockSocket(record.vm_id()));
@@ -358,6 +385,13 @@ Result<> LinuxMachine::Restore(const Record& record) {
   };
   DORMOUSE_TRY(give(kConfigFile, texts.config_json));
   DORMOUSE_TRY(give(kStateFile, texts.state_json));
+  if (!mapped) {
+    log::Warning("a wake reads all of its memory",
+                 {{"sandbox", record.key().ToString()}, {"vmm", version.build}});
+    // Its contents are of the layout that the VMM writes; the link is followed in the VMM's root.
+    if (::symlink(InnerMemory(record).c_str(), In(directory, kStockMemoryFile).c_str()) != 0)
+      return FailErrno("link the memory into " + directory);
+  }
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
   return api.Restore({Inner(directory), true});
 }

@@ -15,6 +15,7 @@
 #include "node-agent/sandbox/inner_paths.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 namespace {
@@ -88,6 +89,17 @@ std::optional<memory::MemoryDigests> ReadParentDigests(const GenerationName& gen
   auto digests = memory::DecodeDigests(*text);
   if (!digests) return std::nullopt;
   return std::move(*digests);
+}
+
+void CountScrub(const Result<>& result) {
+  if (!result && result.error().code() == ErrorCode::kCancelled) return;
+  metrics::Registry::Default()
+      .MakeCounter("dormouse_memory_scrubs_total",
+                   "Memory that sleeps, read again and compared with its digests.",
+                   {{"result", result                    ? "intact"
+                               : IsDamage(result.error()) ? "damaged"
+                                                          : "unread"}})
+      .Increment();
 }
 
 // What is compared shall come from the disk, and push nothing else out of the page cache. What VMs
@@ -196,7 +208,9 @@ void MemoryKeeper::Tend(const memory::KeepGoing& keep_going) {
             [](const Due& a, const Due& b) { return a.verified < b.verified; });
   for (const Due& each : due) {
     if (!keep_going()) return;
-    Judge(*each.generation, Scrub(*each.generation, keep_going));
+    const auto scrubbed = Scrub(*each.generation, keep_going);
+    CountScrub(scrubbed);
+    Judge(*each.generation, scrubbed);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "node-agent/sandbox/memory_test_parts.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 namespace {
@@ -65,6 +66,11 @@ class MemoryKeeperTest : public ::testing::Test {
   }
   static bool HasDigests(const GenerationName& generation) {
     return PathExists(File(generation, kDigestsFile));
+  }
+  static double Scrubs(const char* result) {
+    return metrics::Registry::Default()
+        .MakeCounter("dormouse_memory_scrubs_total", "", {{"result", result}})
+        .Value();
   }
   // Until it has been seen for long enough, and once more.
   void TendFor(std::chrono::seconds time) {
@@ -160,6 +166,8 @@ TEST_F(MemoryKeeperTest, StoppingEndsTheReadingAndNothingIsWritten) {
 }
 
 TEST_F(MemoryKeeperTest, TheScrubFindsAFlippedByteSaysWhereAndRemovesNothing) {
+  const double damaged_before = Scrubs("damaged");
+  const double intact_before = Scrubs("intact");
   const auto sleeper = Asleep(kOne, 1);
   TendFor(60s);
   MarkVerified(paths_, sleeper, MemoryIdentity(sleeper.directory));
@@ -170,6 +178,7 @@ TEST_F(MemoryKeeperTest, TheScrubFindsAFlippedByteSaysWhereAndRemovesNothing) {
   ASSERT_EQ(told_.size(), 1U);
   EXPECT_THAT(told_[0], HasSubstr(kOne.text() + " 1 "));
   EXPECT_THAT(told_[0], HasSubstr("memory chunk 2 of 4 (at offset 4194304) differs"));
+  EXPECT_EQ(Scrubs("damaged"), 1 + damaged_before);
   EXPECT_TRUE(PathExists(File(sleeper, kMemoryFile)));
   EXPECT_FALSE(IsVerified(paths_, sleeper)) << "its next use reads it";
   TendFor(60s);
@@ -183,6 +192,7 @@ TEST_F(MemoryKeeperTest, TheScrubFindsAFlippedByteSaysWhereAndRemovesNothing) {
   ASSERT_EQ(told_.size(), 3U);
   EXPECT_THAT(told_[2], HasSubstr("whole"));
   EXPECT_TRUE(IsVerified(paths_, sleeper));
+  EXPECT_EQ(Scrubs("intact"), 1 + intact_before);
 }
 
 TEST_F(MemoryKeeperTest, DamageThatWasRemovedWithItsSandboxIsOver) {

@@ -151,7 +151,7 @@ def measure(bench: Bench) -> list[Figure]:
                 start = start_of(bench.log(), f"default/{name}")
                 latencies.append(latency)
                 agent.append(start.agent)
-                outside.append(latency - start.agent - start.vmm - max(start.guest, 0.0))
+                outside.append(latency - start.agent - start.vmm - max(start.guest, 0.0) - start.configured)
             bench.delete(name)
         names = [f"many-{number}" for number in range(AT_ONCE)]
         began = time.monotonic()

@@ -31,7 +31,7 @@ def measure(cluster: Cluster) -> list[Figure]:
     figures = [
         Figure.of(f"start: {part}", median([each[part] for each in rounds]), "ms", target)
         for part, target in (
-            ("apply to Ready", ""), ("API", ""), ("placement", ""), ("agent", "<= 60"), ("VMM", ""), ("guest", ""),
+            ("apply to Ready", ""), ("API", ""), ("placement", ""), ("agent", "<= 60"), ("VMM", ""), ("guest", ""), ("guest configured", ""),
         )
     ]  # fmt: skip
     booted = [sum(each.values()) for each in hand]
@@ -67,6 +67,7 @@ def one(cluster: Cluster, watch: Watch, name: str) -> dict:
         "agent": start.agent,
         "VMM": start.vmm,
         "guest": start.guest,
+        "guest configured": start.configured,
         "detail": start.detail,
     }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bed.cluster import Cluster
 from bed.manifests import sandbox
 from bench.by_hand import by_hand
 from bench.figures import Figure, median
+from bench.starts import Watch
 from bench.steps import steps_of
 
 MIB = 1 << 20
@@ -71,6 +73,7 @@ def measure(cluster: Cluster) -> list[Figure]:
     figures, wakes = [], {}
     for shape in SHAPES:
         figures += measure_shape(cluster, shape, wakes)
+    figures.append(status_writes(cluster))
     small, large = min(wakes), max(wakes)
     figures.append(Figure.of(f"wake at {large} MiB against {small} MiB", wakes[large] / wakes[small], "ratio", "<= 1.25"))
     return figures + measure_diverged(cluster)
@@ -109,6 +112,25 @@ def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> li
             Figure.of("suspend: written against diverged", ours["written"] / ours["diverged"], "ratio", "<= 1.2"),
         ]
     return figures
+
+
+def status_writes(cluster: Cluster) -> Figure:
+    """The most that a suspend or a wake took."""
+    name = "told"
+    cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "128Mi"}, bootSnapshot="Never"))
+    cluster.wait_ready(name)
+    watch = Watch(cluster.api.admin)
+    try:
+        counts = [0]
+        for mode in ("Suspended", "Running") * 2:
+            cluster.wish(mode, name)
+            counts.append(watch.status_writes(cluster.wait_phase(name, mode)))
+    finally:
+        watch.stop()
+    cluster.delete(name)
+    cluster.wait_gone(name)
+    most = max(after - before for before, after in pairwise(counts))
+    return Figure.of("status writes of a transition", most, "writes", "<= 3")
 
 
 def measure_diverged(cluster: Cluster) -> list[Figure]:

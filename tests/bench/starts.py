@@ -7,6 +7,7 @@ import json
 import ssl
 import threading
 import time
+from collections import Counter
 from urllib.parse import urlsplit
 
 from bed.api_client import ApiClient
@@ -19,6 +20,8 @@ class Watch:
     def __init__(self, client: ApiClient) -> None:
         self.placed: dict[str, float] = {}
         self.ready: dict[str, float] = {}
+        self._status_writes: Counter[str] = Counter()
+        self._seen: dict[str, dict] = {}
         self._changed = threading.Condition()
         listed = client.get(object_path(SANDBOXES))
         assert listed.ok, listed.message
@@ -49,12 +52,25 @@ class Watch:
     def _take(self, sandbox: dict, now: float) -> None:
         name, status = sandbox["metadata"]["name"], sandbox.get("status", {})
         with self._changed:
+            if status != self._seen.get(name, {}).get("status", {}):
+                self._status_writes[name] += 1
+            self._seen[name] = sandbox
             if status.get("nodeName"):
                 self.placed.setdefault(name, now)
             for condition in status.get("conditions", []):
                 if condition["type"] == "Ready" and condition["status"] == "True":
                     self.ready.setdefault(name, now)
             self._changed.notify_all()
+
+    def status_writes(self, sandbox: dict) -> int:
+        """Of anybody, since this watch began, until the sandbox read as given."""
+        name, version = sandbox["metadata"]["name"], int(sandbox["metadata"]["resourceVersion"])
+        with self._changed:
+            told = self._changed.wait_for(
+                lambda: int(self._seen.get(name, {"metadata": {"resourceVersion": 0}})["metadata"]["resourceVersion"]) >= version, 60
+            )
+            assert told, f"the watch does not tell of {name}"
+            return self._status_writes[name]
 
     def wait_ready(self, names: list[str], seconds: float) -> None:
         with self._changed:

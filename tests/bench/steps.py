@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 LINE = re.compile(r'^(\S+Z) D step step="([^"]+)" sandbox="([^"]+)" us="(\d+)"', re.MULTILINE)
 # Calls that the VMM carries out while the agent waits.
 OF_THE_VMM = ("vmm.create", "vmm.boot")
+# The same of the guest, which has booted by then: a guest that is driven by hand is not asked for them.
+OF_THE_GUEST = ("guest.configure", "guest.start")
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Start:
-    """Of one sandbox, in milliseconds. `agent`: its own work, outside VMM calls and the guest's boot."""
+    """Of one sandbox, in milliseconds. `agent`: its own work, outside calls of the VMM, the guest's boot and the guest's
+    answers (`configured`).
+    """
 
     agent: float
     vmm: float
     guest: float
+    configured: float
     detail: dict[str, float]
 
 
@@ -41,13 +46,14 @@ def steps_of(log: str, sandbox: str) -> list[Step]:
 def start_of(log: str, sandbox: str) -> Start:
     """Steps that overlap count once: the work of a stage is as long as its longest lane."""
     steps = steps_of(log, sandbox)
-    own = [step for step in steps if step.name not in OF_THE_VMM]
+    own = [step for step in steps if step.name not in OF_THE_VMM + OF_THE_GUEST]
     by_name = {step.name: step for step in steps}
     guest = by_name["guest.configure"].began - by_name["vmm.boot"].ended
     return Start(
         agent=covered(own) * 1e3,
         vmm=sum(step.ended - step.began for step in steps if step.name in OF_THE_VMM) * 1e3,
         guest=guest * 1e3,
+        configured=sum(step.ended - step.began for step in steps if step.name in OF_THE_GUEST) * 1e3,
         detail={step.name: (step.ended - step.began) * 1e3 for step in steps},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import statistics
 import time
 
@@ -136,6 +137,34 @@ def test_a_wake_that_cannot_be_keeps_the_generation_and_says_so(cluster, sandbox
     assert kept >= {"config.json", "manifest.json", "memory", "state.json", "store.cow"}
     cluster.node.run(f"cp /tmp/state.json {generation}/state.json")
     cluster.wait_phase("damaged", "Running")
+
+
+@pytest.fixture
+def unproven(cluster):
+    """An agent that trusts its VMM with the VMM's own snapshots only, as it does another version's."""
+    cluster.arm("vmm.admission=error(ENOSYS)")
+    yield
+    cluster.arm("")
+
+
+def test_a_vmm_of_another_version_sleeps_by_its_own_snapshot_and_wakes_by_a_copy(cluster, sandboxes, unproven):
+    sandboxes(sandbox("stock"))
+    cluster.wait_ready("stock")
+    cluster.exec("stock", ["sh", "-c", "echo kept >/dev/shm/kept"])
+    taken = counted(cluster, "dormouse_stock_snapshots_total")
+    for _ in range(2):
+        asleep = phases(cluster, "stock", "Suspended")["status"]["snapshot"]
+        assert asleep["writtenBytes"] >= asleep["memoryBytes"], "all of it is written"
+        phases(cluster, "stock", "Running")
+        assert cluster.exec("stock", ["cat", "/dev/shm/kept"]).stdout == "kept\n"
+        assert "/vmm/memory" not in cluster.node.read(f"/proc/{cluster.vmm_pid('stock')}/maps")
+    assert counted(cluster, "dormouse_stock_snapshots_total") == taken + 2
+    assert cluster.get("stock")["status"]["vm"]["startMode"] == "Resume"
+
+
+def counted(cluster, metric: str) -> float:
+    found = re.search(rf"^{metric} (\S+)$", cluster.metrics(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def annotate(cluster, name: str, value: str) -> None:

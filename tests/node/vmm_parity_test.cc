@@ -17,10 +17,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "node-agent/guest/guest_client.h"
 #include "node-agent/vmm/api_error.h"
 #include "node-agent/vmm/artifact_store.h"
 #include "src/common/base/files.h"
-#include "src/common/guest/frame.h"
 #include "tests/node/vmm_process.h"
 
 namespace dormouse::test {
@@ -30,6 +30,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using vmm::EventKind;
 using vmm::VmState;
+using namespace std::chrono_literals;
 
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
@@ -318,32 +319,8 @@ class VmmGuestParityTest : public VmmParityTest {
   // The boot id that the guest's agent tells through the hybrid vsock socket; empty after 60 s of
   // silence.
   static std::string BootId(const std::string& socket) {
-    const std::string request =
-        "CONNECT 1024\n" + guest::EncodeFrame(guest::FrameType::kHealth, "{}");
-    for (int tries = 0; tries < 200; ++tries) {
-      const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-      sockaddr_un address{};
-      address.sun_family = AF_UNIX;
-      std::memcpy(address.sun_path, socket.data(), socket.size());
-      const timeval limit{2, 0};
-      (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-      std::string heard;
-      if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
-          ::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0) {
-        char block[4096];
-        for (ssize_t got = 0; (got = ::read(fd.get(), block, sizeof(block))) > 0;) {
-          heard.append(block, static_cast<size_t>(got));
-          const auto line = heard.find('\n');
-          if (!heard.starts_with("OK ") || line == std::string::npos) continue;
-          guest::FrameDecoder decoder;
-          decoder.Append(std::string_view(heard).substr(line + 1));
-          const auto frame = decoder.Next();
-          if (frame && *frame) return json::parse((*frame)->payload).value("bootId", "");
-        }
-      }
-      (void)::usleep(100'000);
-    }
-    return "";
+    const auto health = GuestClient(socket).WaitReady(60s, 100ms);
+    return health ? health->boot_id : "";
   }
   // config.json and state.json of `from` for a VM of its own in `to` (facts of v53.0: paths are the
   // config's; an empty memory_ranges and a zone with a file map RAM copy-on-write).
