@@ -96,6 +96,7 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.net.netns_directory = flags.run_dir + "/netns";
   config.net.resolvers = flags.resolvers;
   config.net.pool = static_cast<size_t>(flags.netns_pool);
+  config.vmm_pool = static_cast<size_t>(flags.vmm_pool);
   config.cgroups.mount_point = flags.cgroup_mount;
   config.cgroups.slice = flags.cgroup_slice;
   config.cgroups.require_controllers = hardware.cgroup_controllers;
@@ -222,6 +223,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
                         template_control_plane);
   agent_slot = &agent;
   DORMOUSE_TRY(agent.Adopt());
+  machine->StartAhead();
 
   MemoryKeeper memory_keeper({.digest_after = std::chrono::seconds(flags.digest_after_s),
                               .scrub_every = std::chrono::seconds(flags.scrub_every_s)},

@@ -1,10 +1,7 @@
 #include "node-agent/guest/guest_client.h"
 
-#include <poll.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <vector>
+#include <thread>
 
 namespace dormouse {
 namespace {
@@ -13,15 +10,6 @@ using std::chrono::steady_clock;
 
 /// For the way of the answer to a freeze that took all of its limit.
 constexpr GuestClient::Timeout kFreezeMargin{2'000};
-/// Connections that one restored guest is asked on at a time.
-constexpr size_t kMaxAsked = 8;
-/// After a refusal: the VMM's socket appears at some moment of the restore.
-constexpr GuestClient::Timeout kNobodyThere{5};
-
-// Not our request was wrong but its answer.
-Error AsCorrupt(const Error& error) {
-  return error.Wrap("guest's answer").WithCode(ErrorCode::kCorrupt);
-}
 
 /// One request, one answer, through `parse`.
 template <typename Parse>
@@ -29,18 +17,10 @@ auto Ask(const std::string& socket, std::string_view request, Deadline deadline,
     -> decltype(parse(std::string_view())) {
   DORMOUSE_ASSIGN(GuestStream stream, GuestStream::Dial(socket, request, deadline));
   DORMOUSE_ASSIGN(const std::string_view reply, stream.Reply(deadline));
-  return parse(reply).map_error(AsCorrupt);
-}
-
-/// Until one of them has something to say, or the time is up.
-Result<> AwaitAny(const std::vector<GuestStream>& streams, Deadline until) {
-  std::vector<pollfd> waits;
-  for (const GuestStream& stream : streams) waits.push_back({stream.fd(), POLLIN, 0});
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - steady_clock::now());
-  const auto capped = std::clamp<int64_t>(left.count(), 0, 60'000);
-  if (::poll(waits.data(), waits.size(), static_cast<int>(capped)) < 0 && errno != EINTR)
-    return FailErrno("poll guest connections");
-  return {};
+  auto parsed = parse(reply);
+  // Not our request was wrong but its answer.
+  if (!parsed) return Fail(parsed.error().Wrap("guest's answer").WithCode(ErrorCode::kCorrupt));
+  return parsed;
 }
 
 Result<void> Nothing(std::string_view) {
@@ -61,36 +41,21 @@ Result<guest::HealthReply> GuestClient::Health(Timeout timeout) const {
              guest::ParseHealthReply);
 }
 
-Result<guest::HealthReply> GuestClient::HealthAfterRestore(Timeout timeout, Timeout again) const {
+Result<guest::HealthReply> GuestClient::WaitReady(Timeout timeout, Timeout pause,
+                                                  const std::function<bool()>& cancelled) const {
   const Deadline deadline = steady_clock::now() + timeout;
-  std::vector<GuestStream> asked;
-  Deadline ask_at = steady_clock::now();
-  Error last(ErrorCode::kDeadline, "guest agent does not answer yet");
-  for (Deadline now = ask_at; now < deadline; now = steady_clock::now()) {
-    if (now >= ask_at && asked.size() < kMaxAsked) {
-      auto stream = GuestStream::Begin(socket_, guest::EncodeHealthRequest(), deadline);
-      ask_at = now + (stream ? again : std::min(again, kNobodyThere));
-      if (stream) {
-        asked.push_back(std::move(*stream));
-      } else {
-        last = stream.error();
-      }
+  for (;;) {
+    const Deadline now = steady_clock::now();
+    const auto left = std::chrono::ceil<Timeout>(deadline - now);
+    // A probe is given up after a while, as an answer to one connection may have been lost.
+    auto health = Health(std::min(left, Timeout(2'500)));
+    if (health || health.error().code() == ErrorCode::kCorrupt) return health;
+    if (steady_clock::now() + pause >= deadline) {
+      return Fail(health.error().WithCode(ErrorCode::kDeadline));
     }
-    DORMOUSE_TRY(AwaitAny(asked, asked.size() < kMaxAsked ? std::min(ask_at, deadline) : deadline));
-    for (auto stream = asked.begin(); stream != asked.end();) {
-      const auto reply = stream->Reply(Deadline{});  // looks once
-      if (reply) return guest::ParseHealthReply(*reply).map_error(AsCorrupt);
-      if (reply.error().code() == ErrorCode::kCorrupt) return Fail(reply.error());
-      if (reply.error().code() == ErrorCode::kDeadline) {
-        ++stream;
-        continue;
-      }
-      last = reply.error();
-      stream = asked.erase(stream);
-      ask_at = std::min(ask_at, steady_clock::now() + std::min(again, kNobodyThere));
-    }
+    if (cancelled && cancelled()) return Fail(ErrorCode::kCancelled, "wait for the guest");
+    std::this_thread::sleep_for(pause);
   }
-  return Fail(last.WithCode(ErrorCode::kDeadline));
 }
 
 Result<void> GuestClient::Configure(const guest::ConfigureRequest& request, Timeout timeout) const {

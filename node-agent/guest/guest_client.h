@@ -8,6 +8,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,12 +29,10 @@ class GuestClient {
   /// guest's driver is up (v53: for 2 s at most), so asking early costs nothing and answers
   /// soonest.
   [[nodiscard]] Result<guest::HealthReply> Health(Timeout timeout) const;
-  /// Health of a guest that is just being restored: its driver drops the connections of before,
-  /// those that are made in that moment among them, and nobody is told. So it is asked again each
-  /// `again` on a further connection, while the earlier ones stay: a guest that is only slow is
-  /// not made slower. The first answer counts. kDeadline when there was none, kCorrupt as soon as
-  /// one violates the protocol.
-  [[nodiscard]] Result<guest::HealthReply> HealthAfterRestore(Timeout timeout, Timeout again) const;
+  /// Health, again and again (after `pause` each time) until it answers, fails with kCorrupt, or
+  /// the time is up (kDeadline, with the last error's text). `cancelled` is asked between probes.
+  [[nodiscard]] Result<guest::HealthReply> WaitReady(
+      Timeout timeout, Timeout pause, const std::function<bool()>& cancelled = nullptr) const;
   [[nodiscard]] Result<void> Configure(const guest::ConfigureRequest& request,
                                        Timeout timeout) const;
   /// Idempotent by the request's id.

@@ -69,10 +69,12 @@ TEST_F(GuestClientTest, AnAbsentGuestIsUnavailableAndWaitedFor) {
   EXPECT_EQ(client.Health(kLimit).error().code(), ErrorCode::kUnavailable);
   EXPECT_EQ(GuestClient(directory_ + "/nothing").Health(kLimit).error().code(),
             ErrorCode::kUnavailable);
-  EXPECT_EQ(client.HealthAfterRestore(milliseconds(20), milliseconds(1)).error().code(),
+  EXPECT_EQ(client.WaitReady(milliseconds(20), milliseconds(1)).error().code(),
             ErrorCode::kDeadline);
+  EXPECT_EQ(client.WaitReady(kLimit, milliseconds(1), [] { return true; }).error().code(),
+            ErrorCode::kCancelled);
   std::thread later([this] { StartServer(); });
-  EXPECT_TRUE(client.HealthAfterRestore(kLimit, milliseconds(1)));
+  EXPECT_TRUE(client.WaitReady(kLimit, milliseconds(1)));
   later.join();
 }
 

@@ -66,8 +66,8 @@ bool IsHandshake(std::string_view line) {
 
 }  // namespace
 
-Result<GuestStream> GuestStream::Begin(const std::string& socket_path, std::string_view first,
-                                       Deadline deadline) {
+Result<GuestStream> GuestStream::Dial(const std::string& socket_path, std::string_view first,
+                                      Deadline deadline) {
   DORMOUSE_ASSIGN(UniqueFd fd, Connect(socket_path, deadline));
   GuestStream stream(std::move(fd));
   // One write: the VMM (v53 vsock muxer) expects the line's first bytes together, and leaves what
@@ -75,22 +75,16 @@ Result<GuestStream> GuestStream::Begin(const std::string& socket_path, std::stri
   std::string opening = "CONNECT " + std::to_string(guest::kVsockPort) + "\n";
   opening += first;
   DORMOUSE_TRY(stream.Send(opening, deadline));
+  DORMOUSE_TRY(stream.ReadHandshake(deadline));
   return stream;
 }
 
-Result<GuestStream> GuestStream::Dial(const std::string& socket_path, std::string_view first,
-                                      Deadline deadline) {
-  DORMOUSE_ASSIGN(GuestStream stream, Begin(socket_path, first, deadline));
-  DORMOUSE_ASSIGN(const bool through, stream.ReadHandshake(deadline));
-  if (!through) return Fail(ErrorCode::kDeadline, "guest agent does not answer yet");
-  return stream;
-}
-
-Result<bool> GuestStream::ReadHandshake(Deadline deadline) {
-  std::string& seen = *handshake_;
+Result<void> GuestStream::ReadHandshake(Deadline deadline) {
+  std::string seen;
   for (;;) {
-    DORMOUSE_ASSIGN(const bool more, ReadSome(seen, deadline));
-    if (!more) return false;
+    auto more = ReadSome(seen, deadline);
+    if (!more) return Fail(more.error());
+    if (!*more) return Fail(ErrorCode::kDeadline, "guest agent does not answer yet");
     const size_t end = seen.find('\n');
     if (end == std::string::npos ? seen.size() > kMaxHandshake : end > kMaxHandshake) {
       return Fail(ErrorCode::kCorrupt, "vsock handshake without an end");
@@ -100,8 +94,7 @@ Result<bool> GuestStream::ReadHandshake(Deadline deadline) {
       return Fail(ErrorCode::kCorrupt, "vsock handshake is not OK <port>");
     }
     decoder_.Append(std::string_view(seen).substr(end + 1));
-    handshake_.reset();
-    return true;
+    return {};
   }
 }
 
@@ -141,10 +134,6 @@ Result<void> GuestStream::Send(std::string_view frames, Deadline deadline) {
 }
 
 Result<std::optional<guest::Frame>> GuestStream::Next(Deadline deadline) {
-  if (handshake_) {
-    DORMOUSE_ASSIGN(const bool through, ReadHandshake(deadline));
-    if (!through) return std::nullopt;
-  }
   for (;;) {
     auto frame = decoder_.Next();
     if (!frame) return Fail(frame.error().Wrap("guest"));

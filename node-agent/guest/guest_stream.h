@@ -26,9 +26,6 @@ class GuestStream {
   /// behind it, so that the answer to a request costs one round trip.
   [[nodiscard]] static Result<GuestStream> Dial(const std::string& socket_path,
                                                 std::string_view first, Deadline deadline);
-  /// The same without waiting for the VMM's word: the first Next does. For who asks on several.
-  [[nodiscard]] static Result<GuestStream> Begin(const std::string& socket_path,
-                                                 std::string_view first, Deadline deadline);
   GuestStream(GuestStream&&) noexcept = default;
   GuestStream& operator=(GuestStream&&) noexcept = default;
 
@@ -44,13 +41,11 @@ class GuestStream {
 
  private:
   explicit GuestStream(UniqueFd fd) : fd_(std::move(fd)) {}
-  /// False: the deadline passed.
-  [[nodiscard]] Result<bool> ReadHandshake(Deadline deadline);
+  [[nodiscard]] Result<void> ReadHandshake(Deadline deadline);
   /// Reads what is there into the decoder. False: the deadline passed.
   [[nodiscard]] Result<bool> ReadSome(std::string& into, Deadline deadline);
 
   UniqueFd fd_;
-  std::optional<std::string> handshake_ = "";  ///< what came of it; nothing once it is over
   guest::FrameDecoder decoder_;
   std::string incoming_;
 };

@@ -84,7 +84,7 @@ std::optional<uint64_t> FirstDifference(const std::string& left, const std::stri
 
 // Until the guest's agent answers: it runs, and has written to its memory.
 void AwaitGuest(const VmmProcess& vmm) {
-  EXPECT_TRUE(GuestClient(vmm.Path("vsock.sock")).HealthAfterRestore(60s, 1s))
+  EXPECT_TRUE(GuestClient(vmm.Path("vsock.sock")).WaitReady(60s, 100ms))
       << "the guest does not answer";
 }
 

@@ -1,23 +1,14 @@
 #include "node-agent/net/net_pool.h"
 
-#include "src/common/base/log.h"
-
 namespace dormouse::net {
-namespace {
 
-using namespace std::chrono_literals;
-
-// A start goes on after its network was made, and others may follow.
-constexpr auto kQuiet = 100ms;
-constexpr auto kRetry = 10s;
-
-}  // namespace
-
-NetPool::NetPool(size_t size, SandboxRules rules) : size_(size), rules_(std::move(rules)) {}
+NetPool::NetPool(size_t size, SandboxRules rules)
+    : size_(size),
+      rules_(std::move(rules)),
+      refill_({"network", [this] { return ready() < size_; }, [this] { return FillOne(); }}) {}
 
 void NetPool::Start() {
-  if (size_ == 0) return;
-  thread_ = std::jthread([this](const std::stop_token& stop) { Refill(stop); });
+  if (size_ != 0) refill_.Start();
 }
 
 Result<> NetPool::FillOne() {
@@ -39,37 +30,6 @@ std::optional<FurnishedNet> NetPool::Take(const EgressPolicy& policy) {
 size_t NetPool::ready() const {
   const std::lock_guard lock(mutex_);
   return ready_.size();
-}
-
-NetPool::Work::Work(NetPool* pool) : pool_(pool) {
-  const std::lock_guard lock(pool_->mutex_);
-  ++pool_->working_;
-  ++pool_->works_;
-}
-
-NetPool::Work::~Work() {
-  {
-    const std::lock_guard lock(pool_->mutex_);
-    --pool_->working_;
-  }
-  pool_->changed_.notify_all();
-}
-
-void NetPool::Refill(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  while (!stop.stop_requested()) {
-    changed_.wait(lock, stop, [&] { return working_ == 0 && ready_.size() < size_; });
-    const uint64_t works = works_;
-    if (changed_.wait_for(lock, stop, kQuiet, [&] { return works_ != works; })) continue;
-    if (stop.stop_requested()) return;
-    lock.unlock();
-    auto filled = FillOne();
-    if (!filled) {
-      log::Warning("no network is made ahead", {{"error", filled.error().message()}});
-    }
-    lock.lock();
-    if (!filled) changed_.wait_for(lock, stop, kRetry, [] { return false; });
-  }
 }
 
 }  // namespace dormouse::net

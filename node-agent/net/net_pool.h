@@ -5,14 +5,12 @@
 // Thread-safe.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
-#include <cstdint>
+#include <cstddef>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "node-agent/host/refill.h"
 #include "node-agent/net/furnished.h"
 
 namespace dormouse::net {
@@ -29,30 +27,20 @@ class NetPool {
   /// None when there is none, or where their policy is another.
   std::optional<FurnishedNet> Take(const EgressPolicy& policy);
   [[nodiscard]] size_t ready() const;
+  [[nodiscard]] const SandboxRules& rules() const { return rules_; }
 
   /// For as long as it lives, the pool stays out of the way.
-  class Work {
+  class Work : public host::Refill::Work {
    public:
-    explicit Work(NetPool* pool);
-    ~Work();
-    Work(const Work&) = delete;
-    Work& operator=(const Work&) = delete;
-
-   private:
-    NetPool* pool_;
+    explicit Work(NetPool* pool) : host::Refill::Work(&pool->refill_) {}
   };
 
  private:
-  void Refill(const std::stop_token& stop);
-
   const size_t size_;
   const SandboxRules rules_;
   mutable std::mutex mutex_;
-  std::condition_variable_any changed_;
   std::vector<FurnishedNet> ready_;
-  int working_ = 0;
-  uint64_t works_ = 0;  ///< that there have been
-  std::jthread thread_;
+  host::Refill refill_;  ///< last: its thread is stopped first
 };
 
 }  // namespace dormouse::net

@@ -110,7 +110,7 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
   return state;
 }
 
-Result<> SandboxNets::Prepare(const SandboxNetSpec& spec) {
+Result<> SandboxNets::Prepare(const SandboxNetSpec& spec, std::optional<FurnishedNet> made) {
   DORMOUSE_TRY(CheckPolicy(spec.policy));
   DORMOUSE_TRY(config_.range.SlotOf(spec.host_address));
   const NetPool::Work work(&pool_);
@@ -118,18 +118,17 @@ Result<> SandboxNets::Prepare(const SandboxNetSpec& spec) {
     auto netns = Open(spec);
     if (netns) return Complete(spec, netns->get());
     if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
-    return Settle(spec);
+    return Settle(spec, std::move(made));
   };
   auto prepared = prepare();
   if (!prepared) return Fail(prepared.error().Wrap("network of " + spec.short_id));
   return {};
 }
 
-Result<> SandboxNets::Settle(const SandboxNetSpec& spec) {
-  std::optional<FurnishedNet> net;
+Result<> SandboxNets::Settle(const SandboxNetSpec& spec, std::optional<FurnishedNet> net) {
   const auto furnish_and_name = [&]() -> Result<> {
     const SandboxRules rules = RulesOf(spec.policy);
-    net = pool_.Take(rules.policy);
+    if (!net) net = pool_.Take(rules.policy);
     if (!net) {
       DORMOUSE_ASSIGN(net, Furnish(rules));
     }

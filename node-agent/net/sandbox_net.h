@@ -63,8 +63,9 @@ class SandboxNets {
   Result<> PrepareNode();
 
   Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
-  /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID.
-  Result<> Prepare(const SandboxNetSpec& spec);
+  /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID. `made` is
+  /// what a sandbox without a namespace gets, rather than one of the pool: its VMM is in it.
+  Result<> Prepare(const SandboxNetSpec& spec, std::optional<FurnishedNet> made = std::nullopt);
   /// A changed policy, in one transaction.
   Result<> UpdateRules(const SandboxNetSpec& spec);
   /// Node rules, veth, namespace; success when gone. Processes in the namespace keep it alive,
@@ -76,10 +77,16 @@ class SandboxNets {
   [[nodiscard]] std::string NetNsPath(const std::string& short_id) const;
   [[nodiscard]] const NetConfig& config() const { return config_; }
   [[nodiscard]] NetPool& pool() { return pool_; }
+  /// Whether what is made ahead is of this policy.
+  [[nodiscard]] bool IsDefault(const EgressPolicy& policy) const {
+    return RulesOf(policy).policy == pool_.rules().policy;
+  }
+  /// For Prepare: one that waits with its VMM, and not in the pool.
+  [[nodiscard]] Result<FurnishedNet> MakeAhead() const { return Furnish(pool_.rules()); }
 
  private:
   /// For a sandbox that has no namespace.
-  Result<> Settle(const SandboxNetSpec& spec);
+  Result<> Settle(const SandboxNetSpec& spec, std::optional<FurnishedNet> net);
   /// For one that has, in whatever state.
   Result<> Complete(const SandboxNetSpec& spec, int netns);
   Result<> EnsureTap(const SandboxNetSpec& spec, int netns);

@@ -226,6 +226,7 @@ Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
     record->ns = live->meta.ns;
     record->name = live->meta.name;
     record->intent = Intent::kRelease;
+    record->cell = machine_.CellInUse(live->uid);
     DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(*record));
     if (NothingLeft(seen) && !records_.IsCorrupt(live->uid)) {
       StatusInputs in;
@@ -427,7 +428,6 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   const bool working = in.observed.guest == GuestState::kWorking;
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
-  // Asleep is what its record says so of.
   if (failure && Suspends(plan) && !record.sleeping) in.outcome = Outcome::kSuspending;
   UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.plan = plan.ToString(); });
   auto told = Tell(sandbox, std::move(in));

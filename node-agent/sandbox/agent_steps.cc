@@ -40,7 +40,14 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed) {
   *record = plan.record;
-  for (const Stage& stage : plan.stages) DORMOUSE_TRY(CarryStage(stage, spec, record, failed));
+  if (plan.from_nothing) machine_.TakeCell(spec, record);
+  for (const Stage& stage : plan.stages) {
+    auto carried = CarryStage(stage, spec, record, failed);
+    if (!carried) {
+      if (plan.from_nothing && *failed == Step::kSaveIntent) machine_.DropCell(record);
+      return carried;
+    }
+  }
   UpdateRuntime(record->uid, [&](Runtime& runtime) {
     if (plan.stages.empty()) return;
     if (plan.outcome == Outcome::kAwaitGuest) {

@@ -85,6 +85,102 @@ TEST_F(AgentTest, AnAgentThatDiesBetweenAVmmsLaunchAndItsRecordStartsItAnew) {
   EXPECT_EQ(control_plane_.live->status.phase, "Running");
 }
 
+TEST_F(AgentTest, AVmmThatWaitsIsAdoptedAndItsCellGoesWithItsSandbox) {
+  machine_.cells_ready = 1;
+  Settle();
+  ASSERT_EQ(machine_.cells.size(), 1u);
+  const auto record = records_->Find(kUid);
+  ASSERT_TRUE(record && record->cell);
+  EXPECT_EQ(record->cell->id, machine_.cells.begin()->first);
+  const int pid = vm().pid;
+  EXPECT_EQ(pid, 101) << "the first process that there was";
+  Restart();
+  Settle();
+  EXPECT_EQ(vm().pid, pid) << "an agent that starts leaves it alone";
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(machine_.cells.empty());
+  EXPECT_TRUE(vm().Nothing());
+}
+
+TEST_F(AgentTest, AVmmThatDiedIsStartedAnewInItsCell) {
+  machine_.cells_ready = 2;
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Settle();
+  const auto cell = records_->Find(kUid)->cell;
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  Settle();
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_EQ(records_->Find(kUid)->cell, cell) << "its network and its files are that uid's";
+  EXPECT_EQ(machine_.cells_ready, 1);
+}
+
+TEST_F(AgentTest, AnAgentThatDiesAroundAnAdoptionLeavesNoVmmBehind) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
+  std::vector<std::string> points = {"agent.step.launched.vmm.launch"};
+  for (const std::string& step : kCreationSteps) {
+    for (const char* when : {"before.", "after."})
+      points.push_back("agent.step." + std::string(when) + step);
+  }
+  for (const std::string& point : points) {
+    SCOPED_TRACE(point);
+    machine_.vms.clear();
+    machine_.cells.clear();
+    ASSERT_TRUE(RemoveTree(paths_.Sandboxes()));
+    Restart();
+    machine_.cells_ready = 1;
+    ASSERT_TRUE(failpoint::Arm(point + "=1*error(EIO)"));
+    EXPECT_FALSE(Reconcile()) << "the failpoint was not reached";
+    failpoint::DisarmAll();
+    Restart();
+    Settle();
+    EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning);
+    EXPECT_EQ(Phase(), "Running");
+    const auto cell = records_->Find(kUid)->cell;
+    ASSERT_EQ(machine_.cells.size(), cell ? 1u : 0u);
+    for (const auto& [id, waiting] : machine_.cells) {
+      EXPECT_EQ(id, cell->id);
+      EXPECT_EQ(waiting.pid, 0) << "a VMM beside the sandbox's own";
+    }
+  }
+}
+
+TEST_F(AgentTest, ACellWhoseRecordCannotBeWrittenIsGivenUp) {
+  machine_.cells_ready = 1;
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=1*error(EIO)"));
+  EXPECT_FALSE(Reconcile());
+  EXPECT_TRUE(machine_.cells.empty());
+  Settle();
+  EXPECT_EQ(Phase(), "Running");
+}
+
+TEST_F(AgentTest, CellsThatNoRecordNamesGoAtTheStartAndThePoolsOwnStay) {
+  machine_.cells["00000000aaaa"] = {77, false};
+  machine_.cells["00000000bbbb"] = {78, true};
+  EXPECT_TRUE(agent_->Sweep(true)->empty());
+  EXPECT_FALSE(machine_.cells.contains("00000000aaaa"));
+  EXPECT_TRUE(machine_.cells.contains("00000000bbbb"));
+  Restart();
+  EXPECT_TRUE(machine_.cells.empty()) << "an idle one of an agent that died";
+}
+
+TEST_F(AgentTest, TheCellOfAnUnreadableRecordIsLeftAloneUntilItsSandboxIsDeleted) {
+  machine_.cells_ready = 1;
+  Settle();
+  const std::string cell = records_->Find(kUid)->cell->id;
+  machine_.links[kUid] = cell;
+  std::ofstream(paths_.Record(kUid)) << "torn";
+  Restart();
+  Settle();
+  EXPECT_TRUE(machine_.cells.contains(cell));
+  EXPECT_NE(vm().pid, 0);
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(machine_.cells.empty());
+  EXPECT_TRUE(vm().Nothing());
+}
+
 TEST_F(AgentTest, DeletingLeavesNothingAndSaysReleasedWithOneWrite) {
   Settle();
   const auto before = control_plane_.writes.size();

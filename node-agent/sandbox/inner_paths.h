@@ -10,19 +10,31 @@
 namespace dormouse {
 
 inline constexpr char kInnerDirectory[] = "/vm";  ///< Paths::VmDirectory
-inline constexpr char kInnerDrop[] = "/drop";     ///< Paths::Drop
+inline constexpr char kInnerDrop[] = "/drop";     ///< DropOf
 inline constexpr char kInnerBinary[] = "/vmm/cloud-hypervisor";
 inline constexpr char kInnerKernel[] = "/vmm/kernel";
 inline constexpr char kInnerInitramfs[] = "/vmm/initramfs";
 inline constexpr char kInnerMemory[] =
     "/vmm/memory";  ///< of the generation that it is woken from; read-only
 inline constexpr char kInnerDisk[] = "/dev/disk";
+// In a cell the two stand in directories, as they come when the VMM runs already.
+inline constexpr char kCellMemory[] = "/memory";     ///< Paths::CellMemory
+inline constexpr char kCellDevices[] = "/dev/cell";  ///< Paths::CellDevices
+inline constexpr char kCellDisk[] = "disk";
+
+[[nodiscard]] inline std::string InnerDisk(const Record& record) {
+  return record.cell ? std::string(kCellDevices) + "/" + kCellDisk : kInnerDisk;
+}
 
 /// Of a file directly in Paths::VmDirectory.
 [[nodiscard]] inline std::string Inner(const std::string& host_path) {
   return std::string(kInnerDirectory) + "/" + host_path.substr(host_path.find_last_of('/') + 1);
 }
 
+/// Where its VMM writes a capture's state.
+[[nodiscard]] inline std::string DropOf(const Paths& paths, const Record& record) {
+  return record.cell ? paths.CellDrop(record.cell->id) : paths.Drop(record.uid);
+}
 /// Where a generation of a sandbox lies; 0 is the template that it was cloned from.
 [[nodiscard]] inline std::string GenerationOf(const Paths& paths, const Record& record,
                                               uint64_t number) {
@@ -43,7 +55,12 @@ inline constexpr char kStoreFile[] = "store.cow";
 inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kDigestsFile[] = "memory.digests";
 inline constexpr char kParentDigestsFile[] = "parent.digests";  ///< a link; the parent itself goes
-// In Paths::Drop: the VMM's own name for it.
+
+[[nodiscard]] inline std::string InnerMemory(const Record& record) {
+  return record.cell ? std::string(kCellMemory) + "/" + kMemoryFile : kInnerMemory;
+}
+
+// In DropOf: the VMM's own name for it.
 inline constexpr char kStockMemoryFile[] = "memory-ranges";
 
 }  // namespace dormouse

@@ -27,7 +27,7 @@ struct DiskUsage {
 /// Something with a name of ours, and the sandbox that the name tells.
 struct OwnedObject {
   Leak object;
-  std::string short_id;  ///< empty: shared by sandboxes
+  std::string short_id;  ///< or a cell's id; empty: shared by sandboxes, or waiting for one
 };
 
 /// A VMM that answers, as its status is reported.
@@ -51,6 +51,12 @@ class Machine {
   virtual Result<Observed> Observe(const Record& record) = 0;
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
+
+  /// Makes a VMM that was launched ahead the record's (`cell`), where one waits and fits. The
+  /// caller saves the record before its first step, or drops the cell.
+  virtual void TakeCell(const api::SandboxSpec& spec, Record* record) = 0;
+  /// Takes away the cell of a record that was not saved.
+  virtual void DropCell(Record* record) = 0;
 
   /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`: the caller
   /// saves it.
@@ -77,6 +83,8 @@ class Machine {
   [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
   /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
+  /// Its cell, if that is in one.
+  [[nodiscard]] virtual std::optional<Cell> CellInUse(const api::SandboxUid& uid) const = 0;
   /// Everything in the kernel and below the run directory that has a name of ours.
   virtual Result<std::vector<OwnedObject>> ListOwned() = 0;
   /// Takes away all that stands for `short_id`, by names alone.

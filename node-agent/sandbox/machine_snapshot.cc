@@ -122,8 +122,7 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
   const std::string generation = CaptureDirectory(config_.paths, record);
   DORMOUSE_TRY(RemoveTree(generation));
   DORMOUSE_TRY(MakeDirectories(generation, 0700));
-  const auto previous =
-      mapped ? MappedMemory(config_.paths, record) : std::optional<std::string>();
+  const auto previous = mapped ? MappedMemory(config_.paths, record) : std::optional<std::string>();
   return memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
                                 In(generation, kMemoryFile))
       .map([](bool) {});
@@ -136,7 +135,7 @@ Result<> LinuxMachine::Pause(const Record& record) {
 
 Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
-  const std::string drop = config_.paths.Drop(record.uid);
+  const std::string drop = DropOf(config_.paths, record);
   const std::string generation = CaptureDirectory(config_.paths, record);
   std::string config;
   // The VMM's files, and what of them is ours: its config for the caller, the ranges for the
@@ -185,7 +184,7 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
   if (!capture->stock) {
     DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
   } else {
-    const std::string written = In(config_.paths.Drop(record.uid), kStockMemoryFile);
+    const std::string written = In(DropOf(config_.paths, record), kStockMemoryFile);
     // Ours from here on: the VMM keeps no way to it, as the drop is root's again.
     if (::lchown(written.c_str(), 0, 0) != 0) return FailErrno("chown " + written);
     if (::rename(written.c_str(), file.c_str()) != 0) return FailErrno("rename " + written);
@@ -364,18 +363,18 @@ Result<> LinuxMachine::Restore(const Record& record) {
   const bool mapped = admission == vmm::Admission::kFull;
   vmm::RestoreEdits edits;
   edits.memory = mapped ? vmm::RestoreMemory::kCopyOnWrite : vmm::RestoreMemory::kCopy;
-  edits.memory_file = kInnerMemory;
-  edits.disk = kInnerDisk;
-  edits.vsock_socket = Inner(config_.paths.VsockSocket(record.uid));
-  edits.serial_socket = Inner(config_.paths.SerialSocket(record.uid));
+  edits.memory_file = InnerMemory(record);
+  edits.disk = InnerDisk(record);
+  edits.vsock_socket = Inner(config_.paths.VsockSocket(record.vm_id()));
+  edits.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));
   edits.kernel = kInnerKernel;
   edits.initramfs = kInnerInitramfs;
   DORMOUSE_ASSIGN(const auto texts, vmm::PrepareRestore(config, state, edits));
 
   // Sockets of a restore that failed are in its successor's way.
-  DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.uid)));
-  DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.uid)));
-  const std::string directory = config_.paths.RestoreDirectory(record.uid);
+  DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.vm_id())));
+  DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.vm_id())));
+  const std::string directory = config_.paths.RestoreDirectory(record.vm_id());
   DORMOUSE_TRY(RemoveTree(directory));
   DORMOUSE_TRY(MakeDirectories(directory, 0755));
   const auto give = [&](const char* name, const std::string& content) -> Result<> {
@@ -390,7 +389,7 @@ Result<> LinuxMachine::Restore(const Record& record) {
     log::Warning("a wake reads all of its memory",
                  {{"sandbox", record.key().ToString()}, {"vmm", version.build}});
     // Its contents are of the layout that the VMM writes; the link is followed in the VMM's root.
-    if (::symlink(kInnerMemory, In(directory, kStockMemoryFile).c_str()) != 0)
+    if (::symlink(InnerMemory(record).c_str(), In(directory, kStockMemoryFile).c_str()) != 0)
       return FailErrno("link the memory into " + directory);
   }
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));

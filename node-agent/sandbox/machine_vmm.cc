@@ -23,16 +23,14 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
-constexpr auto kReadyLimit = 20s;      // an emulated node takes seconds
 constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer
 // than this.
 constexpr auto kBootProbe = 1s;
-// The guest of a wake drops connections that are made just then: it is asked on a further one this
-// often, all in all for as long as that.
-constexpr auto kWakeAgain = 200ms;
-constexpr auto kWakeProbe = 2s;
+// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask
+// again soon.
+constexpr auto kWakeProbe = 250ms;
 constexpr auto kGuestTimeout = 10s;
 constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
 constexpr size_t kEntropyBytes = 64;
@@ -95,7 +93,7 @@ std::string HostnameOf(const Record& record) {
 }  // namespace
 
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
-  return vmm::ApiClient(config_.paths.ApiSocket(record.uid, record.incarnation));
+  return vmm::ApiClient(config_.paths.ApiSocket(record.vm_id(), record.vm_number()));
 }
 
 Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
@@ -105,74 +103,107 @@ Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
     DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
     pidfd.Reset(::dup(process.pidfd()));
   }
-  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(kReadyLimit, pidfd.get()));
-  DORMOUSE_TRY(vmm::Admit(ping.version));
+  DORMOUSE_TRY(AwaitVmm(api, pidfd.get()));
   return api;
 }
 
+Result<> LinuxMachine::AwaitVmm(const vmm::ApiClient& api, int pidfd) {
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, pidfd));  // an emulated node takes seconds
+  return vmm::Admit(ping.version).map([](vmm::Admission) {});
+}
+
 Result<> LinuxMachine::PrepareVmm(const Record& record) {
-  const std::string directory = config_.paths.VmDirectory(record.uid);
+  if (record.cell) {
+    DORMOUSE_TRY(MakeCellDirectories(record.cell->id));
+    DORMOUSE_TRY(LinkCell(record));
+  } else {
+    DORMOUSE_TRY(MakeVmDirectory(record.vm_id(), UidOf(record)));
+  }
+  return MakeCgroup(record);
+}
+
+Result<> LinuxMachine::MakeCgroup(const Record& record) {
+  return cgroups_.Create(record.vm_id(),
+                         LimitsOf(static_cast<uint64_t>(record.resources.memory_bytes)));
+}
+
+Result<> LinuxMachine::MakeVmDirectory(const std::string& vm, uid_t owner) {
+  const std::string directory = config_.paths.VmDirectory(vm);
   DORMOUSE_TRY(MakeDirectories(directory, 0700));
-  if (::chown(directory.c_str(), UidOf(record), UidOf(record)) != 0)
-    return FailErrno("chown " + directory);
-  host::CgroupLimits limits;
-  limits.memory_max_bytes =
-      static_cast<uint64_t>(record.resources.memory_bytes) + config_.vmm_overhead_bytes;
-  limits.pids_max = kVmmThreads;
-  return cgroups_.Create(record.uid.short_id(), limits);
+  if (::chown(directory.c_str(), owner, owner) != 0) return FailErrno("chown " + directory);
+  return {};
+}
+
+host::CgroupLimits LinuxMachine::LimitsOf(uint64_t guest_bytes) const {
+  return {guest_bytes + config_.vmm_overhead_bytes, kVmmThreads};
 }
 
 Result<> LinuxMachine::Launch(Record* record) {
   const std::string short_id = record->uid.short_id();
-  const std::string directory = config_.paths.VmDirectory(record->uid);
+  if (record->cell) {
+    if (const auto process = cells_.Adopt(record->cell->id)) {
+      const auto adopted = Adopt(*process, record);
+      if (adopted) return {};
+      log::Warning("a VMM that was launched ahead is not used",
+                   {{"sandbox", record->key().ToString()}, {"error", adopted.error().message()}});
+    }
+    // Into its place.
+    DORMOUSE_TRY(Kill(record->cell->id));
+  }
+  DORMOUSE_TRY(MakeCgroup(*record));
+  Launching launching{record->vm_id(), record->vm_number(), UidOf(*record), {}, {}, {}, {}};
+  DORMOUSE_ASSIGN(launching.binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
+  DORMOUSE_ASSIGN(launching.kernel, artifacts_.Find(record->kernel_digest, "kernel"));
+  DORMOUSE_ASSIGN(launching.initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
+  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
+  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
+  host::LaunchSpec& spec = launching.spec;
+  spec.netns = netns.get();
+  // Its own only during a capture (CaptureState): else it could fill the node's disk.
+  DORMOUSE_TRY(MakeDirectories(DropOf(config_.paths, *record), 0700));
+  spec.binds.push_back({DropOf(config_.paths, *record), kInnerDrop, true});
+  if (record->sleeping) {
+    const std::string memory =
+        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
+    spec.binds.push_back({memory, InnerMemory(*record)});
+  }
+  spec.devices = {{InnerDisk(*record), disk.number, true}};
+  DORMOUSE_ASSIGN(const auto launched, LaunchVmm(std::move(launching)));
+  record->vmm =
+      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
+  return {};
+}
+
+Result<host::LaunchedProcess> LinuxMachine::LaunchVmm(Launching launching) {
+  const std::string& vm = launching.vm;
+  const std::string directory = config_.paths.VmDirectory(vm);
   // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not
   // exist.
   DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
   for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
-  DORMOUSE_ASSIGN(const vmm::Artifact binary,
-                  artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
-  DORMOUSE_ASSIGN(const vmm::Artifact kernel, artifacts_.Find(record->kernel_digest, "kernel"));
-  DORMOUSE_ASSIGN(const vmm::Artifact initramfs,
-                  artifacts_.Find(record->initramfs_digest, "initramfs"));
-  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
-  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
-  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(short_id));
+  const std::string events = config_.paths.EventFile(vm, launching.number);
+  DORMOUSE_TRY(MakeEventFile(events, launching.uid));
+  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(vm));
 
   vmm::CommandSpec command;
   command.binary = kInnerBinary;
-  command.api_socket = Inner(config_.paths.ApiSocket(record->uid, record->incarnation));
-  command.event_file = Inner(config_.paths.EventFile(record->uid, record->incarnation));
-  command.log_file = Inner(config_.paths.VmmLog(record->uid, record->incarnation));
+  command.api_socket = Inner(config_.paths.ApiSocket(vm, launching.number));
+  command.event_file = Inner(events);
+  command.log_file = Inner(config_.paths.VmmLog(vm, launching.number));
 
-  DORMOUSE_TRY(
-      MakeEventFile(config_.paths.EventFile(record->uid, record->incarnation), UidOf(*record)));
-
-  host::LaunchSpec spec;
-  spec.name = short_id;
+  host::LaunchSpec& spec = launching.spec;
+  spec.name = vm;
   DORMOUSE_ASSIGN(spec.command, vmm::BuildCommandLine(command));
-  spec.uid = UidOf(*record);
-  spec.gid = UidOf(*record);
-  spec.binds = {{directory, kInnerDirectory, true, false},
-                {binary.path, kInnerBinary, false, true},
-                {kernel.path, kInnerKernel, false, false},
-                {initramfs.path, kInnerInitramfs, false, false}};
-  // Its own only during a capture (CaptureState): else it could fill the node's disk.
-  DORMOUSE_TRY(MakeDirectories(config_.paths.Drop(record->uid), 0700));
-  spec.binds.push_back({config_.paths.Drop(record->uid), kInnerDrop, true, false});
-  if (record->sleeping) {
-    const std::string memory =
-        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
-    spec.binds.push_back({memory, kInnerMemory, false, false});
-  }
-  spec.devices = {{kInnerDisk, disk.number, true}};
+  spec.uid = launching.uid;
+  spec.gid = launching.uid;
+  spec.binds.insert(spec.binds.end(),
+                    {{directory, kInnerDirectory, true},
+                     {launching.binary.path, kInnerBinary, false, /*executable=*/true},
+                     {launching.kernel.path, kInnerKernel},
+                     {launching.initramfs.path, kInnerInitramfs}});
   spec.system_libraries = vmm_needs_libraries_;
   spec.cgroup = cgroup.get();
-  spec.netns = netns.get();
-  DORMOUSE_ASSIGN(auto launched,
-                  host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
-  record->vmm =
-      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
-  return {};
+  return host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec);
 }
 
 Result<> LinuxMachine::Create(const Record& record) {
@@ -181,9 +212,9 @@ Result<> LinuxMachine::Create(const Record& record) {
   config.memory_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
   config.payload = {kInnerKernel, kInnerInitramfs, vmm::DefaultCmdline()};
   if (!config_.extra_cmdline.empty()) config.payload.cmdline += " " + config_.extra_cmdline;
-  config.disk.path = kInnerDisk;
-  config.vsock.socket = Inner(config_.paths.VsockSocket(record.uid));
-  config.serial_socket = Inner(config_.paths.SerialSocket(record.uid));
+  config.disk.path = InnerDisk(record);
+  config.vsock.socket = Inner(config_.paths.VsockSocket(record.vm_id()));
+  config.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
   return api.Create(config);
 }
@@ -194,8 +225,8 @@ Result<> LinuxMachine::Watch(const Record& record) {
   vmm::WatchSpec spec;
   spec.key = record.uid.text();
   spec.pidfd.Reset(::dup(process.pidfd()));
-  spec.event_file = config_.paths.EventFile(record.uid, record.incarnation);
-  spec.serial_socket = config_.paths.SerialSocket(record.uid);
+  spec.event_file = config_.paths.EventFile(record.vm_id(), record.vm_number());
+  spec.serial_socket = config_.paths.SerialSocket(record.vm_id());
   spec.serial_log = config_.paths.Console(record.uid);
   return watch_->Add(std::move(spec));
 }
@@ -209,21 +240,30 @@ std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const 
   return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
 }
 
-Result<> LinuxMachine::Kill(const std::string& short_id) {
-  DORMOUSE_TRY(cgroups_.Kill(short_id));
-  return cgroups_.WaitEmpty(short_id, kKillLimit);
+Result<> LinuxMachine::Kill(const std::string& vm) {
+  cells_.Forget(vm);
+  DORMOUSE_TRY(cgroups_.Kill(vm));
+  DORMOUSE_TRY(cgroups_.WaitEmpty(vm, kKillLimit));
+  // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed
+  // once.
+  return cgroups_.Remove(vm);
 }
 
-Result<> LinuxMachine::RemoveVmm(const std::string& short_id) {
-  DORMOUSE_TRY(cgroups_.Remove(short_id));
-  return RemoveTree(config_.paths.VmDirectories() + "/" + short_id);
+Result<> LinuxMachine::RemoveVmm(const std::string& vm) {
+  DORMOUSE_TRY(cgroups_.Remove(vm));
+  // Of a cell only.
+  DORMOUSE_TRY(RemoveTree(config_.paths.CellDevices(vm)));
+  DORMOUSE_TRY(RemoveTree(config_.paths.CellFiles(vm)));
+  return RemoveTree(config_.paths.VmDirectory(vm));
 }
 
 Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
-  const std::string short_id = record.uid.short_id();
-  seen->vmm_directory = PathExists(config_.paths.VmDirectory(record.uid));
-  seen->cgroup = cgroups_.Exists(short_id);
-  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(short_id));
+  const std::string vm = record.vm_id();
+  seen->vmm_directory = PathExists(config_.paths.VmDirectory(vm)) ||
+                        PathExists(config_.paths.CellFiles(vm)) ||
+                        PathExists(config_.paths.CellDevices(vm)) || CellInUse(record.uid);
+  seen->cgroup = cgroups_.Exists(vm);
+  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(vm));
   if (processes.empty()) {
     seen->vmm = VmmState::kAbsent;
     if (record.vmm) seen->vmm_ending = ExplainEnd(record);
@@ -276,22 +316,26 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
   std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
   if (events.empty()) {
     // It died while no agent watched: its file still tells.
-    if (auto tail = vmm::EventTail::Open(config_.paths.EventFile(record.uid, record.incarnation))) {
+    if (auto tail =
+            vmm::EventTail::Open(config_.paths.EventFile(record.vm_id(), record.vm_number()))) {
       if (auto read = tail->Read()) events = std::move(*read);
     }
   }
   vmm::ExitObservation exit;
-  exit.oom_killed = OomKilled(cgroups_.PathOf(record.uid.short_id()));
+  exit.oom_killed = OomKilled(cgroups_.PathOf(record.vm_id()));
   return EndingOf(vmm::ExplainExit(exit, events));
 }
 
 void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
+  // One that has not answered yet is being started.
+  std::optional<VmmPool::Work> work;
+  if (!record.started_at) work.emplace(&cells_);
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
-  const auto health = record.sleeping
-                          ? client.HealthAfterRestore(kWakeProbe, kWakeAgain)
-                          : client.Health(record.started_at ? kHealthTimeout : kBootProbe);
+  const auto health = client.Health(record.started_at ? kHealthTimeout
+                                    : record.sleeping ? kWakeProbe
+                                                      : kBootProbe);
   if (!health) {
     seen->guest =
         health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;

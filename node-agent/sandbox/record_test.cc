@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
+#include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
 
 namespace dormouse {
@@ -32,6 +35,41 @@ Record Example() {
 TEST(RecordTest, ComesBackAsItWasWritten) {
   const Record record = Example();
   const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+}
+
+TEST(RecordTest, ACellComesBackAndNamesWhatStandsAroundItsVmm) {
+  Record record = Example();
+  EXPECT_EQ(record.vm_id(), record.uid.short_id());
+  EXPECT_EQ(record.vm_number(), 3u);
+  record.cell = Cell{"3f2a0b5c0001", 3};
+  const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+  EXPECT_EQ(decoded->vm_id(), "3f2a0b5c0001");
+  EXPECT_EQ(decoded->vm_number(), 0u) << "launched before it was this sandbox's";
+  record.incarnation = 4;
+  EXPECT_EQ(record.vm_number(), 4u) << "launched into its place";
+}
+
+TEST(RecordTest, ACellThatIsAPathIsRefused) {
+  Record record = Example();
+  for (const char* id : {"../../../etc", "", "3f2a0b5c000g", "3f2a0b5c00011"}) {
+    record.cell = Cell{id, 1};
+    EXPECT_FALSE(DecodeRecord(EncodeRecord(record))) << id;
+  }
+}
+
+TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
+  const Record record = Example();
+  std::string text;
+  const Seal seal{"record", Record::kVersion};
+  ASSERT_TRUE(OpenSealedJson(seal, EncodeRecord(record), [&](nlohmann::json body) {
+    body.erase("cell");
+    text = SealJson(seal, body);
+  }));
+  const auto decoded = DecodeRecord(text);
   ASSERT_TRUE(decoded) << decoded.error().message();
   EXPECT_EQ(*decoded, record);
 }

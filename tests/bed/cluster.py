@@ -376,8 +376,10 @@ class Cluster:
     def vmm_pid(self, name: str) -> int:
         """0 when none runs."""
         uid = self.get(name)["metadata"]["uid"]
-        path = f"/sys/fs/cgroup/dormouse.slice/{leak_rules.short_id(uid)}/cgroup.procs"
-        pids = self.node.output(["cat", path], check=False).split()
+        # Its directory's name, or that of the cell which a link leads to.
+        directory = f"{self.layout.run}/vm/{leak_rules.short_id(uid)}"
+        script = f'cat /sys/fs/cgroup/dormouse.slice/"$(basename "$(readlink -f {directory})")"/cgroup.procs'
+        pids = self.node.output(["/bin/sh", "-c", script], check=False).split()
         return int(pids[0]) if pids else 0
 
     # --- what is left -----------------------------------------------------------------------------

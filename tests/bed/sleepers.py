@@ -45,10 +45,14 @@ class Sleepers:
     def pids(self) -> dict[str, int]:
         """Of those that run."""
         running: dict[str, int] = {}
-        command = f"cd /sys/fs/cgroup/{self.cluster.layout.slice} && grep -H . */cgroup.procs"
+        # A sandbox's directory, or the cell that it is a link to, has its cgroup's name; the VMM comes first in that.
+        command = (
+            f"cd {self.cluster.layout.run}/vm && for vm in *; do cell=$(readlink $vm) || cell=$vm;"
+            f" read -r pid </sys/fs/cgroup/{self.cluster.layout.slice}/$cell/cgroup.procs && echo $vm $pid; done"
+        )
         for line in self.cluster.node.output(command, check=False).splitlines():
-            path, _, pid = line.partition(":")
-            running.setdefault(path.split("/")[0], int(pid))  # the VMM comes first, then its workload
+            short, pid = line.split()
+            running[short] = int(pid)
         return {name: running[short_id(uid)] for name, uid in self.uids.items() if short_id(uid) in running}
 
     def remember(self, *names: str, first: int) -> None:

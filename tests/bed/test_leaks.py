@@ -50,9 +50,17 @@ def test_without_any_sandbox_no_base_is_open():
 
 
 def test_what_is_in_a_pool_is_the_agents_for_as_long_as_it_lives():
-    pooled = "pool\tdmp0123456789ab\t"
-    assert leaks(parse(pooled + "an agent's"), [UID]) == []
-    assert [thing.name for thing in leaks(parse(pooled), [UID])] == ["dmp0123456789ab"]
+    for name in ("dmp0123456789ab", "0123456789ab cgroup"):
+        pooled = f"pool\t{name}\t"
+        assert leaks(parse(pooled + "an agent's"), [UID]) == []
+        assert [thing.name for thing in leaks(parse(pooled), [UID])] == [name]
+
+
+def test_a_cell_is_its_sandboxs_by_the_name_that_its_link_gives_it():
+    cell = f"cell\t{short_id(UID)}\t/run/dormouse/cells/0123456789ab\ncgroup\t{short_id(UID)}\t0123456789ab"
+    assert leaks(parse(cell), [UID]) == []
+    assert [thing.kind for thing in leaks(parse(cell), [OTHER])] == ["cell", "cgroup"]
+    assert [thing.kind for thing in leaks(parse("cgroup\t0123456789ab\t"), [UID])] == ["cgroup"]
 
 
 def test_a_name_that_tells_nothing_is_a_leak():

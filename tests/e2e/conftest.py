@@ -25,7 +25,7 @@ def pytest_configure(config):
 def cluster(tmp_path_factory):
     programs = {f"tests/{name}": path for name in VMM_PROGRAMS if (path := built_test(name))}
     yield from session.cluster_of_session(
-        tmp_path_factory.mktemp("cluster"), agent_flags=AGENT_FLAGS, extra_parts=programs, memory_mib=4096
+        tmp_path_factory.mktemp("cluster"), agent_flags=AGENT_FLAGS, extra_parts=programs, memory_mib=6144
     )
 
 

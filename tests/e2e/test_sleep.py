@@ -142,7 +142,7 @@ def test_a_wake_that_cannot_be_keeps_the_generation_and_says_so(cluster, sandbox
 @pytest.fixture
 def unproven(cluster):
     """An agent that trusts its VMM with the VMM's own snapshots only, as it does another version's."""
-    cluster.arm("vmm.admission=error(ENOTSUP)")
+    cluster.arm("vmm.admission=error(ENOSYS)")
     yield
     cluster.arm("")
 

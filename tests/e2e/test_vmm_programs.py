@@ -15,10 +15,12 @@ def test_what_we_believe_of_the_vmm_is_so(cluster, name):
     if built_test(name) is None:
         pytest.skip(f"{name} is not part of this build")
     parts = cluster.layout.parts
+    scratch = f"{cluster.layout.state}/programs"  # on disk: memory images do not fit into the node's memory
     command = (
-        f"cd /tmp && CLOUD_HYPERVISOR={parts}/{cluster.vmm.place} DORMOUSE_TEST_KERNEL={parts}/guest/vmlinuz"
+        f"mkdir -p {scratch} && DORMOUSE_TEST_DIR={scratch} CLOUD_HYPERVISOR={parts}/{cluster.vmm.place} DORMOUSE_TEST_KERNEL={parts}/guest/vmlinuz"
         f" DORMOUSE_TEST_INITRAMFS={parts}/guest/initramfs DORMOUSE_TEST_DISK={parts}/images/busybox.img"
         f" timeout {SECONDS} {parts}/tests/{name}"
     )
     done = cluster.node.run(command, seconds=SECONDS + 30, check=False)
+    cluster.node.run(["rm", "-rf", scratch])
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]

@@ -1,7 +1,8 @@
 // What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the
 // agent starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that
 // tries to get at them, at the node and at other namespaces, and reports what succeeded. Every
-// attempt must fail.
+// attempt must fail, also of one that was launched ahead (machine_cells.cc), before and after it is
+// given what is its own.
 //
 // Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
 #include <arpa/inet.h>
@@ -33,6 +34,7 @@
 #include <functional>
 
 #include "node-agent/host/cgroup.h"
+#include "node-agent/host/device_node.h"
 #include "node-agent/host/launch.h"
 #include "node-agent/host/netlink.h"
 #include "node-agent/host/netns.h"
@@ -70,8 +72,8 @@ bool Connects(const std::string& path) {
   return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
-bool MakesNode(mode_t type, unsigned major, unsigned minor) {
-  const std::string path = "/run/vm/node";
+bool MakesNode(mode_t type, unsigned major, unsigned minor,
+               const std::string& path = "/run/vm/node") {
   const bool made = ::mknod(path.c_str(), type | 0666, ::makedev(major, minor)) == 0;
   ::unlink(path.c_str());
   return made;
@@ -127,13 +129,13 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"signal init", [] { return ::kill(1, 0) == 0; }},
       {"take the victim's descriptors",
        [=] {
-         const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
-         return ::syscall(SYS_pidfd_getfd, pidfd, 0, 0) >= 0;
+         const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, victim, 0)));
+         return ::syscall(SYS_pidfd_getfd, pidfd.get(), 0, 0) >= 0;
        }},
       {"join the victim's namespaces",
        [=] {
-         const auto pidfd = static_cast<int>(::syscall(SYS_pidfd_open, victim, 0));
-         return ::setns(pidfd, CLONE_NEWNET) == 0 || ::setns(pidfd, CLONE_NEWNS) == 0;
+         const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, victim, 0)));
+         return ::setns(pidfd.get(), CLONE_NEWNET) == 0 || ::setns(pidfd.get(), CLONE_NEWNS) == 0;
        }},
       {"make the victim's disk", [=] { return MakesNode(S_IFBLK, major, minor); }},
       {"make /dev/mem", [] { return MakesNode(S_IFCHR, 1, 1); }},
@@ -147,6 +149,22 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"unmount its root", [] { return ::umount2("/", MNT_DETACH) == 0; }},
       {"write to its root", [] { return Opens("/x", O_WRONLY | O_CREAT); }},
       {"write to its kernel", [] { return Opens("/vmm/program", O_WRONLY); }},
+      // Of a cell: elsewhere there are no such directories.
+      {"open a disk before it is given one",
+       [] { return !Opens("/run/vm/go") && Opens("/dev/cell/disk"); }},
+      {"open a device that is another's", [] { return Opens("/dev/cell/foreign"); }},
+      {"make a device beside its disk",
+       [=] { return MakesNode(S_IFBLK, major, minor, "/dev/cell/node"); }},
+      {"open a device in its own directory", [] { return Opens("/run/vm/planted"); }},
+      {"write beside its disk", [] { return Opens("/dev/cell/x", O_WRONLY | O_CREAT); }},
+      {"take its disk away", [] { return ::unlink("/dev/cell/disk") == 0; }},
+      {"give its disk away", [] { return ::chmod("/dev/cell/disk", 0666) == 0; }},
+      {"write to its memory's file", [] { return Opens("/memory/memory", O_RDWR); }},
+      {"make its memory's file writable", [] { return ::chmod("/memory/memory", 0666) == 0; }},
+      {"put a file beside it", [] { return Opens("/memory/x", O_WRONLY | O_CREAT); }},
+      {"link its memory's file", [] { return ::link("/memory/memory", "/run/vm/memory") == 0; }},
+      {"leave its memory's directory", [] { return Opens("/memory/../../secret"); }},
+      {"write to the drop outside a capture", [] { return Opens("/drop/x", O_WRONLY | O_CREAT); }},
       {"leave its root", [] { return ::chroot("/run/vm") == 0; }},
       {"become root", [] { return ::setuid(0) == 0 || ::setgid(0) == 0 || ::geteuid() == 0; }},
       {"become the victim", [] { return ::setuid(kVictim) == 0; }},
@@ -182,14 +200,31 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
   };
 }
 
-int Attack(char** arguments) {
-  const auto attempts =
-      Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
-               arguments[3], arguments[4]);
+// Until what makes an idle VMM a sandbox's has come; then what is its own must open.
+bool AwaitAdoption() {
+  for (int tries = 0; tries < 3000 && !Opens("/run/vm/go"); ++tries) ::poll(nullptr, 0, 10);
+  return Opens("/dev/cell/disk", O_RDWR) && Opens("/memory/memory");
+}
+
+void Report(const std::vector<Attempt>& attempts, const char* when) {
   for (const auto& attempt : attempts) {
     std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
   }
-  std::printf("done %zu\n", attempts.size());
+  std::printf("%s %zu\n", when, attempts.size());
+  std::fflush(stdout);
+}
+
+int Attack(char** arguments, bool adopted) {
+  static char buffer[64 << 10];
+  std::setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
+  const auto attempts =
+      Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
+               arguments[3], arguments[4]);
+  if (adopted) {
+    Report(attempts, "idle");
+    if (!AwaitAdoption()) return 1;
+  }
+  Report(attempts, "done");
   return 0;
 }
 
@@ -285,7 +320,32 @@ class HostileVmmTest : public ::testing::Test {
     vm->log.Reset(pipe[1]);
     ASSERT_OK(RunInNetNs(vm->netns.get(), [&] { return CreateTap({"tap0", uid, ""}); }));
   }
-  Result<LaunchedProcess> Start(const Vm& vm, std::vector<std::string> arguments) {
+  // As machine_cells.cc binds an idle VMM's.
+  void MakeCell(const Vm& vm) {
+    for (const char* part : {".devices", ".memory"}) {
+      ASSERT_OK(MakeDirectories(vm.directory + part, 0755));
+      ASSERT_EQ(::chmod((vm.directory + part).c_str(), 0755), 0);
+    }
+    ASSERT_OK(MakeDirectories(vm.directory + ".drop", 0700));
+  }
+  // What is brought to it: a device that stands for its disk, the memory's file by a link; and
+  // beside them what others have.
+  void Adopt(const Vm& vm) {
+    const std::string devices = vm.directory + ".devices/";
+    ASSERT_OK(MakeDeviceNode(devices + "disk", NodeKind::kCharacter, {1, 5}, vm.uid));
+    ASSERT_OK(MakeDeviceNode(devices + "foreign", NodeKind::kCharacter, {1, 5}, kVictim));
+    ASSERT_OK(MakeDeviceNode(vm.directory + "/planted", NodeKind::kCharacter, {1, 5}, vm.uid));
+    const std::string memory = scratch_ / "generation";
+    const UniqueFd file(::open(memory.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
+    ASSERT_TRUE(file);
+    ASSERT_EQ(::fchmod(file.get(), 0444), 0);
+    ASSERT_EQ(::link(memory.c_str(), (vm.directory + ".memory/memory").c_str()), 0);
+    const UniqueFd go(::open((vm.directory + "/go").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
+    ASSERT_TRUE(go);
+    ASSERT_EQ(::fchmod(go.get(), 0444), 0);
+  }
+  Result<LaunchedProcess> Start(const Vm& vm, std::vector<std::string> arguments,
+                                bool cell = false) {
     LaunchSpec spec;
     spec.name = vm.name;
     spec.command = std::move(arguments);
@@ -296,6 +356,11 @@ class HostileVmmTest : public ::testing::Test {
                   {OwnProgram(), "/vmm/program", false, true}};
     for (const std::string libraries : {"/opt/dormouse/lib"}) {
       if (PathExists(libraries)) spec.binds.push_back({libraries, libraries, false, true});
+    }
+    if (cell) {
+      spec.binds.push_back({vm.directory + ".devices", "/dev/cell", false, false, true});
+      spec.binds.push_back({vm.directory + ".memory", "/memory", false, false});
+      spec.binds.push_back({vm.directory + ".drop", "/drop", true, false});
     }
     spec.system_libraries = true;
     spec.cgroup = vm.cgroup.get();
@@ -339,6 +404,29 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
 }
 
+TEST_F(HostileVmmTest, OneThatWasLaunchedAheadReachesWhatItIsGivenAndNoMore) {
+  const auto victim = Start(victim_, {"--as-victim"});
+  ASSERT_OK(victim);
+  std::string secret_address = OutputOf(victim_, milliseconds(20000));
+  ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
+  secret_address.pop_back();
+  MakeCell(attacker_);
+  const auto attacker = Start(attacker_,
+                              {"--as-adopted-attacker", victim_.directory,
+                               std::to_string(victim->identity.pid), secret_address, "253", "0"},
+                              /*cell=*/true);
+  ASSERT_OK(attacker);
+  std::string report = OutputOf(attacker_, milliseconds(60000));
+  EXPECT_THAT(report, ::testing::HasSubstr("\nidle "));
+  EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
+  Adopt(attacker_);
+  ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
+  report = OutputOf(attacker_, milliseconds(1000));
+  EXPECT_THAT(report, ::testing::HasSubstr("\ndone ")) << "its own was not in reach";
+  EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
+  EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
+}
+
 TEST_F(HostileVmmTest, ItsOwnIsInReach) {
   // The same means, turned to what is the VMM's own, do work: the test above tests something.
   const auto victim = Start(victim_, {"--as-victim"});
@@ -353,7 +441,9 @@ TEST_F(HostileVmmTest, ItsOwnIsInReach) {
 
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
-  if (role == "--as-attacker" && argc == 7) return dormouse::test::Attack(argv + 2);
+  const bool adopted = role == "--as-adopted-attacker";
+  if ((role == "--as-attacker" || adopted) && argc == 7)
+    return dormouse::test::Attack(argv + 2, adopted);
   if (role == "--as-victim") return dormouse::test::HoldSecrets();
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

@@ -319,7 +319,7 @@ class VmmGuestParityTest : public VmmParityTest {
   // The boot id that the guest's agent tells through the hybrid vsock socket; empty after 60 s of
   // silence.
   static std::string BootId(const std::string& socket) {
-    const auto health = GuestClient(socket).HealthAfterRestore(60s, 1s);
+    const auto health = GuestClient(socket).WaitReady(60s, 100ms);
     return health ? health->boot_id : "";
   }
   // config.json and state.json of `from` for a VM of its own in `to` (facts of v53.0: paths are the

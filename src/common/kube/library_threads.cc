@@ -6,6 +6,7 @@
 
 #include <pplx/pplx.h>
 #include <pplx/threadpool.h>
+#include <signal.h>
 
 #include <boost/asio/post.hpp>
 #include <memory>
@@ -38,12 +39,18 @@ const std::shared_ptr<CountingScheduler>& Scheduler() {
 }  // namespace
 
 void StartLibraryThreads(int threads) {
+  // They inherit the mask: a SIGTERM that a program waits for would else end it, on one of them.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
     crossplat::threadpool::initialize_with_threads(static_cast<size_t>(threads));
     pplx::set_ambient_scheduler(Scheduler());
   } catch (const std::exception& exception) {
     log::Warning("thread pool already made", {{"error", exception.what()}});
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 bool WaitForLibraryThreads(std::chrono::milliseconds limit) {

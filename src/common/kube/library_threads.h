@@ -9,7 +9,8 @@
 
 namespace dormouse::kube {
 
-/// Fixes the pool's size, and counts from here on. Once, before the library is first used.
+/// Fixes the pool's size, and counts from here on. Its threads take no signals. Once, before the
+/// library is first used.
 void StartLibraryThreads(int threads);
 
 /// False when tasks still waited or ran after `limit`; true where none were counted. Not to be

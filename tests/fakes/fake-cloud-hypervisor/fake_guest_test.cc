@@ -210,7 +210,7 @@ TEST_F(FakeGuestTest, AFrozenGuestWakesFrozenAndGoesOnWithItsThaw) {
   ASSERT_NO_FATAL_FAILURE(SleepAndWakeIn("clone"));
 
   const GuestClient after(root_ + "/clone/vsock.sock");
-  const auto woken = after.HealthAfterRestore(kLimit, std::chrono::milliseconds(1));
+  const auto woken = after.WaitReady(kLimit, std::chrono::milliseconds(1));
   ASSERT_TRUE(woken) << woken.error().message();
   EXPECT_TRUE(woken->frozen);
   EXPECT_TRUE(woken->configured);
