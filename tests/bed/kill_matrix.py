@@ -60,6 +60,8 @@ CLONING = around(
 )  # fmt: skip
 # A sandbox whose memory cannot be used boots from its disk.
 GIVING_UP = around("disk.take", "record.disk-only")
+# No steps: questions that a test has answered otherwise.
+QUESTIONS = ("vmm.admission",)
 BYSTANDER = "bystander"
 FLIPPED_AT = 5 << 20
 

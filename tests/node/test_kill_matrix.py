@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from bed.kill_matrix import (
-    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, SUSPENDING, WAKING, KillMatrix,
+    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, QUESTIONS, SUSPENDING, WAKING, KillMatrix,
 )  # fmt: skip
 from bed.manifests import clone, sandbox, template
 
@@ -69,5 +69,5 @@ def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
     cluster.wait_template("of-it-asleep")
     cluster.kubectl("delete", "sbx", "traced", "--timeout=60s")
     hit = {line.split()[0] for line in cluster.failpoints_hit() if "default/traced" in line}
-    known = {*CREATION, *DELETION, *SUSPENDING, *WAKING, *CAPTURING, *COPYING, *CLONING}
+    known = {*CREATION, *DELETION, *SUSPENDING, *WAKING, *CAPTURING, *COPYING, *CLONING, *QUESTIONS}
     assert hit - known == set(), "steps that no kill has been tried at"
