@@ -32,7 +32,7 @@ class Shape:
 
 SHAPES = (Shape(512, 1, 3, 10, 5), Shape(2048, 1, 3, 30, 18), Shape(4096, 2, 2, 50, 25))
 DIVERGED = (16, 64, 256)
-RAM = re.compile(r"^[0-9a-f]+-[0-9a-f]+ .*/vmm/memory\n(?:.*\n)*?Anonymous: +(\d+) kB", re.MULTILINE)
+RAM = re.compile(r"^[0-9a-f]+-[0-9a-f]+ .*/memory\n(?:.*\n)*?Anonymous: +(\d+) kB", re.MULTILINE)
 
 
 def milliseconds(duration: str) -> float:
