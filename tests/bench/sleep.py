@@ -135,8 +135,8 @@ def status_writes(cluster: Cluster) -> Figure:
 
 def measure_diverged(cluster: Cluster) -> list[Figure]:
     """Suspends with more to write, each beside dd of as many bytes with an fsync into the same file system."""
-    name = "diverged"
-    cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "512Mi"}, bootSnapshot="Never"))
+    name = "diverged"  # its /dev/shm is half of its memory
+    cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "1Gi"}, bootSnapshot="Never"))
     cluster.wait_ready(name)
     sleep_and_wake(cluster, name)
     figures = []
