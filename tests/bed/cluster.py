@@ -44,6 +44,7 @@ AGENT_LOG = QEMU.log
 IMAGES = QEMU.images
 FAILPOINTS = "/run/dormouse-failpoints"
 TRACE = "/run/dormouse-failpoints-trace"
+FLIPPED_AT = 5 << 20  # in chunk 2 of a memory
 # As the chart sets them: only the API server's authority is trusted.
 AGENT_ENVIRONMENT = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
 # The slowest thing there is: a guest's boot in an emulated node that does ten of them at once.
@@ -277,6 +278,11 @@ class Cluster:
             patch = {"spec": {"operatingMode": mode}}
             self.api.expect(self.api.admin.merge(object_path(SANDBOXES, name), patch), f"{name}: {mode}")
 
+    def bring(self, name: str, mode: str) -> dict:
+        """Wishes a mode, and returns the object when that is its phase."""
+        self.wish(mode, name)
+        return self.wait_phase(name, mode)
+
     def delete(self, *names: str, plural: str = SANDBOXES) -> None:
         """Asks for it; wait_gone() waits."""
         for name in names:
@@ -375,12 +381,30 @@ class Cluster:
 
     def vmm_pid(self, name: str) -> int:
         """0 when none runs."""
-        uid = self.get(name)["metadata"]["uid"]
-        # Its directory's name, or that of the cell which a link leads to.
-        directory = f"{self.layout.run}/vm/{leak_rules.short_id(uid)}"
-        script = f'cat /sys/fs/cgroup/dormouse.slice/"$(basename "$(readlink -f {directory})")"/cgroup.procs'
-        pids = self.node.output(["/bin/sh", "-c", script], check=False).split()
-        return int(pids[0]) if pids else 0
+        return self.vmm_pids().get(leak_rules.short_id(self.get(name)["metadata"]["uid"]), 0)
+
+    def vmm_pids(self) -> dict[str, int]:
+        """Of all sandboxes whose VMM runs, by the hash of the UID (leaks.short_id)."""
+        # A sandbox's directory, or the cell that it is a link to, has its cgroup's name; the VMM comes first in that.
+        command = (
+            f"cd {self.layout.run}/vm && for vm in *; do cell=$(readlink $vm) || cell=$vm;"
+            f" read -r pid </sys/fs/cgroup/{self.layout.slice}/$cell/cgroup.procs && echo $vm $pid; done"
+        )
+        lines = self.node.output(command, check=False).splitlines()
+        return {short: int(pid) for short, pid in map(str.split, lines)}
+
+    def flip_a_byte_of_memory(self, uid: str) -> None:
+        """Of its first generation, whose digests are waited for, as a disk would do it: the file's time stays. What is
+        known to be verified goes, as at the node's next boot.
+        """
+        generation = f"{self.layout.state}/sandboxes/{uid}/gen-1"
+        there = f"test -s {generation}/memory.digests && echo there"
+        eventually(lambda: self.node.run(there, check=False).stdout, "its digests", 60, self.agent_log)
+        self.node.run(
+            f"cd {generation} && touch -r memory /tmp/before && printf bitten |"
+            f" dd of=memory bs=1 seek={FLIPPED_AT} conv=notrunc,fsync 2>/dev/null && touch -r /tmp/before memory &&"
+            f" sync memory && rm -r {self.layout.run}/verified/{uid}"
+        )
 
     # --- what is left -----------------------------------------------------------------------------
 

@@ -63,7 +63,6 @@ GIVING_UP = around("disk.take", "record.disk-only")
 # No steps: questions that a test has answered otherwise.
 QUESTIONS = ("vmm.admission",)
 BYSTANDER = "bystander"
-FLIPPED_AT = 5 << 20
 
 
 class KillMatrix:
@@ -123,7 +122,7 @@ class KillMatrix:
         targets = dict(zip(points, names, strict=True))
         cluster.wish("Suspended", *names)
         for name in names:
-            self._flip_a_byte(cluster.wait_phase(name, "Suspended")["metadata"]["uid"])
+            cluster.flip_a_byte_of_memory(cluster.wait_phase(name, "Suspended")["metadata"]["uid"])
         cluster.wish("Running", *names)
         for name in names:
             told = cluster.wait_reason(name, "Ready", "ResumeFailed")
@@ -136,18 +135,6 @@ class KillMatrix:
         for name in names:
             assert cluster.get(name)["status"]["vm"]["startMode"] == "Boot"
         self._settled()
-
-    def _flip_a_byte(self, uid: str) -> None:
-        """As a disk would: the file's time stays. The mark that it is verified goes, as at the node's next boot."""
-        generation = f"{self._cluster.layout.state}/sandboxes/{uid}/gen-1"
-        there = f"test -s {generation}/memory.digests && echo there"
-        run = self._cluster.node.run
-        eventually(lambda: run(there, check=False).stdout, "its digests", 60, self._cluster.agent_log)
-        run(
-            f"cd {generation} && touch -r memory /tmp/before && printf bitten |"
-            f" dd of=memory bs=1 seek={FLIPPED_AT} conv=notrunc,fsync 2>/dev/null && touch -r /tmp/before memory &&"
-            f" sync memory && rm -rf {self._cluster.layout.run}/verified/{uid}"
-        )
 
     def kill_while_capturing(self, points: Sequence[str], names: Sequence[str], batch: str) -> list[str]:
         """`names` run, or sleep, and go on with it; returns the templates, which are Ready."""

@@ -69,6 +69,16 @@ def running_sandboxes(cluster: Cluster):
     made.remove()
 
 
+def eager_digests(cluster: Cluster):
+    """The body of a fixture: an agent that computes digests at once."""
+    usual = cluster.agent_flags
+    cluster.agent_flags = [*usual, "--digest-after=0"]
+    cluster.restart_agent()
+    yield
+    cluster.agent_flags = usual
+    cluster.restart_agent()
+
+
 def keep_logs(cluster: Cluster) -> None:
     """Beside the others, in the cluster's folder, before the machine ends."""
     try:

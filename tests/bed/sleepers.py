@@ -44,15 +44,7 @@ class Sleepers:
 
     def pids(self) -> dict[str, int]:
         """Of those that run."""
-        running: dict[str, int] = {}
-        # A sandbox's directory, or the cell that it is a link to, has its cgroup's name; the VMM comes first in that.
-        command = (
-            f"cd {self.cluster.layout.run}/vm && for vm in *; do cell=$(readlink $vm) || cell=$vm;"
-            f" read -r pid </sys/fs/cgroup/{self.cluster.layout.slice}/$cell/cgroup.procs && echo $vm $pid; done"
-        )
-        for line in self.cluster.node.output(command, check=False).splitlines():
-            short, pid = line.split()
-            running[short] = int(pid)
+        running = self.cluster.vmm_pids()
         return {name: running[short_id(uid)] for name, uid in self.uids.items() if short_id(uid) in running}
 
     def remember(self, *names: str, first: int) -> None:

@@ -92,8 +92,6 @@ class StateDisk:
         cluster.start_agent()
         cluster.wait_node_ready()
 
-        """The file system is there, and nothing has been written to it."""
-
     def end_device(self) -> None:
         """The agent does not run, and no sandbox is there."""
         self._run(f"if mountpoint -q {STATE}; then umount {STATE}; fi")

@@ -39,11 +39,6 @@ def milliseconds(duration: str) -> float:
     return float(re.fullmatch(r"(\d+)ms", duration)[1])
 
 
-def suspend(cluster: Cluster, name: str) -> dict:
-    cluster.wish("Suspended", name)
-    return cluster.wait_phase(name, "Suspended")["status"]
-
-
 def answered_after(cluster: Cluster, name: str) -> float:
     """Milliseconds from the start of its last VMM to its guest's first answer, which the thaw follows at once."""
     last = {step.name: step for step in steps_of(cluster.node.read(cluster.layout.log), f"default/{name}")}
@@ -52,9 +47,8 @@ def answered_after(cluster: Cluster, name: str) -> float:
 
 def sleep_and_wake(cluster: Cluster, name: str) -> dict[str, float]:
     diverged = diverged_mib(cluster, name)
-    asleep = suspend(cluster, name)
-    cluster.wish("Running", name)
-    cluster.wait_phase(name, "Running")
+    asleep = cluster.bring(name, "Suspended")["status"]
+    cluster.bring(name, "Running")
     return {
         "pause": milliseconds(asleep["snapshot"]["pauseWindow"]),
         "written": asleep["snapshot"]["writtenBytes"] / MIB,
@@ -123,8 +117,7 @@ def status_writes(cluster: Cluster) -> Figure:
     try:
         counts = [0]
         for mode in ("Suspended", "Running") * 2:
-            cluster.wish(mode, name)
-            counts.append(watch.status_writes(cluster.wait_phase(name, mode)))
+            counts.append(watch.status_writes(cluster.bring(name, mode)))
     finally:
         watch.stop()
     cluster.delete(name)

@@ -40,6 +40,11 @@ def sandboxes(cluster):
     yield from session.running_sandboxes(cluster)
 
 
+@pytest.fixture
+def eager(cluster):
+    yield from session.eager_digests(cluster)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

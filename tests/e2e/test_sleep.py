@@ -44,11 +44,6 @@ def memory_extents(cluster, uid: str) -> int:
     return int(said.split(":")[-1].split()[0])
 
 
-def phases(cluster, name: str, mode: str) -> dict:
-    cluster.wish(mode, name)
-    return cluster.wait_phase(name, mode)
-
-
 def check(cluster, name: str, mark: str) -> int:
     """What its memory, its open file and its processes say; the child's count."""
     said = cluster.exec(name, ["sh", "-c", CHECK.replace("ROUND", mark)]).stdout.split("\n")
@@ -69,14 +64,14 @@ def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
     counted = check(cluster, "sleeper", "before")
     extents, wakes = [], []
     for cycle in range(CYCLES):
-        asleep = phases(cluster, "sleeper", "Suspended")
+        asleep = cluster.bring("sleeper", "Suspended")
         assert condition_of(asleep, "Suspended")["status"] == "True"
         assert condition_of(asleep, "Ready")["status"] == "False"
         assert asleep["status"]["snapshot"]["generation"] == cycle + 1
         assert asleep["status"]["suspendedAt"]
         extents.append(memory_extents(cluster, asleep["metadata"]["uid"]))
         began = time.monotonic()
-        phases(cluster, "sleeper", "Running")
+        cluster.bring("sleeper", "Running")
         wakes.append(time.monotonic() - began)
         now = check(cluster, "sleeper", f"cycle-{cycle}")
         assert now >= counted, "the child went back in time"
@@ -101,7 +96,7 @@ def test_asleep_it_holds_nothing_but_files(cluster, sandboxes):
     cluster.wait_ready("light")
     uid = cluster.get("light")["metadata"]["uid"]
     assert cluster.vmm_pid("light") != 0 and held(cluster, uid)
-    phases(cluster, "light", "Suspended")
+    cluster.bring("light", "Suspended")
     assert cluster.vmm_pid("light") == 0
     assert held(cluster, uid) == []
     modes = cluster.node.output(f"stat -c '%a %U' {cluster.layout.state}/sandboxes {cluster.layout.state}/sandboxes/{uid}/gen-*")
@@ -116,8 +111,8 @@ def test_asleep_it_holds_nothing_but_files(cluster, sandboxes):
 def test_the_clock_and_the_first_command_after_a_wake_are_right(cluster, sandboxes):
     sandboxes(sandbox("punctual"))
     cluster.wait_ready("punctual")
-    phases(cluster, "punctual", "Suspended")
-    phases(cluster, "punctual", "Running")
+    cluster.bring("punctual", "Suspended")
+    cluster.bring("punctual", "Running")
     guest = int(cluster.exec("punctual", ["date", "+%s"], seconds=20).stdout)
     node = int(cluster.node.output(["date", "+%s"]))
     assert abs(node - guest) <= 3
@@ -127,7 +122,7 @@ def test_a_wake_that_cannot_be_keeps_the_generation_and_says_so(cluster, sandbox
     sandboxes(sandbox("damaged"))
     cluster.wait_ready("damaged")
     uid = cluster.get("damaged")["metadata"]["uid"]
-    phases(cluster, "damaged", "Suspended")
+    cluster.bring("damaged", "Suspended")
     generation = f"{cluster.layout.state}/sandboxes/{uid}/gen-1"
     cluster.node.run(f"cp {generation}/state.json /tmp/state.json; echo '{{}}' >{generation}/state.json")
     cluster.wish("Running", "damaged")
@@ -153,9 +148,9 @@ def test_a_vmm_of_another_version_sleeps_by_its_own_snapshot_and_wakes_by_a_copy
     cluster.exec("stock", ["sh", "-c", "echo kept >/dev/shm/kept"])
     taken = counted(cluster, "dormouse_stock_snapshots_total")
     for _ in range(2):
-        asleep = phases(cluster, "stock", "Suspended")["status"]["snapshot"]
+        asleep = cluster.bring("stock", "Suspended")["status"]["snapshot"]
         assert asleep["writtenBytes"] >= asleep["memoryBytes"], "all of it is written"
-        phases(cluster, "stock", "Running")
+        cluster.bring("stock", "Running")
         assert cluster.exec("stock", ["cat", "/dev/shm/kept"]).stdout == "kept\n"
         assert "/memory\n" not in cluster.node.read(f"/proc/{cluster.vmm_pid('stock')}/maps")
     assert counted(cluster, "dormouse_stock_snapshots_total") == taken + 2
@@ -171,36 +166,18 @@ def annotate(cluster, name: str, value: str) -> None:
     cluster.kubectl("annotate", "--overwrite", "sbx", name, f"dormouse.dev/boot-from-disk{value}")
 
 
-@pytest.fixture
-def eager(cluster):
-    """An agent that computes digests at once."""
-    usual = cluster.agent_flags
-    cluster.agent_flags = [*usual, "--digest-after=0"]
-    cluster.restart_agent()
-    yield
-    cluster.agent_flags = usual
-    cluster.restart_agent()
-
-
 def test_a_flipped_byte_of_memory_is_found_and_it_boots_from_its_disk_where_that_is_asked_for(cluster, sandboxes, eager):
     sandboxes(sandbox("bitten"))
     cluster.wait_ready("bitten")
     uid = cluster.get("bitten")["metadata"]["uid"]
     cluster.exec("bitten", ["sh", "-c", "echo kept >/root/kept; sync; echo lost >/dev/shm/lost"])
-    phases(cluster, "bitten", "Suspended")
+    cluster.bring("bitten", "Suspended")
     generation = f"{cluster.layout.state}/sandboxes/{uid}/gen-1"
-    digests = f"test -s {generation}/memory.digests && echo there"
-    eventually(lambda: cluster.node.output(digests, check=False).strip() == "there", "its digests", 60, cluster.agent_log)
-    # As a disk would do it: the file's time stays.
-    cluster.node.run(
-        f"cd {generation} && touch -r memory /tmp/before && printf bitten |"
-        " dd of=memory bs=1 seek=5242880 conv=notrunc 2>/dev/null && touch -r /tmp/before memory"
-    )
-    # What a boot of the node does to the marks.
-    cluster.node.run(f"rm -r {cluster.layout.run}/verified/{uid}")
+    cluster.flip_a_byte_of_memory(uid)
     cluster.wish("Running", "bitten")
     told = cluster.wait_reason("bitten", "Ready", "ResumeFailed")
     assert "memory chunk 2 " in condition_of(told, "Ready")["message"]
+    digests = f"test -s {generation}/memory.digests && echo there"
     assert cluster.node.output(digests).strip() == "there", "nothing is given up that nobody said to"
     annotate(cluster, "bitten", "=true")
     cluster.wait_ready("bitten")
@@ -212,8 +189,8 @@ def test_a_flipped_byte_of_memory_is_found_and_it_boots_from_its_disk_where_that
     assert "MemoryGivenUp" in {event["reason"] for event in cluster.events("bitten")}
     # It still stands there, and says nothing of the next sleep.
     cluster.exec("bitten", ["sh", "-c", "echo good >/dev/shm/good"])
-    phases(cluster, "bitten", "Suspended")
-    phases(cluster, "bitten", "Running")
+    cluster.bring("bitten", "Suspended")
+    cluster.bring("bitten", "Running")
     assert cluster.get("bitten")["status"]["vm"]["startMode"] == "Resume"
     assert cluster.exec("bitten", ["cat", "/dev/shm/good"]).stdout == "good\n"
 
@@ -249,7 +226,7 @@ def test_deleted_while_it_suspends_and_wakes(cluster, sandboxes):
         sandboxes(sandbox(name))
         cluster.wait_ready(name)
         if mode == "Running":
-            phases(cluster, name, "Suspended")
+            cluster.bring(name, "Suspended")
         cluster.arm(f"agent.step.before.{point}@default/{name}=delay(2000)")
         cluster.wish(mode, name)
         eventually(lambda: any(point in hit for hit in cluster.failpoints_hit()), "it is in the middle")

@@ -18,11 +18,6 @@ BEFORE_THE_COMMIT = ("vmm.pause", "capture.state", "capture.memory", "capture.sy
 AFTER_IT = ("vmm.restore", "guest.thaw")
 
 
-def phases(cluster, name: str, mode: str) -> dict:
-    cluster.wish(mode, name)
-    return cluster.wait_phase(name, mode)
-
-
 def read(cluster, name: str, path: str) -> str:
     return cluster.exec(name, ["cat", path]).stdout.strip()
 
@@ -49,11 +44,11 @@ def test_after_an_upgrade_of_the_vmm_it_wakes_on_the_one_that_captured_it(cluste
     cluster.wait_ready("older")
     cluster.exec("older", ["sh", "-c", "echo kept >/dev/shm/kept"])
     before = runs_on("older")
-    phases(cluster, "older", "Suspended")
+    cluster.bring("older", "Suspended")
     new_vmm()
     sandboxes(sandbox("newer"))
     cluster.wait_ready("newer")
-    phases(cluster, "older", "Running")
+    cluster.bring("older", "Running")
     assert read(cluster, "older", "/dev/shm/kept") == "kept"
     assert runs_on("older") == before != runs_on("newer")
 
@@ -73,11 +68,11 @@ def test_it_sleeps_for_a_month(cluster, sandboxes, node_clock):
     sandboxes(sandbox("winter"))
     cluster.wait_ready("winter")
     cluster.exec("winter", ["sh", "-c", "echo kept >/dev/shm/kept"])
-    phases(cluster, "winter", "Suspended")
+    cluster.bring("winter", "Suspended")
     node_clock(MONTH)
     cluster.restart_agent()
     assert cluster.get("winter")["status"]["phase"] == "Suspended"
-    phases(cluster, "winter", "Running")
+    cluster.bring("winter", "Running")
     assert read(cluster, "winter", "/dev/shm/kept") == "kept"
     guest = int(cluster.exec("winter", ["date", "+%s"]).stdout)
     assert abs(guest - int(cluster.node.output(["date", "+%s"]))) <= 3, "its clock is the node's"
@@ -102,8 +97,8 @@ def test_memory_that_was_swapped_out_is_captured_too(cluster, sandboxes, swap):
         cluster.node.run(f"echo 512M >/sys/fs/cgroup{cgroup}/memory.reclaim", check=False)
         swapped = re.search(r"^VmSwap:\s+(\d+) kB", cluster.node.read(f"/proc/{pid}/status"), re.MULTILINE)
         assert int(swapped[1]) > 1024, "nothing was swapped out"
-        phases(cluster, "cold", "Suspended")
-        phases(cluster, "cold", "Running")
+        cluster.bring("cold", "Suspended")
+        cluster.bring("cold", "Running")
         cluster.exec("cold", ["sha256sum", "-c", "/dev/shm/sum"])
 
 
@@ -115,7 +110,7 @@ def test_its_vmm_is_killed_at_any_moment_of_its_sleep_and_wake(cluster, sandboxe
         mark = f"mark-{number}"
         cluster.exec("mortal", ["sh", "-c", f"echo {mark} | tee /dev/shm/mark >/root/mark; sync"])
         if point in AFTER_IT:
-            phases(cluster, "mortal", "Suspended")
+            cluster.bring("mortal", "Suspended")
         step = f"agent.step.before.{point}"
         hits = cluster.failpoints_hit().count(f"{step} default/mortal")
         cluster.arm(f"{step}@default/mortal=1*delay(3000)")
@@ -126,7 +121,7 @@ def test_its_vmm_is_killed_at_any_moment_of_its_sleep_and_wake(cluster, sandboxe
         if point in AFTER_IT:
             cluster.wait_phase("mortal", "Running")
         else:
-            phases(cluster, "mortal", "Running")
+            cluster.bring("mortal", "Running")
         cluster.wait_ready("mortal")
         assert read(cluster, "mortal", "/root/mark") == mark, f"its disk, after {point}"
         if point in AFTER_IT:

@@ -44,13 +44,7 @@ def sandboxes(cluster):
 
 @pytest.fixture
 def eager(cluster):
-    """An agent that computes digests at once."""
-    usual = cluster.agent_flags
-    cluster.agent_flags = [*usual, "--digest-after=0"]
-    cluster.restart_agent()
-    yield
-    cluster.agent_flags = usual
-    cluster.restart_agent()
+    yield from session.eager_digests(cluster)
 
 
 @pytest.hookimpl(hookwrapper=True)

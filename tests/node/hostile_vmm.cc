@@ -320,6 +320,11 @@ class HostileVmmTest : public ::testing::Test {
     vm->log.Reset(pipe[1]);
     ASSERT_OK(RunInNetNs(vm->netns.get(), [&] { return CreateTap({"tap0", uid, ""}); }));
   }
+  // A victim prints it when it is ready.
+  static std::string AddressOfSecret(const Vm& victim) {
+    std::string printed = OutputOf(victim, milliseconds(20000));
+    return printed.substr(0, printed.find('\n'));
+  }
   // As machine_cells.cc binds an idle VMM's.
   void MakeCell(const Vm& vm) {
     for (const char* part : {".devices", ".memory"}) {
@@ -389,9 +394,8 @@ class HostileVmmTest : public ::testing::Test {
 TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   const auto victim = Start(victim_, {"--as-victim"});
   ASSERT_OK(victim);
-  std::string secret_address = OutputOf(victim_, milliseconds(20000));
+  const std::string secret_address = AddressOfSecret(victim_);
   ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
-  secret_address.pop_back();
   const auto attacker =
       Start(attacker_, {"--as-attacker", victim_.directory, std::to_string(victim->identity.pid),
                         secret_address, "253", "0"});
@@ -407,9 +411,8 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
 TEST_F(HostileVmmTest, OneThatWasLaunchedAheadReachesWhatItIsGivenAndNoMore) {
   const auto victim = Start(victim_, {"--as-victim"});
   ASSERT_OK(victim);
-  std::string secret_address = OutputOf(victim_, milliseconds(20000));
+  const std::string secret_address = AddressOfSecret(victim_);
   ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
-  secret_address.pop_back();
   MakeCell(attacker_);
   const auto attacker = Start(attacker_,
                               {"--as-adopted-attacker", victim_.directory,
