@@ -70,6 +70,32 @@ TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
   EXPECT_EQ(info.st_mode & 0777u, 0600u);
 }
 
+// Compared with what the guest has written, not with what is read where its RAM is said to be.
+TEST(DumpTest, TheImageOfMergedRangesIsInTheGuestsOrder) {
+  const std::string command_line = "root=/dev/vda rw";
+  const auto guest = [&](const std::vector<char*>& ram) {
+    Scribble(ram, 8);
+    std::memset(ram[0] + kRanges[0].length - 3 * kPageBytes, 'a', 3 * kPageBytes);
+    std::memset(ram[1], 'b', 3 * kPageBytes);
+    std::memcpy(ram[0] + kCommandLineGpa, command_line.c_str(), command_line.size() + 1);
+  };
+  std::string expected(kBytes, '\0');
+  guest({expected.data(), expected.data() + kRanges[0].length});
+  for (const auto layout :
+       {FakeVmm::Layout::kApart, FakeVmm::Layout::kRising, FakeVmm::Layout::kFalling}) {
+    const ScratchDirectory scratch;
+    const FakeVmm vmm(kRanges, std::nullopt, guest, layout);
+    const auto map = FindRam(vmm.pid(), kRanges, std::nullopt, command_line);
+    ASSERT_OK(map);
+    ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+    const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / "memory");
+    ASSERT_OK(dumped);
+    EXPECT_TRUE(Content(scratch / "memory") == expected);
+    EXPECT_EQ(dumped->scanned_pages, kBytes / kPageBytes);
+    EXPECT_LT(dumped->written_bytes, kBytes / 2) << "what was never touched is not written";
+  }
+}
+
 // Enough for two lanes, with runs on both sides of the middle and one across it.
 TEST(DumpTest, ALargeImageIsWhatADenseReadGives) {
   const ScratchDirectory scratch;

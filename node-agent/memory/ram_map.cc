@@ -2,8 +2,10 @@
 
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 
@@ -64,6 +66,75 @@ Result<> CheckRanges(const std::vector<GuestRange>& ranges) {
   return {};
 }
 
+// Where each of the ranges begins in the VMM.
+using Addresses = std::vector<uint64_t>;
+
+std::vector<uint64_t> AnonymousOfLength(const std::vector<Mapping>& mappings, uint64_t length) {
+  std::vector<uint64_t> starts;
+  for (const Mapping& mapping : mappings) {
+    if (mapping.inode == 0 && mapping.path.empty() && mapping.readable && mapping.writable &&
+        !mapping.shared && mapping.end - mapping.start == length) {
+      starts.push_back(mapping.start);
+    }
+  }
+  return starts;
+}
+
+tl::unexpected<Error> Uncertain(const std::vector<Mapping>& mappings,
+                                const std::vector<uint64_t>& lengths) {
+  std::string found;
+  for (const uint64_t length : lengths) {
+    found += (found.empty() ? "" : ", ") +
+             std::to_string(AnonymousOfLength(mappings, length).size()) + " of " +
+             std::to_string(length) + " bytes";
+  }
+  return Fail(ErrorCode::kUnsupported,
+              "which anonymous mappings are the guest RAM is not certain: " + found);
+}
+
+// The orders in which two ranges may lie in what their lengths say is RAM: all of the same bytes.
+Result<std::vector<Addresses>> OrdersOf(const std::vector<Mapping>& mappings,
+                                        const std::vector<GuestRange>& ranges) {
+  const uint64_t first = ranges[0].length;
+  const uint64_t second = ranges[1].length;
+  const auto firsts = AnonymousOfLength(mappings, first);
+  const auto seconds = AnonymousOfLength(mappings, second);
+  const auto wholes = AnonymousOfLength(mappings, first + second);
+  using Orders = std::vector<Addresses>;
+  if (wholes.size() == 1 && firsts.empty() && seconds.empty())
+    return Orders{{wholes[0], wholes[0] + first}, {wholes[0] + second, wholes[0]}};
+  if (wholes.empty() && first == second && firsts.size() == 2)
+    return Orders{{firsts[0], firsts[1]}, {firsts[1], firsts[0]}};
+  if (wholes.empty() && first != second && firsts.size() == 1 && seconds.size() == 1)
+    return Orders{{firsts[0], seconds[0]}};
+  return Uncertain(mappings, {first, second, first + second});
+}
+
+RamMap MapOf(const std::vector<GuestRange>& ranges, const Addresses& addresses) {
+  RamMap map;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    map.segments.push_back({addresses[i], ranges[i].length, map.bytes});
+    map.bytes += ranges[i].length;
+  }
+  return map;
+}
+
+// Of another process, which must stand still.
+Result<std::string> ReadMemory(int pid, uint64_t address, size_t size) {
+  std::string bytes(size, '\0');
+  for (size_t done = 0; done < size;) {
+    const iovec ours{bytes.data() + done, size - done};
+    const iovec theirs{reinterpret_cast<void*>(address + done), size - done};
+    const ssize_t got = ::process_vm_readv(pid, &ours, 1, &theirs, 1, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == ESRCH)
+      return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
+    if (got < 0) return FailErrno("read guest memory");
+    done += static_cast<size_t>(got);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 uint64_t TotalBytes(const std::vector<GuestRange>& ranges) {
@@ -87,32 +158,32 @@ Result<std::vector<Mapping>> ParseMaps(std::string_view text) {
 }
 
 Result<RamMap> FindAnonymousRam(const std::vector<Mapping>& mappings,
-                                const std::vector<GuestRange>& ranges) {
+                                const std::vector<GuestRange>& ranges,
+                                const GuestStartsAt& starts_at) {
   DORMOUSE_TRY(CheckRanges(ranges));
-  RamMap map;
-  for (const GuestRange& range : ranges) {
-    const auto same_length = [&](const GuestRange& other) { return other.length == range.length; };
-    if (std::count_if(ranges.begin(), ranges.end(), same_length) > 1) {
-      return Fail(ErrorCode::kUnsupported, "two ranges of guest RAM are of one size, " +
-                                               std::to_string(range.length) + " bytes");
-    }
-    std::vector<const Mapping*> candidates;
-    for (const Mapping& mapping : mappings) {
-      if (mapping.inode == 0 && mapping.path.empty() && mapping.readable && mapping.writable &&
-          !mapping.shared && mapping.end - mapping.start == range.length) {
-        candidates.push_back(&mapping);
-      }
-    }
-    if (candidates.size() != 1) {
-      return Fail(ErrorCode::kUnsupported,
-                  std::to_string(candidates.size()) + " anonymous mappings of " +
-                      std::to_string(range.length) + " bytes for the guest RAM at " +
-                      Hex(range.gpa) + ", not one");
-    }
-    map.segments.push_back({candidates.front()->start, range.length, map.bytes});
-    map.bytes += range.length;
+  if (ranges.size() == 1) {
+    const auto found = AnonymousOfLength(mappings, ranges[0].length);
+    if (found.size() != 1) return Uncertain(mappings, {ranges[0].length});
+    return MapOf(ranges, {found[0]});
   }
-  return map;
+  if (ranges.size() > 2)
+    return Fail(ErrorCode::kUnsupported,
+                "guest RAM is of " + std::to_string(ranges.size()) + " ranges");
+  DORMOUSE_ASSIGN(const std::vector<Addresses> orders, OrdersOf(mappings, ranges));
+  if (orders.size() == 1) return MapOf(ranges, orders.front());
+
+  std::vector<Addresses> right;
+  for (const Addresses& order : orders) {
+    DORMOUSE_ASSIGN(const bool starts, starts_at(order[0]));
+    if (starts) right.push_back(order);
+  }
+  if (right.size() != 1) {
+    return Fail(ErrorCode::kUnsupported,
+                "the two ranges of guest RAM may lie in either order, and " +
+                    std::to_string(right.size()) +
+                    " of them have the guest's first bytes in their place");
+  }
+  return MapOf(ranges, right.front());
 }
 
 Result<RamMap> FindFileRam(const std::vector<Mapping>& mappings,
@@ -148,11 +219,23 @@ Result<RamMap> FindFileRam(const std::vector<Mapping>& mappings,
 }
 
 Result<RamMap> FindRam(int pid, const std::vector<GuestRange>& ranges,
-                       const std::optional<std::string>& memory_file) {
+                       const std::optional<std::string>& memory_file,
+                       std::string_view command_line) {
   const std::string process = "/proc/" + std::to_string(pid);
   DORMOUSE_ASSIGN(const std::string text, ReadFile(process + "/maps", kMaxMapsBytes));
   DORMOUSE_ASSIGN(const std::vector<Mapping> mappings, ParseMaps(text));
-  if (!memory_file) return FindAnonymousRam(mappings, ranges);
+  if (!memory_file) {
+    return FindAnonymousRam(mappings, ranges, [&](uint64_t address) -> Result<bool> {
+      const std::string expected = std::string(command_line) + '\0';
+      if (command_line.empty() || ranges[0].gpa != 0 ||
+          kCommandLineGpa + expected.size() > ranges[0].length) {
+        return false;
+      }
+      DORMOUSE_ASSIGN(const std::string found,
+                      ReadMemory(pid, address + kCommandLineGpa, expected.size()));
+      return found == expected;
+    });
+  }
 
   struct stat file {};
   if (::stat(memory_file->c_str(), &file) != 0) return FailErrno("stat " + *memory_file);

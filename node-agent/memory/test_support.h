@@ -22,11 +22,16 @@ namespace dormouse::memory {
 class FakeVmm {
  public:
   using Guest = std::function<void(const std::vector<char*>& ranges)>;
+  enum class Layout {
+    kApart,    ///< each range in a mapping of its own
+    kRising,   ///< one after the other, in one mapping where they are anonymous
+    kFalling,  ///< so, and the first highest, as the kernel gives out addresses
+  };
 
   /// Maps `ranges` in a child, from `file` one after the other or anonymous, lets `guest` write to
   /// them there, and returns when the child stands still. Aborts where it cannot.
   FakeVmm(const std::vector<GuestRange>& ranges, const std::optional<std::string>& file,
-          const Guest& guest) {
+          const Guest& guest, Layout layout = Layout::kApart) {
     int ready[2];
     if (::pipe2(ready, O_CLOEXEC) != 0) std::abort();
     const UniqueFd in(ready[0]);
@@ -34,7 +39,7 @@ class FakeVmm {
     pid_ = ::fork();
     if (pid_ < 0) std::abort();
     if (pid_ == 0) {
-      guest(MapAll(ranges, file));
+      guest(MapAll(ranges, file, layout));
       if (::write(out.get(), "r", 1) != 1) ::_exit(1);
       for (;;) ::pause();
     }
@@ -72,19 +77,29 @@ class FakeVmm {
   }
 
  private:
+  // A page of nothing on either side, so that the kernel merges it with no neighbour.
+  static char* Reserve(uint64_t length) {
+    void* whole = ::mmap(nullptr, length + 2 * kPageBytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (whole == MAP_FAILED) ::_exit(1);
+    return static_cast<char*>(whole) + kPageBytes;
+  }
+
   static std::vector<char*> MapAll(const std::vector<GuestRange>& ranges,
-                                   const std::optional<std::string>& file) {
+                                   const std::optional<std::string>& file, Layout layout) {
     int fd = -1;
     if (file) fd = ::open(file->c_str(), O_RDONLY | O_CLOEXEC);
     if (file && fd < 0) ::_exit(1);
+    char* together = layout == Layout::kApart ? nullptr : Reserve(TotalBytes(ranges));
+    char* end = layout == Layout::kApart ? nullptr : together + TotalBytes(ranges);
     std::vector<char*> bases;
     off_t offset = 0;
     for (const GuestRange& range : ranges) {
-      // A page of nothing on either side, so that the kernel merges it with no neighbour.
-      void* whole = ::mmap(nullptr, range.length + 2 * kPageBytes, PROT_NONE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (whole == MAP_FAILED) ::_exit(1);
-      char* base = static_cast<char*>(whole) + kPageBytes;
+      char* base = layout == Layout::kApart    ? Reserve(range.length)
+                   : layout == Layout::kRising ? together
+                                               : end - range.length;
+      if (layout == Layout::kRising) together += range.length;
+      if (layout == Layout::kFalling) end = base;
       const int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
       if (::mmap(base, range.length, PROT_READ | PROT_WRITE, flags, fd, offset) == MAP_FAILED) {
         ::_exit(1);

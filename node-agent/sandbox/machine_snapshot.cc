@@ -161,8 +161,10 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
       return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
     DORMOUSE_TRY(snapshot(false));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
-    DORMOUSE_ASSIGN(capture->ram, memory::FindRam(record.vmm->pid, capture->ranges,
-                                                  MappedMemory(config_.paths, record)));
+    DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(config));
+    DORMOUSE_ASSIGN(capture->ram,
+                    memory::FindRam(record.vmm->pid, capture->ranges,
+                                    MappedMemory(config_.paths, record), command_line));
     return {};
   };
   auto done = fast();

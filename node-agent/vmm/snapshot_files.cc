@@ -252,6 +252,22 @@ Result<> CheckPrivateMemory(std::string_view config_json) {
   });
 }
 
+Result<std::string> ReadCommandLine(std::string_view config_json) {
+  return Guarded([&]() -> Result<std::string> {
+    DORMOUSE_ASSIGN(const json config, Parse("config.json", config_json, kMaxConfigBytes));
+    const auto payload = config.find("payload");
+    if (payload == config.end() || payload->is_null()) return std::string();
+    if (!payload->is_object()) throw std::invalid_argument("payload");
+    const auto found = payload->find("cmdline");
+    if (found == payload->end() || found->is_null()) return std::string();
+    const std::string text = found->get<std::string>();
+    constexpr std::string_view kSpace = " \t\n\v\f\r";
+    const auto first = text.find_first_not_of(kSpace);
+    if (first == std::string::npos) return std::string();
+    return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+  });
+}
+
 Result<RestoreTexts> PrepareRestore(std::string_view config_json, std::string_view state_json,
                                     const RestoreEdits& edits) {
   DORMOUSE_TRY(CheckEdits(edits));

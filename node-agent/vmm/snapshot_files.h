@@ -50,6 +50,10 @@ Result<StateSummary> ReadStateSummary(std::string_view state_json);
 /// vhost-user, file systems, pmem.
 Result<> CheckPrivateMemory(std::string_view config_json);
 
+/// The kernel's command line as the VMM puts it into guest RAM: without white space around it
+/// (Cmdline::insert_str of linux-loader 0.13, which v53.0 uses). Empty where there is none.
+Result<std::string> ReadCommandLine(std::string_view config_json);
+
 enum class RestoreMemory {
   kCopyOnWrite,  ///< RAM is a private mapping of the memory file: nothing is read beforehand
   kCopy,         ///< RAM is anonymous, filled from "memory-ranges" in the restored directory

@@ -199,6 +199,19 @@ TEST(PrivateMemoryTest, WhatWritesOrMapsItElsewhereIsNamed) {
   }
 }
 
+TEST(CommandLineTest, IsWhatTheVmmPutsIntoMemory) {
+  EXPECT_EQ(ReadCommandLine(kConfig), "root=/dev/vda rw");
+  EXPECT_EQ(ReadCommandLine(AlteredConfig("/payload/cmdline", " a b\n")), "a b");
+  for (const json& none : {json(" "), json(""), json(nullptr)})
+    EXPECT_EQ(ReadCommandLine(AlteredConfig("/payload/cmdline", none)), "");
+  EXPECT_EQ(ReadCommandLine(AlteredConfig("/payload", nullptr)), "");
+  EXPECT_EQ(ReadCommandLine("{}"), "");
+  for (const std::string& bad : {AlteredConfig("/payload/cmdline", 7), std::string("{"),
+                                 AlteredConfig("/payload", "text")}) {
+    EXPECT_EQ(CodeOf(ReadCommandLine(bad)), ErrorCode::kCorrupt) << bad;
+  }
+}
+
 TEST(PrepareRestoreTest, CopyOnWriteMapsTheMemoryFileAndCopiesNothing) {
   const auto texts = PrepareRestore(kConfig, State().dump(), Edits());
   ASSERT_OK(texts);

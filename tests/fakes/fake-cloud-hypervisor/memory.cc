@@ -18,13 +18,7 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kPagesAtOnce = 4096;
-
-// A page of nothing on either side keeps the kernel from merging RAM with a neighbour in maps.
-uint8_t* Reserve(uint64_t length) {
-  void* whole = ::mmap(nullptr, length + 2 * kPage, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return whole == MAP_FAILED ? nullptr : static_cast<uint8_t*>(whole) + kPage;
-}
+constexpr uint64_t kCommandLine = 0x20000;
 
 bool IsZero(const uint8_t* page) {
   static const std::array<uint8_t, kPage> kZeros{};
@@ -45,12 +39,16 @@ std::vector<MemoryRange> RangesOf(uint64_t bytes) {
 
 Outcome<std::unique_ptr<GuestMemory>> GuestMemory::Allocate(std::vector<MemoryRange> ranges) {
   std::unique_ptr<GuestMemory> memory(new GuestMemory);
+  uint64_t total = 0;
+  for (const MemoryRange& range : ranges) total += range.length;
+  uint8_t* base = memory->Reserve(total);
+  if (base == nullptr || ::mprotect(base, total, PROT_READ | PROT_WRITE) != 0)
+    return NoMemory(errno);
+  uint8_t* end = base + total;
   for (const MemoryRange& range : ranges) {
-    uint8_t* base = Reserve(range.length);
-    if (base == nullptr || ::mprotect(base, range.length, PROT_READ | PROT_WRITE) != 0)
-      return NoMemory(errno);
+    end -= range.length;
     memory->ranges_.push_back(range);
-    memory->bases_.push_back(base);
+    memory->bases_.push_back(end);
   }
   return memory;
 }
@@ -68,7 +66,7 @@ Outcome<std::unique_ptr<GuestMemory>> GuestMemory::MapFile(std::vector<MemoryRan
       return Refuse({"Memory manager error", "Mmap backed guest memory",
                      "The specified file offset and length is greater then file length"});
     }
-    uint8_t* base = Reserve(range.length);
+    uint8_t* base = memory->Reserve(range.length);
     if (base == nullptr ||
         ::mmap(base, range.length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
                file.get(), static_cast<off_t>(range.file_offset)) == MAP_FAILED) {
@@ -81,9 +79,15 @@ Outcome<std::unique_ptr<GuestMemory>> GuestMemory::MapFile(std::vector<MemoryRan
 }
 
 GuestMemory::~GuestMemory() {
-  for (size_t i = 0; i < bases_.size(); ++i) {
-    (void)::munmap(bases_[i] - kPage, ranges_[i].length + 2 * kPage);
-  }
+  for (const auto& [address, length] : reserved_) (void)::munmap(address, length);
+}
+
+uint8_t* GuestMemory::Reserve(uint64_t length) {
+  void* whole = ::mmap(nullptr, length + 2 * kPage, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (whole == MAP_FAILED) return nullptr;
+  reserved_.emplace_back(static_cast<uint8_t*>(whole), length + 2 * kPage);
+  return static_cast<uint8_t*>(whole) + kPage;
 }
 
 uint64_t GuestMemory::bytes() const {
@@ -98,6 +102,11 @@ void GuestMemory::Touch(uint64_t bytes, uint64_t word) const {
     const uint64_t value = word ^ at;
     std::memcpy(bases_.front() + at, &value, sizeof(value));
   }
+}
+
+void GuestMemory::WriteCommandLine(const std::string& text) const {
+  if (kCommandLine + text.size() + 1 > ranges_.front().length) return;
+  std::memcpy(bases_.front() + kCommandLine, text.c_str(), text.size() + 1);
 }
 
 Outcome<> GuestMemory::Write(const std::string& path) const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/fakes/fake-cloud-hypervisor/answer.h"
@@ -22,7 +23,8 @@ struct MemoryRange {
 
 class GuestMemory {
  public:
-  /// Anonymous and untouched.
+  /// Anonymous and untouched. Two ranges lie next to each other, the second below the first: one
+  /// mapping, as the kernel mostly makes of the real VMM's.
   static Outcome<std::unique_ptr<GuestMemory>> Allocate(std::vector<MemoryRange> ranges);
   /// Mapped private from a file opened read-only: what is not written stays the file's.
   static Outcome<std::unique_ptr<GuestMemory>> MapFile(std::vector<MemoryRange> ranges,
@@ -38,6 +40,9 @@ class GuestMemory {
   /// Writes one word to each page of the first `bytes` after the first page.
   void Touch(uint64_t bytes, uint64_t word) const;
 
+  /// To where the real VMM puts it (CMDLINE_START), with its NUL.
+  void WriteCommandLine(const std::string& text) const;
+
   /// `path` (made with create_new) holds all ranges one after the other; zero pages as holes.
   [[nodiscard]] Outcome<> Write(const std::string& path) const;
   /// Reads `ranges` one after the other from `path` into RAM.
@@ -46,10 +51,13 @@ class GuestMemory {
 
  private:
   GuestMemory() = default;
+  // A page of nothing on either side keeps the kernel from merging RAM with a neighbour in maps.
+  uint8_t* Reserve(uint64_t length);
 
   std::vector<MemoryRange> ranges_;
   std::vector<uint8_t*> bases_;
-  bool mapped_ = false;  ///< from a file
+  std::vector<std::pair<uint8_t*, uint64_t>> reserved_;  ///< address and length
+  bool mapped_ = false;                                  ///< from a file
 };
 
 }  // namespace dormouse::fake_vmm

@@ -121,6 +121,8 @@ void Vm::StartGuest(Machine& machine, bool booted) {
       events_->TellDevice("activated", device.value("id", "_device"));
   }
   machine.guest = std::make_unique<Guest>(std::move(parts), booted);
+  // After what the boot touches.
+  if (booted) machine.memory->WriteCommandLine(TextAt(*config_, "payload", "cmdline"));
 }
 
 Outcome<> Vm::Pause() {
