@@ -172,7 +172,7 @@ class LinuxMachine : public Machine {
   Result<> CopyStore(const Record& record, const std::string& generation);
   Result<> Restore(const Record& record);
   Result<> PruneFiles(const Record& record);
-  /// What of the sandbox's generations the record does not name; paths.
+  /// What of the sandbox's generations the record does not name, and of a capture; paths.
   Result<std::vector<std::string>> StaleFiles(const Record& record) const;
   [[nodiscard]] std::shared_ptr<Capture> CaptureOf(const Record& record);
 

@@ -11,6 +11,7 @@
 #include "node-agent/memory/verify.h"
 #include "node-agent/sandbox/inner_paths.h"
 #include "node-agent/sandbox/machine_linux.h"
+#include "node-agent/sandbox/vmm_drop.h"
 #include "node-agent/vmm/snapshot_files.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
@@ -52,19 +53,6 @@ std::vector<memory::GuestRange> RangesOf(const vmm::StateSummary& summary) {
   std::vector<memory::GuestRange> ranges;
   for (const vmm::RamRange& range : summary.ranges) ranges.push_back({range.gpa, range.length});
   return ranges;
-}
-
-// What the VMM wrote is not followed, not trusted and not kept: a copy of it is made, of bounded
-// size.
-Result<std::string> TakeOver(const std::string& from, const std::string& to, size_t max_bytes) {
-  const UniqueFd file(::open(from.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat info {};
-  if (!file || ::fstat(file.get(), &info) != 0) return FailErrno("open " + from);
-  if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kCorrupt, from + " is no regular file");
-  DORMOUSE_ASSIGN(std::string text,
-                  ReadFile("/proc/self/fd/" + std::to_string(file.get()), max_bytes));
-  DORMOUSE_TRY(WriteFileAtomically(to, text));
-  return text;
 }
 
 // The last of a generation: what it is, and all of it on disk, its name included.
@@ -135,33 +123,17 @@ Result<> LinuxMachine::Pause(const Record& record) {
 
 Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
-  const std::string drop = DropOf(config_.paths, record);
-  const std::string generation = CaptureDirectory(config_.paths, record);
-  std::string config;
-  // The VMM's files, and what of them is ours: its config for the caller, the ranges for the
-  // capture.
-  const auto snapshot = [&](bool stock) -> Result<> {
-    DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
-    for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
-    if (::chown(drop.c_str(), UidOf(record), UidOf(record)) != 0) return FailErrno("chown " + drop);
-    const auto written =
-        stock ? Api(record).Snapshot(kInnerDrop) : Api(record).SnapshotStateOnly(kInnerDrop, drop);
-    if (::chown(drop.c_str(), 0, 0) != 0) return FailErrno("chown " + drop);
-    DORMOUSE_TRY(written);
-    DORMOUSE_ASSIGN(
-        config, TakeOver(In(drop, kConfigFile), In(generation, kConfigFile), vmm::kMaxConfigBytes));
-    DORMOUSE_ASSIGN(const auto state, TakeOver(In(drop, kStateFile), In(generation, kStateFile),
-                                               vmm::kMaxStateBytes));
-    DORMOUSE_ASSIGN(const auto summary, vmm::ReadStateSummary(state));
-    capture->ranges = RangesOf(summary);
-    return {};
+  const VmmDrop drop{DropOf(config_.paths, record), kInnerDrop, UidOf(record)};
+  const auto snapshot = [&](Handover handover) {
+    return TakeSnapshot(Api(record), drop, handover, CaptureDirectory(config_.paths, record));
   };
   const auto fast = [&]() -> Result<> {
     if (capture->admission != vmm::Admission::kFull)
       return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
-    DORMOUSE_TRY(snapshot(false));
-    DORMOUSE_TRY(vmm::CheckPrivateMemory(config));
-    DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(config));
+    DORMOUSE_ASSIGN(const HandedOver handed, snapshot(Handover::kStateOnly));
+    DORMOUSE_TRY(vmm::CheckPrivateMemory(handed.config));
+    DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(handed.config));
+    capture->ranges = RangesOf(handed.summary);
     DORMOUSE_ASSIGN(capture->ram,
                     memory::FindRam(record.vmm->pid, capture->ranges,
                                     MappedMemory(config_.paths, record), command_line));
@@ -177,7 +149,9 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
                    "admit it.")
       .Increment();
   capture->stock = true;
-  return snapshot(true);
+  DORMOUSE_ASSIGN(const HandedOver handed, snapshot(Handover::kWithMemory));
+  capture->ranges = RangesOf(handed.summary);
+  return {};
 }
 
 Result<> LinuxMachine::CaptureMemory(const Record& record) {
@@ -424,6 +398,10 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
     const std::string mark = marks + "/" + number;
     if (!record.sleeping || mark != config_.paths.Verified(record.uid, *record.sleeping))
       stale.push_back(mark);
+  }
+  // Of a capture that was cut short between the VMM's writing and our taking.
+  for (const std::string& drop : {DropOf(config_.paths, record), config_.paths.Drop(record.uid)}) {
+    if (const std::string left = LeftMemory(drop); !left.empty()) stale.push_back(left);
   }
   // Its generation has it.
   if (record.intent == Intent::kSuspended && record.sleeping &&

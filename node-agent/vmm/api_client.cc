@@ -256,10 +256,13 @@ Result<> ApiClient::SnapshotStateOnly(const std::string& directory,
       reply.status == 500 && chain.size() >= 2 && chain.back() == "File exists (os error 17)" &&
       chain[chain.size() - 2].starts_with("Error creating memory snapshot file");
   if (as_expected) return {};
-  return Fail(ErrorCode::kUnsupported,
-              reply.status < 300
-                  ? "vm.snapshot: memory was written over a file that was there"
-                  : ErrorFromResponse("vm.snapshot", reply.status, reply.body).message());
+  if (reply.status < 300)
+    return Fail(ErrorCode::kUnsupported,
+                "vm.snapshot: memory was written over a file that was there");
+  Error refused = ErrorFromResponse("vm.snapshot", reply.status, reply.body);
+  // A whole snapshot would need the same room, and RAM's size more.
+  if (refused.code() != ErrorCode::kNoSpace) refused = refused.WithCode(ErrorCode::kUnsupported);
+  return Fail(std::move(refused));
 }
 
 Result<> ApiClient::Restore(const RestoreRequest& request) const {

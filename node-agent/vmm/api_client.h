@@ -91,10 +91,10 @@ class ApiClient {
   Result<> Snapshot(const std::string& directory) const;
   /// config.json and state.json only: `directory` holds an empty memory-ranges (this makes it),
   /// which makes the VMM stop with EEXIST after the other two are whole. Success is exactly that
-  /// answer; any other is kUnsupported, and means: remove the directory, take Snapshot().
-  /// Admission::kFull only. The directory is the VMM's: take it back and parse both files before
-  /// anything is built upon them.
-  /// `host_directory` is the same directory as we see it.
+  /// answer; any other is kUnsupported, and means: remove the directory, take Snapshot(); but for
+  /// a lack of room, which is kNoSpace. Admission::kFull only. The directory is the VMM's: take it
+  /// back and parse both files before anything is built upon them. `host_directory` is the same
+  /// directory as we see it.
   Result<> SnapshotStateOnly(const std::string& directory, const std::string& host_directory) const;
   /// Into a VMM that has no VM. On failure the VMM lives on and may be asked again.
   Result<> Restore(const RestoreRequest& request) const;

@@ -256,6 +256,33 @@ TEST(ApiClientTest, StateOnlySnapshotSucceedsByExactlyOneFailure) {
   }
 }
 
+TEST(ApiClientTest, ASnapshotWithoutRoomIsNoSpaceWhicheverWayItWasAskedFor) {
+  const auto refusal = [](const std::string& what, const std::string& why) {
+    return Answer(
+        500, R"(["Error from API","The VM could not be snapshotted","Cannot send VM snapshot",)"
+             R"("Failed to send migratable component snapshot",")" +
+                 what + "\",\"" + why + "\"]");
+  };
+  // As v53.0 and what it writes memory with (vm-memory 0.17) put it.
+  ScriptedVmm vmm(
+      {refusal("Error creating VM config snapshot file", "No space left on device (os error 28)"),
+       refusal("Error writing VM state snapshot", "Disk quota exceeded (os error 122)"),
+       refusal("Error writing dense memory snapshot region",
+               "Guest memory error: No space left on device (os error 28)")});
+  const ApiClient api(vmm.path());
+  for (int answer = 0; answer < 2; ++answer) {
+    std::filesystem::remove(vmm.directory() + "/memory-ranges");
+    const auto state_only = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
+    ASSERT_FALSE(state_only);
+    EXPECT_EQ(state_only.error().code(), ErrorCode::kNoSpace);
+  }
+  const auto stock = api.Snapshot(vmm.directory());
+  ASSERT_FALSE(stock);
+  EXPECT_EQ(stock.error().code(), ErrorCode::kNoSpace);
+  EXPECT_TRUE(stock.error().message().ends_with("No space left on device (os error 28)"))
+      << stock.error().message();
+}
+
 TEST(ApiClientTest, RestoreAsksForACopy) {
   ScriptedVmm vmm({k204});
   ASSERT_TRUE(ApiClient(vmm.path()).Restore({"/g/1", true}));

@@ -113,7 +113,8 @@ Outcome<> GuestMemory::Write(const std::string& path) const {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file) return Refuse({"Error creating memory snapshot file " + Quoted(path), OsCause(errno)});
   const auto failed = [] {
-    return Refuse({"Error writing dense memory snapshot region", OsCause(errno)});
+    return Refuse(
+        {"Error writing dense memory snapshot region", "Guest memory error: " + OsCause(errno)});
   };
   if (::ftruncate(file.get(), static_cast<off_t>(bytes())) != 0) return failed();
   // Where RAM is anonymous, a page that was never touched is zero and need not be looked at (which

@@ -1,0 +1,47 @@
+// The directory through which a VMM hands over what only it can write of a VM: its config and
+// state, and its memory where we do not read that ourselves (memory/dump.h).
+//
+// The VMM may have been taken over by its guest. The drop is its own while it writes, and root's
+// before anything in it is looked at; nothing in it is followed, trusted or kept.
+// Thread-safe as far as the drops differ.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "node-agent/vmm/api_client.h"
+#include "node-agent/vmm/snapshot_files.h"
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+struct VmmDrop {
+  std::string directory;
+  std::string inner;  ///< the same, as the VMM sees it
+  uid_t vmm = 0;      ///< the VMM's user
+};
+
+enum class Handover {
+  kStateOnly,   ///< vmm::ApiClient::SnapshotStateOnly
+  kWithMemory,  ///< the VMM's own snapshot, dense: its memory is then in the drop
+};
+
+struct HandedOver {
+  std::string config;         ///< the text of config.json
+  vmm::StateSummary summary;  ///< of state.json
+};
+
+/// Has the VMM of a paused VM write into the emptied drop, and copies config.json and state.json
+/// to the directory `generation`. What fails leaves the drop empty: memory may be as large as all
+/// that the disk had left. kNoSpace when the VMM had no room, whether it noticed or not;
+/// kUnsupported (kStateOnly) when it is to be asked kWithMemory; kCorrupt when it wrote what cannot
+/// be.
+Result<HandedOver> TakeSnapshot(const vmm::ApiClient& api, const VmmDrop& drop, Handover handover,
+                                const std::string& generation);
+
+/// What a snapshot that was cut short has left in a drop: the path of a memory that is not empty,
+/// or nothing.
+[[nodiscard]] std::string LeftMemory(const std::string& drop);
+
+}  // namespace dormouse
