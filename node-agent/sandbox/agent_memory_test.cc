@@ -184,11 +184,34 @@ TEST_F(AgentMemoryTest, AnAgentThatDiesAroundAnyStepEndsBootedFromThatDisk) {
         EXPECT_EQ(vm().generations.count(generation), 1U) << "a memory that counts is whole";
       }
       Restart();
-      // What is left of its files is found when it is looked at in full, a minute later at most.
-      for (int i = 0; i < 8; ++i) Settle();
+      Settle();
       machine_.restore_error.reset();
       ExpectBootedFrom(generation);
     }
+  }
+}
+
+TEST_F(AgentMemoryTest, AMemoryThatWasForgottenIsRemovedAtTheFirstLook) {
+  for (const bool restarts : {true, false}) {
+    SCOPED_TRACE(restarts);
+    RemoveAnnotation();
+    Suspend();
+    Damage();
+    Wake();
+    EXPECT_FALSE(Reconcile());
+    Annotate();
+    ASSERT_TRUE(failpoint::Arm("agent.step.after.record.disk-only=1*error(EIO)"));
+    EXPECT_FALSE(Reconcile());
+    failpoint::DisarmAll();
+    machine_.check_error.reset();
+    ASSERT_EQ(vm().generations.size(), 1U);
+    EXPECT_FALSE(records_->Find(kUid)->sleeping);
+    if (restarts) Restart();
+    // No time has passed.
+    ASSERT_TRUE(Reconcile());
+    EXPECT_TRUE(vm().generations.empty());
+    Settle();
+    EXPECT_EQ(Phase(), "Running");
   }
 }
 

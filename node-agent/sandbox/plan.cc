@@ -157,6 +157,9 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
 // Up to a VM that runs. Everything before the launch is side by side: the VMM needs all of it.
 Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
   Record& record = plan.record;
+  // First, as a start may need their room. None of them is the record's, on disk as here: what the
+  // agent before forgot, and died before it removed it.
+  if (seen.stale_files) plan.stages.push_back({Step::kPruneFiles});
   if (record.not_before && now < *record.not_before) {
     plan.outcome = Outcome::kBackOff;
     plan.at = record.not_before;

@@ -47,6 +47,23 @@ TEST(PlanTest, EachStartIsAnIncarnationOfItsOwn) {
   EXPECT_EQ(MakePlan(record, {}, Whole(VmmState::kAbsent), kNow).record.incarnation, 2u);
 }
 
+TEST(PlanTest, WhatTheRecordHasForgottenGoesBeforeAStart) {
+  Observed seen;
+  seen.stale_files = true;
+  EXPECT_EQ(PlanOf({}, {}, seen),
+            "record.save | files.prune | disk.prepare net.prepare vmm.prepare | vmm.launch | "
+            "vmm.create | vmm.boot -> AwaitGuest");
+  Record asleep;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = 3;
+  EXPECT_TRUE(PlanOf(asleep, {}, seen).starts_with("record.save | files.prune | disk.restore | "));
+  Record crashed;
+  crashed.not_before = kNow + 5s;
+  EXPECT_EQ(PlanOf(crashed, {}, seen), "files.prune -> BackOff");
+  seen.stale_files = false;
+  EXPECT_EQ(PlanOf(crashed, {}, seen), "-> BackOff");
+}
+
 // What an agent finds that was killed between any two steps.
 TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
   Observed disk_only;

@@ -133,7 +133,11 @@ class KillMatrix:
         self._kill_when_all_are_parked(targets)
         cluster.wait_ready(*names)
         for name in names:
-            assert cluster.get(name)["status"]["vm"]["startMode"] == "Boot"
+            found = cluster.get(name)
+            assert found["status"]["vm"]["startMode"] == "Boot"
+            folder = f"{cluster.layout.state}/sandboxes/{found['metadata']['uid']}"
+            left = [entry for entry in cluster.node.output(["ls", folder]).split() if entry.startswith("gen-")]
+            assert not left, f"{name} runs, and the memory that it gave up is still there"
         self._settled()
 
     def kill_while_capturing(self, points: Sequence[str], names: Sequence[str], batch: str) -> list[str]:
