@@ -15,7 +15,7 @@ AGENT_FLAGS = ("--guest-timeout=240", "--disk-window-mib=64", "--reserve-memory-
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "real_vmm: says nothing on the fake VMM, and is skipped there"
+        "markers", "real_vmm: needs a guest with a kernel, memory and files of its own; skipped on the fake VMM"
     )
     if not config.option.collectonly:
         session.prepare()
@@ -32,7 +32,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _real_vmm_where_it_matters(request, cluster):
     if request.node.get_closest_marker("real_vmm") and not cluster.vmm.real:
-        pytest.skip("needs a real VMM, and there is none: $CLOUD_HYPERVISOR")
+        pytest.skip("needs a guest with a kernel and files of its own: there is no Cloud Hypervisor here")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def web(cluster):
     for made in running_sandboxes(cluster):
         made(
             sandbox(
-                "web", "debian-12", disk={"size": "1Gi"}, user="user", workingDir="/tmp",
+                "web", "debian-12", disk={"size": "1Gi"}, user="user", workingDir="/usr",
                 command=["/bin/sh", "-c"], args=['echo "$GREETING" >&2; id -un; pwd; exec sleep infinity'],
                 env=[{"name": "GREETING", "value": "good morning"}],
             )
@@ -87,7 +87,7 @@ def test_the_guest_is_a_machine_of_its_own(cluster, web):
 @pytest.mark.real_vmm
 def test_the_workload_runs_as_its_user(cluster, web):
     lines = cluster.ctl("logs", f"default/{web}").stdout.splitlines()
-    assert "user" in lines and "/tmp" in lines
+    assert "user" in lines and "/usr" in lines
 
 
 def test_the_agents_view_stands_beside_the_apis(cluster, web):

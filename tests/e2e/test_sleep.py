@@ -56,6 +56,7 @@ def held(cluster, uid: str) -> list:
     return [thing for thing in cluster.owned() if thing.sandbox == short_id(uid) and thing.kind != "files"]
 
 
+@pytest.mark.real_vmm
 def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
     sandboxes(sandbox("sleeper"))
     cluster.wait_ready("sleeper")
@@ -142,6 +143,7 @@ def unproven(cluster):
     cluster.arm("")
 
 
+@pytest.mark.real_vmm
 def test_a_vmm_of_another_version_sleeps_by_its_own_snapshot_and_wakes_by_a_copy(cluster, sandboxes, unproven):
     sandboxes(sandbox("stock"))
     cluster.wait_ready("stock")
@@ -166,6 +168,7 @@ def annotate(cluster, name: str, value: str) -> None:
     cluster.kubectl("annotate", "--overwrite", "sbx", name, f"dormouse.dev/boot-from-disk{value}")
 
 
+@pytest.mark.real_vmm
 def test_a_flipped_byte_of_memory_is_found_and_it_boots_from_its_disk_where_that_is_asked_for(cluster, sandboxes, eager):
     sandboxes(sandbox("bitten"))
     cluster.wait_ready("bitten")
@@ -206,6 +209,7 @@ def test_a_capture_without_room_leaves_it_running(cluster, sandboxes):
     cluster.wait_phase("full", "Suspended")
 
 
+@pytest.mark.real_vmm
 def test_wishes_in_quick_succession_end_in_the_last(cluster, sandboxes):
     sandboxes(sandbox("fickle"))
     cluster.wait_ready("fickle")

@@ -36,6 +36,7 @@ def new_vmm(cluster):
     cluster.restart_agent()
 
 
+@pytest.mark.real_vmm
 def test_after_an_upgrade_of_the_vmm_it_wakes_on_the_one_that_captured_it(cluster, sandboxes, new_vmm):
     def runs_on(name: str) -> str:
         return cluster.node.output(f"sha256sum </proc/{cluster.vmm_pid(name)}/exe").split()[0]
@@ -86,6 +87,7 @@ def swap(cluster):
     cluster.node.run(f"swapoff {file}; rm -f {file}")
 
 
+@pytest.mark.real_vmm
 def test_memory_that_was_swapped_out_is_captured_too(cluster, sandboxes, swap):
     sandboxes(sandbox("cold"))
     cluster.wait_ready("cold")
@@ -102,6 +104,7 @@ def test_memory_that_was_swapped_out_is_captured_too(cluster, sandboxes, swap):
         cluster.exec("cold", ["sha256sum", "-c", "/dev/shm/sum"])
 
 
+@pytest.mark.real_vmm
 def test_its_vmm_is_killed_at_any_moment_of_its_sleep_and_wake(cluster, sandboxes):
     sandboxes(sandbox("mortal"))
     cluster.wait_ready("mortal")
