@@ -53,10 +53,10 @@ Result<> CheckAlive(int memory, uint64_t address) {
 
 class Dump {
  public:
-  Dump(pid_t pid, int file, bool over_copy)
+  Dump(pid_t pid, int file, bool over_previous)
       : pid_(pid),
         file_(file),
-        over_copy_(over_copy),
+        over_previous_(over_previous),
         block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {}
 
   Result<DumpResult> All(const Diverged* run, const Diverged* end) {
@@ -138,7 +138,7 @@ class Dump {
 
   // Gathers neighbours: each punch is a transaction of the file system.
   Result<> Zero(uint64_t offset, uint64_t size) {
-    if (!over_copy_) return {};
+    if (!over_previous_) return {};
     if (zeros_.offset + zeros_.length != offset) {
       DORMOUSE_TRY(Punch());
       zeros_ = {offset, 0};
@@ -183,7 +183,7 @@ class Dump {
 
   const pid_t pid_;
   const int file_;
-  const bool over_copy_;
+  const bool over_previous_;
   const std::unique_ptr<char[]> block_;
   FileRun zeros_;
   uint64_t dirty_from_ = 0, dirty_end_ = 0, dirty_bytes_ = 0;
@@ -257,8 +257,7 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
     scanned += segment.length / kPageBytes;
   }
   const auto dump = [&](size_t first, size_t end) {
-    return Dump(pid, target.get(), map.from_file)
-        .All(runs.data() + first, runs.data() + end);
+    return Dump(pid, target.get(), map.from_file).All(runs.data() + first, runs.data() + end);
   };
   const size_t half = bytes < kSecondLaneBytes ? runs.size() : SplitInHalf(bytes, &runs);
   Result<DumpResult> second;
@@ -274,16 +273,19 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
   return whole;
 }
 
+Result<> CheckPrevious(const std::string& previous, uint64_t bytes) {
+  DORMOUSE_ASSIGN(const uint64_t size, host::SizeBytes(previous));
+  if (size == bytes) return {};
+  return Fail(ErrorCode::kCorrupt, previous + " has " + std::to_string(size) +
+                                       " bytes, guest RAM " + std::to_string(bytes));
+}
+
 }  // namespace
 
 Result<bool> MakeMemoryFile(const std::optional<std::string>& previous, uint64_t bytes,
                             const std::string& path) {
   if (previous) {
-    DORMOUSE_ASSIGN(const uint64_t size, host::SizeBytes(*previous));
-    if (size != bytes) {
-      return Fail(ErrorCode::kCorrupt, *previous + " has " + std::to_string(size) +
-                                           " bytes, guest RAM " + std::to_string(bytes));
-    }
+    DORMOUSE_TRY(CheckPrevious(*previous, bytes));
     return host::CloneFile(*previous, path);
   }
   DORMOUSE_ASSIGN(const UniqueFd file, host::OpenFile(path, O_WRONLY | O_CREAT | O_EXCL));
@@ -293,6 +295,12 @@ Result<bool> MakeMemoryFile(const std::optional<std::string>& previous, uint64_t
     return FailErrno("size " + path, failed);
   }
   return false;
+}
+
+Result<> ContinueMemoryFile(const std::string& previous, uint64_t bytes, const std::string& path) {
+  DORMOUSE_TRY(CheckPrevious(previous, bytes));
+  if (::link(previous.c_str(), path.c_str()) != 0) return FailErrno("link " + previous);
+  return {};
 }
 
 Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file) {

@@ -1,7 +1,14 @@
-// The memory image of a paused VM, written from outside: its memory file is a reflinked copy of the
-// one that its RAM is mapped from, in which only the diverged pages are written anew; or a new file
-// with the pages that were ever touched, where RAM is anonymous. The outcome is, byte for byte,
-// what the VMM's own vm.snapshot would have written.
+// The memory image of a paused VM, written from outside: the diverged pages are written over the
+// file that its RAM is mapped from, or over a reflinked copy of that where others need it as it is;
+// where RAM is anonymous, a new file gets the pages that were ever touched. The outcome is, byte
+// for byte, what the VMM's own vm.snapshot would have written.
+//
+// Over the file itself, with the guest still on it: a diverged page is the process's own copy, and
+// nothing else is written, so the guest sees none of it, whether the dump comes to its end or not.
+// It goes on, and its next dump writes those pages again, as what has diverged stays so. The file
+// must be of no use but to this process: its content is of no one instant until the dump is whole.
+// What it gains: the page cache stays with the inode, so that the next wake finds in it what the
+// guest has read; extents stay where they are; and a file system without reflinks copies nothing.
 //
 // Holds for private memory without balloon, huge pages or a device that maps guest memory elsewhere
 // (vmm/snapshot_files.h, CheckPrivateMemory). Thread-safe as far as the files differ.
@@ -31,6 +38,11 @@ struct FileRun {
 Result<bool> MakeMemoryFile(const std::optional<std::string>& previous, uint64_t bytes,
                             const std::string& path);
 
+/// Gives `previous`, the memory file that RAM is mapped from, the name `path` too (which must not
+/// be there), to be dumped over. For a file that nothing but this process maps, and nothing will be
+/// woken from as it is. kCorrupt when it is not of `bytes`.
+Result<> ContinueMemoryFile(const std::string& previous, uint64_t bytes, const std::string& path);
+
 struct DumpResult {
   uint64_t scanned_pages = 0;
   uint64_t diverged_bytes = 0;
@@ -40,11 +52,11 @@ struct DumpResult {
       changed;  ///< the diverged bytes: all that may differ from the previous image
 };
 
-/// Writes the diverged pages of the paused process `pid` over `file`, which MakeMemoryFile made:
-/// from the file that `map` is of, or anew where `map` is anonymous. Pages of zeros become holes.
-/// What was written is on its way to the disk, but it is the caller who fsyncs. On failure the file
-/// is of no use. kNoSpace; kUnavailable when the process is gone; kInvalid when `file` is not what
-/// it must be.
+/// Writes the diverged pages of the paused process `pid` over `file`, which MakeMemoryFile or
+/// ContinueMemoryFile made of the file that `map` is of, or MakeMemoryFile anew where `map` is
+/// anonymous. Pages of zeros become holes. What was written is on its way to the disk, but it is
+/// the caller who fsyncs. On failure the file is of no use, but to a process that maps it.
+/// kNoSpace; kUnavailable when the process is gone; kInvalid when `file` is not what it must be.
 Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file);
 
 }  // namespace dormouse::memory

@@ -111,9 +111,13 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
   DORMOUSE_TRY(RemoveTree(generation));
   DORMOUSE_TRY(MakeDirectories(generation, 0700));
   const auto previous = mapped ? MappedMemory(config_.paths, record) : std::optional<std::string>();
-  return memory::MakeMemoryFile(previous, static_cast<uint64_t>(record.resources.memory_bytes),
-                                In(generation, kMemoryFile))
-      .map([](bool) {});
+  const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  const std::string file = In(generation, kMemoryFile);
+  // Its own, consumed: nothing but this VM has a use for it. A template's is everybody's, and one
+  // that is captured goes its own way from here.
+  const bool own = previous && *record.memory_generation != 0 && !record.capture_for;
+  if (own) return memory::ContinueMemoryFile(*previous, bytes, file);
+  return memory::MakeMemoryFile(previous, bytes, file).map([](bool) {});
 }
 
 Result<> LinuxMachine::Pause(const Record& record) {

@@ -94,8 +94,8 @@ enum class Step {
   kRemoveFiles,  ///< store, console, record: the sandbox's directory
 
   // Suspend. Until kCommitSuspend the sandbox runs, or can be made to run on.
-  kPrepareCapture,  ///< the generation's directory, and a clone of the memory file that RAM is
-                    ///< mapped from
+  kPrepareCapture,  ///< the generation's directory, and in it the memory file that RAM is mapped
+                    ///< from, or a clone of that
   kFreezeGuest,
   kCaptureState,   ///< the devices' and vCPUs' state, by the VMM
   kCaptureMemory,  ///< the pages that have diverged
