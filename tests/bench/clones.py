@@ -24,10 +24,6 @@ copy; began=$(now); copy; copy; copy; copy; echo $((($(now) - began) * 10))
 """
 
 
-def measure(cluster: Cluster) -> list[Figure]:
-    return [*second_of_a_shape(cluster), *clones(cluster), *many(cluster)]
-
-
 def ready(cluster: Cluster, *manifests: dict) -> float:
     """Milliseconds from the first apply until all are Ready."""
     began = time.monotonic()
@@ -111,3 +107,6 @@ def many(cluster: Cluster) -> list[Figure]:
         Figure.of("clone, 96 MiB: apply to Ready", median(one), "ms"),
         Figure.of(f"{MANY} clones at once: against one", all_of_them / median(one), "x", "<= 12"),
     ]
+
+
+PARTS = (second_of_a_shape, clones, many)

@@ -63,14 +63,13 @@ def diverged_mib(cluster: Cluster, name: str) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def measure(cluster: Cluster) -> list[Figure]:
+def sleeps(cluster: Cluster) -> list[Figure]:
     figures, wakes = [], {}
     for shape in SHAPES:
         figures += measure_shape(cluster, shape, wakes)
-    figures.append(status_writes(cluster))
     small, large = min(wakes), max(wakes)
     figures.append(Figure.of(f"wake at {large} MiB against {small} MiB", wakes[large] / wakes[small], "ratio", "<= 1.25"))
-    return figures + measure_diverged(cluster)
+    return figures
 
 
 def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> list[Figure]:
@@ -108,7 +107,7 @@ def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> li
     return figures
 
 
-def status_writes(cluster: Cluster) -> Figure:
+def status_writes(cluster: Cluster) -> list[Figure]:
     """The most that a suspend or a wake took."""
     name = "told"
     cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "128Mi"}, bootSnapshot="Never"))
@@ -123,10 +122,10 @@ def status_writes(cluster: Cluster) -> Figure:
     cluster.delete(name)
     cluster.wait_gone(name)
     most = max(after - before for before, after in pairwise(counts))
-    return Figure.of("status writes of a transition", most, "writes", "<= 3")
+    return [Figure.of("status writes of a transition", most, "writes", "<= 3")]
 
 
-def measure_diverged(cluster: Cluster) -> list[Figure]:
+def more_diverged(cluster: Cluster) -> list[Figure]:
     """Suspends with more to write, each beside dd of as many bytes with an fsync into the same file system."""
     name = "diverged"  # its /dev/shm is half of its memory
     cluster.apply(sandbox(name, resources={"cpu": 1, "memory": "1Gi"}, bootSnapshot="Never"))
@@ -157,3 +156,6 @@ def copied(cluster: Cluster, mib: int) -> float:
         f"echo $((($(date +%s%N) - began) / 1000)); rm {source} {target}"
     )
     return int(cluster.node.output(script, seconds=240)) / 1e3
+
+
+PARTS = (status_writes, more_diverged, sleeps)
