@@ -93,8 +93,7 @@ function(dormouse_library)
   target_include_directories(dormouse_${arg_NAME} PUBLIC ${CMAKE_SOURCE_DIR})
   dormouse_link(dormouse_${arg_NAME} PUBLIC ${arg_DEPS})
   if(arg_TESTS AND DORMOUSE_TESTS)
-    add_executable(${arg_NAME}_test ${arg_TESTS})
-    dormouse_link(${arg_NAME}_test PRIVATE ${arg_NAME} ${arg_TEST_DEPS} GTest::gmock GTest::gtest_main)
+    dormouse_test(NAME ${arg_NAME}_test SRCS ${arg_TESTS} DEPS ${arg_NAME} ${arg_TEST_DEPS})
     if(DORMOUSE_UNITY_TESTS)
       set_target_properties(${arg_NAME}_test PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
     endif()
@@ -102,6 +101,17 @@ function(dormouse_library)
     gtest_discover_tests(${arg_NAME}_test TEST_PREFIX "${arg_NAME}." DISCOVERY_MODE PRE_TEST
       PROPERTIES TIMEOUT 120 LABELS unit)
   endif()
+endfunction()
+
+# dormouse_test(NAME kube_client_test SRCS kube_client_test.cc DEPS kube): a GoogleTest program.
+#
+# What it tests is built as it ships; its own files run for seconds and compile for minutes, so that -O1 is
+# the better bargain for them.
+function(dormouse_test)
+  cmake_parse_arguments(arg "" "NAME" "SRCS;DEPS" ${ARGN})
+  add_executable(${arg_NAME} ${arg_SRCS})
+  target_compile_options(${arg_NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
+  dormouse_link(${arg_NAME} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
 endfunction()
 
 # Links TARGET to rooms by their short names, and to anything else as it is named.
