@@ -180,7 +180,13 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     EXPECT_OK(map);
     if (!map) return generation;
     EXPECT_EQ(map->bytes, GetParam());
-    EXPECT_OK(MakeMemoryFile(previous, map->bytes, generation + "/memory"));
+    // As the agent does: over the file that the VM stands on, which goes on to be captured again.
+    const std::string memory = generation + "/memory";
+    if (previous) {
+      EXPECT_OK(ContinueMemoryFile(*previous, map->bytes, memory));
+    } else {
+      EXPECT_OK(MakeMemoryFile(std::nullopt, map->bytes, memory));
+    }
     const auto done = DumpDiverged(vmm.pid(), *map, generation + "/memory");
     EXPECT_OK(done);
     *dumped = done.value_or(DumpResult{});
