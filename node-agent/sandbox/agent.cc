@@ -20,6 +20,8 @@ constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
 constexpr auto kWorkloadPoll = 1s;
 constexpr auto kDamagedRetry = 60s;
+// How soon one that waits for its turn looks again.
+constexpr auto kTurnPoll = 100ms;
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
@@ -53,16 +55,13 @@ bool FailedToCapture(const Plan& plan, Step failed) {
          (failed == Step::kSaveIntent && (Suspends(plan) || Has(plan, Step::kCommitTemplate)));
 }
 
+bool IsToWake(const Record& record, const Desired& desired) {
+  return record.sleeping && !desired.deleting && desired.mode == api::OperatingMode::kRunning;
+}
+
 bool NothingLeft(const Observed& seen) {
   return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent &&
          seen.vmm == VmmState::kAbsent && !seen.cgroup && !seen.vmm_directory;
-}
-
-// Usage moves all the time; the API hears of it in steps that somebody would act upon.
-bool WorthTelling(const std::optional<DiskUsage>& told, const DiskUsage& now) {
-  return !told || std::abs(told->used_bytes - now.used_bytes) >= (64 << 20) ||
-         std::abs(told->used_percent - now.used_percent) >= 5 ||
-         (told->used_percent < 80) != (now.used_percent < 80);
 }
 
 }  // namespace
@@ -347,6 +346,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
+  if (IsToWake(record, desired) && !TakeTurn(record)) return ReconcileResult::RequeueAfter(kTurnPoll);
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;
@@ -470,31 +470,6 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan,
       return 0s;
   }
   return 0s;
-}
-
-void Agent::TendDisks() {
-  Machine::DiskState state = machine_.CheckNodeDisk();
-  for (const Record& record : records_.All()) {
-    if (record.intent != Intent::kRun || !record.vmm) continue;
-    auto usage = machine_.KeepDiskAhead(record);
-    if (!usage) {
-      if (usage.error().code() == ErrorCode::kNoSpace) state = Machine::DiskState::kFull;
-      if (usage.error().code() == ErrorCode::kCorrupt) OnMachineChanged(record.uid.text());
-      continue;
-    }
-    if (WorthTelling(RuntimeOf(record.uid).disk, *usage)) {
-      UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.disk = *usage; });
-      enqueue_(record.uid.text());
-    }
-  }
-  // What can be made again goes before a tenant is refused anything.
-  if (state != Machine::DiskState::kFine) TrimBootSnapshots(0);
-  const Machine::DiskState before = disk_state_.exchange(state);
-  if ((before == Machine::DiskState::kFull) == (state == Machine::DiskState::kFull)) return;
-  log::Warning(state == Machine::DiskState::kFull
-                   ? "the node is out of disk: its guests stand still"
-                   : "the node has disk again: its guests go on");
-  for (const Record& record : records_.All()) OnMachineChanged(record.uid.text());
 }
 
 }  // namespace dormouse

@@ -37,6 +37,27 @@ void Agent::LeaveRoom(const Record& record) {
   UpdateRuntime(record.uid, [](Runtime& runtime) {
     runtime.room_taken = false;
     runtime.waits_since.reset();
+    runtime.turn_until.reset();
+  });
+}
+
+bool Agent::TakeTurn(const Record& record) {
+  const MonotonicTime now = clock_.Now();
+  const std::lock_guard lock(mutex_);
+  Runtime& mine = runtimes_[record.uid];
+  if (mine.turn_until) return true;
+  const auto has_turn = [&](const auto& each) {
+    return each.second.turn_until && now < *each.second.turn_until;
+  };
+  if (std::count_if(runtimes_.begin(), runtimes_.end(), has_turn) >= options_.wakes_at_once)
+    return false;
+  mine.turn_until = now + options_.wake_turn;
+  return true;
+}
+
+void Agent::EndTurn(const Record& record) {
+  UpdateRuntime(record.uid, [&](Runtime& runtime) {
+    if (runtime.turn_until) runtime.turn_until = clock_.Now();
   });
 }
 
@@ -83,7 +104,6 @@ Result<> Agent::CommitSuspend(Record* record) {
   TellTemplate(*record);
   *record = std::move(asleep);
   ForgetFailedCaptures(*record);
-  UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.disk.reset(); });
   return {};
 }
 
@@ -94,6 +114,7 @@ Result<> Agent::CommitWake(Record* record) {
   awake.wake_attempts = 0;
   DORMOUSE_TRY(records_.Save(awake));
   *record = std::move(awake);
+  UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.turn_until.reset(); });
   TellTemplate(*record);
   return {};
 }

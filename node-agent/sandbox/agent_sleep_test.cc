@@ -23,6 +23,22 @@ class AgentSleepTest : public AgentTest {
   }
   void Suspend() { Wish(api::OperatingMode::kSuspended); }
   void Wake() { Wish(api::OperatingMode::kRunning); }
+  // Others, beside the fixture's own.
+  static api::SandboxUid Sleeper(int number) {
+    return *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7b0" + std::to_string(number));
+  }
+  void PutSleeper(int number, int64_t mib, api::OperatingMode mode) {
+    api::Sandbox other = *control_plane_.live;
+    other.meta.name = "sleeper-" + std::to_string(number);
+    other.meta.uid = Sleeper(number).text();
+    other.uid = Sleeper(number);
+    other.status = {};
+    other.status.node_name = "node-1";
+    other.spec.resources = api::Resources{1, mib << 20};
+    other.spec.operating_mode = mode;
+    other.meta.resource_version = kube::ResourceVersion(std::to_string(version_ += 10));
+    Put(other);
+  }
   bool Is(const char* condition) {
     return api::IsTrue(control_plane_.live->status.conditions, condition);
   }
@@ -42,6 +58,9 @@ class AgentSleepTest : public AgentTest {
     EXPECT_FALSE(vm().frozen || vm().paused);
     EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning) << "where it was";
   }
+
+ private:
+  int version_ = 1000;
 };
 
 TEST_F(AgentSleepTest, SuspendKeepsTheMemoryAndFreesTheRestWithTwoWrites) {
@@ -259,45 +278,95 @@ TEST_F(AgentSleepTest, ANodeWithoutRoomLeavesItAsleep) {
 }
 
 TEST_F(AgentSleepTest, ThoseThatWaitForRoomAreWokenInTheOrderOfTheirWishes) {
-  const auto uid_of = [](int number) {
-    return *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7b0" + std::to_string(number));
-  };
-  api::Sandbox other = *control_plane_.live;
-  int version = 1000;
-  const auto put = [&](int number, int64_t mib, api::OperatingMode mode) {
-    other.meta.name = "sleeper-" + std::to_string(number);
-    other.meta.uid = uid_of(number).text();
-    other.uid = uid_of(number);
-    other.status = {};
-    other.status.node_name = "node-1";
-    other.spec.resources = api::Resources{1, mib << 20};
-    other.spec.operating_mode = mode;
-    other.meta.resource_version = kube::ResourceVersion(std::to_string(version += 10));
-    Put(other);
-  };
-  const auto intent = [&](int number) { return records_->Find(uid_of(number))->intent; };
+  const auto intent = [&](int number) { return records_->Find(Sleeper(number))->intent; };
   // One that runs and holds 600 MiB; one of 512 and one of 64 that sleep, and wish to be woken.
-  put(1, 600, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(uid_of(1)));
+  PutSleeper(1, 600, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(1)));
   for (const auto& [number, mib] : {std::pair{2, 512}, std::pair{3, 64}}) {
-    put(number, mib, api::OperatingMode::kSuspended);
-    ASSERT_TRUE(Reconcile(uid_of(number)));
+    PutSleeper(number, mib, api::OperatingMode::kSuspended);
+    ASSERT_TRUE(Reconcile(Sleeper(number)));
   }
   options_.memory_bytes = (512 + 600 + 100) << 20;  // the fixture's own has 512
   Restart();
   for (const auto& [number, mib] : {std::pair{2, 512}, std::pair{3, 64}}) {
-    put(number, mib, api::OperatingMode::kRunning);
-    ASSERT_TRUE(Reconcile(uid_of(number)));
+    PutSleeper(number, mib, api::OperatingMode::kRunning);
+    ASSERT_TRUE(Reconcile(Sleeper(number)));
     clock_.Advance(1s);
   }
   EXPECT_EQ(intent(2), Intent::kSuspended);
   EXPECT_EQ(intent(3), Intent::kSuspended) << "it would fit, and the other came first";
   // The first gives up: now it is the second's turn.
-  put(2, 512, api::OperatingMode::kSuspended);
-  ASSERT_TRUE(Reconcile(uid_of(2)));
-  put(3, 64, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(uid_of(3)));
+  PutSleeper(2, 512, api::OperatingMode::kSuspended);
+  ASSERT_TRUE(Reconcile(Sleeper(2)));
+  PutSleeper(3, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(3)));
   EXPECT_EQ(intent(3), Intent::kRun);
+}
+
+TEST_F(AgentSleepTest, WakesTakeTurns) {
+  options_.wakes_at_once = 1;
+  Restart();
+  for (const int number : {2, 3}) {
+    for (const auto mode : {api::OperatingMode::kRunning, api::OperatingMode::kSuspended}) {
+      PutSleeper(number, 64, mode);
+      ASSERT_TRUE(Reconcile(Sleeper(number)));
+    }
+    ASSERT_TRUE(records_->Find(Sleeper(number))->sleeping);
+  }
+  const auto wish = [&](int number) {
+    PutSleeper(number, 64, api::OperatingMode::kRunning);
+    return Reconcile(Sleeper(number));
+  };
+  const auto awake = [&](int number) { return !records_->Find(Sleeper(number))->sleeping; };
+  machine_.vms[Sleeper(2)].silent = true;
+  ASSERT_TRUE(wish(2));
+  const auto waits = wish(3);
+  ASSERT_TRUE(waits);
+  EXPECT_TRUE(waits->requeue_after()) << "it looks again";
+  EXPECT_EQ(machine_.vms[Sleeper(3)].pid, 0) << "the other has not answered yet";
+  machine_.vms[Sleeper(2)].silent = false;
+  ASSERT_TRUE(wish(2));
+  EXPECT_TRUE(awake(2));
+  ASSERT_TRUE(wish(3));
+  EXPECT_TRUE(awake(3));
+}
+
+TEST_F(AgentSleepTest, AWakeThatGetsNowhereKeepsNoOtherForLong) {
+  PutSleeper(2, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(2)));
+  PutSleeper(2, 64, api::OperatingMode::kSuspended);
+  ASSERT_TRUE(Reconcile(Sleeper(2)));
+  options_.wakes_at_once = 1;
+  Restart();
+  machine_.vms[Sleeper(2)].silent = true;
+  PutSleeper(2, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(2)));
+  PutSleeper(3, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(3)));
+  EXPECT_NE(machine_.vms[Sleeper(3)].pid, 0) << "what boots takes no turn";
+  PutSleeper(3, 64, api::OperatingMode::kSuspended);
+  ASSERT_TRUE(Reconcile(Sleeper(3)));
+  PutSleeper(3, 64, api::OperatingMode::kRunning);
+  ASSERT_TRUE(Reconcile(Sleeper(3)));
+  EXPECT_TRUE(records_->Find(Sleeper(3))->sleeping);
+  clock_.Advance(options_.wake_turn);
+  ASSERT_TRUE(Reconcile(Sleeper(3)));
+  EXPECT_FALSE(records_->Find(Sleeper(3))->sleeping);
+}
+
+TEST_F(AgentSleepTest, AWakeTellsNoUseOfItsDiskThatWasTold) {
+  machine_.usage = {100 << 20, 200 << 20, 10};
+  agent_->TendDisks();
+  ASSERT_TRUE(Reconcile());
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  Wake();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.live->status.storage->cow_used_percent, 10);
+  const size_t before = control_plane_.writes.size();
+  agent_->TendDisks();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.writes.size(), before);
 }
 
 TEST_F(AgentSleepTest, ADeletionNeedsNoRoomForItsRecord) {

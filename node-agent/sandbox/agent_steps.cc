@@ -139,6 +139,9 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
         runtime.fresh_boot = record->incarnation == 1 && !record->origin;
       });
       break;
+    case Step::kThawGuest:
+      EndTurn(*record);
+      return machine_.Do(step, spec, record);
     case Step::kConfigureGuest:
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
       DORMOUSE_TRY(machine_.Do(step, spec, record));

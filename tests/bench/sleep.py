@@ -133,7 +133,8 @@ def more_diverged(cluster: Cluster) -> list[Figure]:
     sleep_and_wake(cluster, name)
     figures = []
     for mib in DIVERGED:
-        cluster.exec(name, ["sh", "-c", f"tr '\\0' 'x' </dev/zero | head -c {mib << 20} >/dev/shm/noise"], seconds=120)
+        page = "$(head -c 4000 /dev/zero | tr '\\0' x)"  # tr of all of it would take minutes
+        cluster.exec(name, ["sh", "-c", f'yes "{page}" | head -c {mib << 20} >/dev/shm/noise'], seconds=240)
         once = sleep_and_wake(cluster, name)
         cluster.exec(name, ["rm", "/dev/shm/noise"])
         dd = copied(cluster, round(once["written"]))
