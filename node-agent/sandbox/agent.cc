@@ -20,8 +20,6 @@ constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
 constexpr auto kWorkloadPoll = 1s;
 constexpr auto kDamagedRetry = 60s;
-// How soon one that waits for its turn looks again.
-constexpr auto kTurnPoll = 100ms;
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
@@ -346,7 +344,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
-  if (IsToWake(record, desired) && !TakeTurn(record)) return ReconcileResult::RequeueAfter(kTurnPoll);
+  // The end of another's turn is told; one that gets nowhere ends by itself.
+  if (IsToWake(record, desired) && !TakeTurn(record))
+    return ReconcileResult::RequeueAfter(options_.wake_turn);
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;

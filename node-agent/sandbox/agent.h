@@ -122,8 +122,9 @@ class Agent : public AgentView {
     bool fresh_boot = false;
     std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
     bool room_taken = false;  ///< for its wake; counts until its record says that it runs
-    std::optional<MonotonicTime> waits_since;  ///< for room
-    std::optional<MonotonicTime> turn_until;   ///< of its wake
+    std::optional<MonotonicTime> waits_since;     ///< for room
+    std::optional<MonotonicTime> turn_until;      ///< of its wake
+    std::optional<MonotonicTime> waits_for_turn;  ///< since then
     std::string phase, ready_reason;
     std::string plan;
   };
@@ -194,7 +195,7 @@ class Agent : public AgentView {
   /// Whether it is this one's turn to be woken (AgentOptions::wakes_at_once): once it is, it stays
   /// so until it is awake, or asleep again.
   [[nodiscard]] bool TakeTurn(const Record& record);
-  /// Its guest has answered: it has what it needed.
+  /// Its guest has answered: the next that waits is told.
   void EndTurn(const Record& record);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,

@@ -325,8 +325,10 @@ TEST_F(AgentSleepTest, WakesTakeTurns) {
   EXPECT_TRUE(waits->requeue_after()) << "it looks again";
   EXPECT_EQ(machine_.vms[Sleeper(3)].pid, 0) << "the other has not answered yet";
   machine_.vms[Sleeper(2)].silent = false;
+  enqueued_.clear();
   ASSERT_TRUE(wish(2));
   EXPECT_TRUE(awake(2));
+  EXPECT_EQ(enqueued_, std::vector<std::string>{Sleeper(3).text()}) << "the next is told";
   ASSERT_TRUE(wish(3));
   EXPECT_TRUE(awake(3));
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bed.cluster import Cluster
@@ -64,6 +64,8 @@ def diverged_mib(cluster: Cluster, name: str) -> float:
 
 
 def sleeps(cluster: Cluster) -> list[Figure]:
+    # The first of all finds memory and disk that the emulator has never touched.
+    measure_shape(cluster, replace(SHAPES[0], rounds=1), {})
     figures, wakes = [], {}
     for shape in SHAPES:
         figures += measure_shape(cluster, shape, wakes)
@@ -99,11 +101,8 @@ def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> li
         Figure.of(f"wake, {shape}: stock Copy restore", stock_wake, "ms"),
         Figure.of(f"wake, {shape}: against stock", stock_wake / ours["wake"], "x", f">= {shape.wake}"),
     ]
-    if shape == SHAPES[0]:
-        figures += [
-            Figure.of("first suspend of a booted guest: against stock", stock_suspend / first["pause"], "x", ">= 3"),
-            Figure.of("suspend: written against diverged", ours["written"] / ours["diverged"], "ratio", "<= 1.2"),
-        ]
+    if shape.mib == SHAPES[0].mib:
+        figures.append(Figure.of("first suspend of a booted guest: against stock", stock_suspend / first["pause"], "x", ">= 3"))
     return figures
 
 
@@ -142,6 +141,8 @@ def more_diverged(cluster: Cluster) -> list[Figure]:
             Figure.of(f"suspend, {mib} MiB diverged: pause to commit", once["pause"], "ms"),
             Figure.of(f"suspend, {mib} MiB diverged: for each MiB written", once["pause"] / once["written"], "ms"),
             Figure.of(f"suspend, {mib} MiB diverged: against dd", once["pause"] / dd, "ratio", "<= 1.5"),
+            # What the guest does between the look at its VMM and its freeze is little of so much.
+            Figure.of(f"suspend, {mib} MiB diverged: written against diverged", once["written"] / once["diverged"], "ratio", "<= 1.2"),
         ]
     cluster.delete(name)
     cluster.wait_gone(name)
