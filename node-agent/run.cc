@@ -211,7 +211,6 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   options.node_name = node.text();
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
-  options.wakes_at_once = static_cast<int>(std::max(2U, std::thread::hardware_concurrency()));
   options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
   options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
   options.boot_snapshots = BootSnapshotsOf(flags.boot_snapshots);

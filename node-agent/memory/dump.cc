@@ -238,6 +238,15 @@ DumpResult Joined(DumpResult first, const DumpResult& second) {
   return first;
 }
 
+// A dump that failed, for lack of room as like as not, keeps none: what is diverged is read from
+// the process, and written again by the next. What fails here costs room, and nothing else.
+void GiveBack(int file, const std::vector<Diverged>& runs) {
+  for (const Diverged& run : runs) {
+    (void)::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(run.offset), static_cast<off_t>(run.length));
+  }
+}
+
 Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file) {
   DORMOUSE_ASSIGN(const UniqueFd target, host::OpenFile(file, O_RDWR));
   DORMOUSE_TRY(CheckFile(target.get(), map, file));
@@ -265,8 +274,10 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
   if (half < runs.size()) lane = std::thread([&] { second = dump(half, runs.size()); });
   auto first = dump(0, half);
   if (lane.joinable()) lane.join();
-  if (!first) return first;
-  if (!second) return second;
+  if (!first || !second) {
+    if (map.from_file) GiveBack(target.get(), runs);
+    return first ? second : first;
+  }
   if (!runs.empty()) DORMOUSE_TRY(CheckAlive(memory.get(), runs.front().address));
   DumpResult whole = Joined(std::move(*first), *second);
   whole.scanned_pages = scanned;

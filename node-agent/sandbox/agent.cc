@@ -53,10 +53,6 @@ bool FailedToCapture(const Plan& plan, Step failed) {
          (failed == Step::kSaveIntent && (Suspends(plan) || Has(plan, Step::kCommitTemplate)));
 }
 
-bool IsToWake(const Record& record, const Desired& desired) {
-  return record.sleeping && !desired.deleting && desired.mode == api::OperatingMode::kRunning;
-}
-
 bool NothingLeft(const Observed& seen) {
   return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent &&
          seen.vmm == VmmState::kAbsent && !seen.cgroup && !seen.vmm_directory;
@@ -344,9 +340,6 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
-  // The end of another's turn is told; one that gets nowhere ends by itself.
-  if (IsToWake(record, desired) && !TakeTurn(record))
-    return ReconcileResult::RequeueAfter(options_.wake_turn);
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;

@@ -44,10 +44,6 @@ struct AgentOptions {
   std::chrono::seconds capture_retry{15};
   int64_t memory_bytes =
       0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
-  /// Wakes and clones between their VMM's launch and their guest's first answer. More at once take
-  /// as long together, and each of them as long as all.
-  int wakes_at_once = 2;
-  std::chrono::seconds wake_turn{5};  ///< after which one that has not answered counts no more
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
   BootSnapshots boot_snapshots = BootSnapshots::kNamespace;
   int64_t boot_snapshot_bytes = int64_t{8} << 30;  ///< of all together, on disk; then the least
@@ -122,9 +118,7 @@ class Agent : public AgentView {
     bool fresh_boot = false;
     std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
     bool room_taken = false;  ///< for its wake; counts until its record says that it runs
-    std::optional<MonotonicTime> waits_since;     ///< for room
-    std::optional<MonotonicTime> turn_until;      ///< of its wake
-    std::optional<MonotonicTime> waits_for_turn;  ///< since then
+    std::optional<MonotonicTime> waits_since;  ///< for room
     std::string phase, ready_reason;
     std::string plan;
   };
@@ -192,11 +186,6 @@ class Agent : public AgentView {
   /// have waited longer come first, so that a large one is not passed by small ones for ever.
   [[nodiscard]] bool TakeRoomFor(const Record& record);
   void LeaveRoom(const Record& record);
-  /// Whether it is this one's turn to be woken (AgentOptions::wakes_at_once): once it is, it stays
-  /// so until it is awake, or asleep again.
-  [[nodiscard]] bool TakeTurn(const Record& record);
-  /// Its guest has answered: the next that waits is told.
-  void EndTurn(const Record& record);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
                 const api::SandboxStatus& status);

@@ -37,45 +37,7 @@ void Agent::LeaveRoom(const Record& record) {
   UpdateRuntime(record.uid, [](Runtime& runtime) {
     runtime.room_taken = false;
     runtime.waits_since.reset();
-    runtime.turn_until.reset();
-    runtime.waits_for_turn.reset();
   });
-}
-
-bool Agent::TakeTurn(const Record& record) {
-  const MonotonicTime now = clock_.Now();
-  const std::lock_guard lock(mutex_);
-  Runtime& mine = runtimes_[record.uid];
-  if (mine.turn_until) return true;
-  const auto has_turn = [&](const auto& each) {
-    return each.second.turn_until && now < *each.second.turn_until;
-  };
-  if (std::count_if(runtimes_.begin(), runtimes_.end(), has_turn) >= options_.wakes_at_once) {
-    if (!mine.waits_for_turn) mine.waits_for_turn = now;
-    return false;
-  }
-  mine.waits_for_turn.reset();
-  mine.turn_until = now + options_.wake_turn;
-  return true;
-}
-
-void Agent::EndTurn(const Record& record) {
-  std::optional<api::SandboxUid> next;
-  {
-    const std::lock_guard lock(mutex_);
-    Runtime& mine = runtimes_[record.uid];
-    if (!mine.turn_until) return;
-    mine.turn_until = clock_.Now();
-    MonotonicTime first = MonotonicTime::max();
-    for (const auto& [uid, runtime] : runtimes_) {
-      if (!runtime.waits_for_turn || *runtime.waits_for_turn >= first) continue;
-      first = *runtime.waits_for_turn;
-      next = uid;
-    }
-    // It is told once: whether it still wants it, it finds itself.
-    if (next) runtimes_[*next].waits_for_turn.reset();
-  }
-  if (next) enqueue_(next->text());
 }
 
 void Agent::HoldCaptures(const Record& record, const Problem& problem) {
@@ -131,7 +93,6 @@ Result<> Agent::CommitWake(Record* record) {
   awake.wake_attempts = 0;
   DORMOUSE_TRY(records_.Save(awake));
   *record = std::move(awake);
-  UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.turn_until.reset(); });
   TellTemplate(*record);
   return {};
 }

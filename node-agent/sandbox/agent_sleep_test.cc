@@ -303,59 +303,6 @@ TEST_F(AgentSleepTest, ThoseThatWaitForRoomAreWokenInTheOrderOfTheirWishes) {
   EXPECT_EQ(intent(3), Intent::kRun);
 }
 
-TEST_F(AgentSleepTest, WakesTakeTurns) {
-  options_.wakes_at_once = 1;
-  Restart();
-  for (const int number : {2, 3}) {
-    for (const auto mode : {api::OperatingMode::kRunning, api::OperatingMode::kSuspended}) {
-      PutSleeper(number, 64, mode);
-      ASSERT_TRUE(Reconcile(Sleeper(number)));
-    }
-    ASSERT_TRUE(records_->Find(Sleeper(number))->sleeping);
-  }
-  const auto wish = [&](int number) {
-    PutSleeper(number, 64, api::OperatingMode::kRunning);
-    return Reconcile(Sleeper(number));
-  };
-  const auto awake = [&](int number) { return !records_->Find(Sleeper(number))->sleeping; };
-  machine_.vms[Sleeper(2)].silent = true;
-  ASSERT_TRUE(wish(2));
-  const auto waits = wish(3);
-  ASSERT_TRUE(waits);
-  EXPECT_TRUE(waits->requeue_after()) << "it looks again";
-  EXPECT_EQ(machine_.vms[Sleeper(3)].pid, 0) << "the other has not answered yet";
-  machine_.vms[Sleeper(2)].silent = false;
-  enqueued_.clear();
-  ASSERT_TRUE(wish(2));
-  EXPECT_TRUE(awake(2));
-  EXPECT_EQ(enqueued_, std::vector<std::string>{Sleeper(3).text()}) << "the next is told";
-  ASSERT_TRUE(wish(3));
-  EXPECT_TRUE(awake(3));
-}
-
-TEST_F(AgentSleepTest, AWakeThatGetsNowhereKeepsNoOtherForLong) {
-  PutSleeper(2, 64, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(Sleeper(2)));
-  PutSleeper(2, 64, api::OperatingMode::kSuspended);
-  ASSERT_TRUE(Reconcile(Sleeper(2)));
-  options_.wakes_at_once = 1;
-  Restart();
-  machine_.vms[Sleeper(2)].silent = true;
-  PutSleeper(2, 64, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(Sleeper(2)));
-  PutSleeper(3, 64, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(Sleeper(3)));
-  EXPECT_NE(machine_.vms[Sleeper(3)].pid, 0) << "what boots takes no turn";
-  PutSleeper(3, 64, api::OperatingMode::kSuspended);
-  ASSERT_TRUE(Reconcile(Sleeper(3)));
-  PutSleeper(3, 64, api::OperatingMode::kRunning);
-  ASSERT_TRUE(Reconcile(Sleeper(3)));
-  EXPECT_TRUE(records_->Find(Sleeper(3))->sleeping);
-  clock_.Advance(options_.wake_turn);
-  ASSERT_TRUE(Reconcile(Sleeper(3)));
-  EXPECT_FALSE(records_->Find(Sleeper(3))->sleeping);
-}
-
 TEST_F(AgentSleepTest, AWakeTellsNoUseOfItsDiskThatWasTold) {
   machine_.usage = {100 << 20, 200 << 20, 10};
   agent_->TendDisks();
@@ -369,6 +316,25 @@ TEST_F(AgentSleepTest, AWakeTellsNoUseOfItsDiskThatWasTold) {
   agent_->TendDisks();
   ASSERT_TRUE(Reconcile());
   EXPECT_EQ(control_plane_.writes.size(), before);
+}
+
+TEST_F(AgentSleepTest, WhileTheRecordMaySayThatItSleepsNoGuestRunsOn) {
+  // Whether the commit reached the disk cannot be known: no record can be written, nor read.
+  machine_.meanwhile = [this](Step step) {
+    if (step != Step::kSyncCapture) return;
+    ASSERT_TRUE(RemoveFile(paths_.Record(kUid)));
+    FillDisk(true);
+  };
+  Suspend();
+  EXPECT_FALSE(Reconcile());
+  machine_.meanwhile = nullptr;
+  Wake();
+  EXPECT_FALSE(Reconcile());
+  EXPECT_TRUE(vm().paused);
+  FillDisk(false);
+  Settle();
+  ExpectAwake();
+  EXPECT_FALSE(records_->ReadBack(kUid)->sleeping);
 }
 
 TEST_F(AgentSleepTest, ADeletionNeedsNoRoomForItsRecord) {

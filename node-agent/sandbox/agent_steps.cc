@@ -40,6 +40,11 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed) {
   *record = plan.record;
+  const bool saves_first = !plan.stages.empty() && plan.stages.front() == Stage{Step::kSaveIntent};
+  if (RuntimeOf(record->uid).commit_in_doubt && !saves_first) {
+    // The one on disk may say that it sleeps: it says what is so before a guest runs on.
+    DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, failed));
+  }
   if (plan.from_nothing) machine_.TakeCell(spec, record);
   for (const Stage& stage : plan.stages) {
     auto carried = CarryStage(stage, spec, record, failed);
@@ -139,9 +144,6 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
         runtime.fresh_boot = record->incarnation == 1 && !record->origin;
       });
       break;
-    case Step::kThawGuest:
-      EndTurn(*record);
-      return machine_.Do(step, spec, record);
     case Step::kConfigureGuest:
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
       DORMOUSE_TRY(machine_.Do(step, spec, record));
