@@ -42,6 +42,16 @@ Result<> ProcessGone() {
   return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
 }
 
+// False, with errno, where the file system cannot or has no room for that.
+bool PunchOut(int file, uint64_t offset, uint64_t size) {
+  int result = 0;
+  do {
+    result = ::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                         static_cast<off_t>(offset), static_cast<off_t>(size));
+  } while (result != 0 && errno == EINTR);
+  return result == 0;
+}
+
 // The memory of one process, open from before anything of it was looked at: while that is there its
 // pid is nobody else's.
 Result<> CheckAlive(int memory, uint64_t address) {
@@ -161,9 +171,7 @@ class Dump {
   }
 
   Result<> PunchHole(uint64_t offset, uint64_t size) {
-    while (::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                       static_cast<off_t>(offset), static_cast<off_t>(size)) != 0) {
-      if (errno == EINTR) continue;
+    if (!PunchOut(file_, offset, size)) {
       if (errno != EOPNOTSUPP) return FailErrno("punch a hole" + At(offset));
       return WriteZeros(offset, size);
     }
@@ -241,10 +249,7 @@ DumpResult Joined(DumpResult first, const DumpResult& second) {
 // A dump that failed, for lack of room as like as not, keeps none: what is diverged is read from
 // the process, and written again by the next. What fails here costs room, and nothing else.
 void GiveBack(int file, const std::vector<Diverged>& runs) {
-  for (const Diverged& run : runs) {
-    (void)::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                      static_cast<off_t>(run.offset), static_cast<off_t>(run.length));
-  }
+  for (const Diverged& run : runs) (void)PunchOut(file, run.offset, run.length);
 }
 
 Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file) {

@@ -55,8 +55,9 @@ struct DumpResult {
 /// Writes the diverged pages of the paused process `pid` over `file`, which MakeMemoryFile or
 /// ContinueMemoryFile made of the file that `map` is of, or MakeMemoryFile anew where `map` is
 /// anonymous. Pages of zeros become holes. What was written is on its way to the disk, but it is
-/// the caller who fsyncs. On failure the file is of no use, but to a process that maps it.
-/// kNoSpace; kUnavailable when the process is gone; kInvalid when `file` is not what it must be.
+/// the caller who fsyncs. On failure the file is of no use, but to a process that maps it, and
+/// holds none of the room that the dump took. kNoSpace; kUnavailable when the process is gone;
+/// kInvalid when `file` is not what it must be.
 Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file);
 
 }  // namespace dormouse::memory

@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cstring>
@@ -19,6 +18,7 @@
 namespace dormouse::memory {
 namespace {
 
+using host::FileSizeLimit;
 using host::ScratchDirectory;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -55,26 +55,6 @@ Result<DumpResult> DumpRestored(const FakeVmm& vmm, const std::string& previous,
   DORMOUSE_TRY(MakeMemoryFile(previous, kBytes, path));
   return DumpDiverged(vmm.pid(), *map, path);
 }
-
-// No byte of a file of this process is written beyond `bytes`.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    if (::getrlimit(RLIMIT_FSIZE, &before_) != 0) std::abort();
-    const rlimit limit{bytes, before_.rlim_max};
-    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) std::abort();
-  }
-  ~FileSizeLimit() {
-    (void)::setrlimit(RLIMIT_FSIZE, &before_);
-    (void)::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit before_{};
-  const sighandler_t handler_ = ::signal(SIGXFSZ, SIG_IGN);
-};
 
 TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
   const ScratchDirectory scratch;

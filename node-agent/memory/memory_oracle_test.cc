@@ -187,12 +187,12 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     } else {
       EXPECT_OK(MakeMemoryFile(std::nullopt, map->bytes, memory));
     }
-    const auto done = DumpDiverged(vmm.pid(), *map, generation + "/memory");
+    const auto done = DumpDiverged(vmm.pid(), *map, memory);
     EXPECT_OK(done);
     *dumped = done.value_or(DumpResult{});
     const std::string stock = Directory("stock");
     EXPECT_OK(vmm.api().Snapshot(stock));
-    EXPECT_EQ(FirstDifference(generation + "/memory", stock + "/memory-ranges"), std::nullopt);
+    EXPECT_EQ(FirstDifference(memory, stock + "/memory-ranges"), std::nullopt);
     EXPECT_OK(RemoveTree(stock));
     return generation;
   }

@@ -1,7 +1,5 @@
 // Suspend and wake, as a user sees them, with the agent dying around every step.
-#include <signal.h>
-#include <sys/resource.h>
-
+#include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/agent_test_parts.h"
 
 namespace dormouse {
@@ -174,22 +172,14 @@ TEST_F(AgentSleepTest, ACaptureThatFailsLeavesItRunningAndSaysSo) {
   }
 }
 
-// Files of this process cannot grow, from now on.
-void FillDisk(bool full) {
-  (void)::signal(SIGXFSZ, SIG_IGN);
-  rlimit limit{};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
-  limit.rlim_cur = full ? 0 : limit.rlim_max;
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 TEST_F(AgentSleepTest, ACommitWithoutRoomForItsRecordLeavesItRunning) {
-  machine_.meanwhile = [](Step step) {
-    if (step == Step::kSyncCapture) FillDisk(true);
+  std::optional<host::FileSizeLimit> full;
+  machine_.meanwhile = [&full](Step step) {
+    if (step == Step::kSyncCapture) full.emplace(0);
   };
   Suspend();
   const auto reconciled = Reconcile();
-  FillDisk(false);
+  full.reset();
   machine_.meanwhile = nullptr;
   ASSERT_TRUE(reconciled);
   ExpectAwake();
@@ -320,10 +310,11 @@ TEST_F(AgentSleepTest, AWakeTellsNoUseOfItsDiskThatWasTold) {
 
 TEST_F(AgentSleepTest, WhileTheRecordMaySayThatItSleepsNoGuestRunsOn) {
   // Whether the commit reached the disk cannot be known: no record can be written, nor read.
-  machine_.meanwhile = [this](Step step) {
+  std::optional<host::FileSizeLimit> full;
+  machine_.meanwhile = [this, &full](Step step) {
     if (step != Step::kSyncCapture) return;
     ASSERT_TRUE(RemoveFile(paths_.Record(kUid)));
-    FillDisk(true);
+    full.emplace(0);
   };
   Suspend();
   EXPECT_FALSE(Reconcile());
@@ -331,7 +322,7 @@ TEST_F(AgentSleepTest, WhileTheRecordMaySayThatItSleepsNoGuestRunsOn) {
   Wake();
   EXPECT_FALSE(Reconcile());
   EXPECT_TRUE(vm().paused);
-  FillDisk(false);
+  full.reset();
   Settle();
   ExpectAwake();
   EXPECT_FALSE(records_->ReadBack(kUid)->sleeping);
@@ -339,9 +330,9 @@ TEST_F(AgentSleepTest, WhileTheRecordMaySayThatItSleepsNoGuestRunsOn) {
 
 TEST_F(AgentSleepTest, ADeletionNeedsNoRoomForItsRecord) {
   Delete();
-  FillDisk(true);
+  std::optional<host::FileSizeLimit> full(0);
   const auto reconciled = Reconcile();
-  FillDisk(false);
+  full.reset();
   ASSERT_TRUE(reconciled);
   EXPECT_TRUE(Is("Released"));
   EXPECT_TRUE(vm().Nothing());

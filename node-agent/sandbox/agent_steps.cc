@@ -40,8 +40,8 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed) {
   *record = plan.record;
-  const bool saves_first = !plan.stages.empty() && plan.stages.front() == Stage{Step::kSaveIntent};
-  if (RuntimeOf(record->uid).commit_in_doubt && !saves_first) {
+  const bool acts_first = !plan.stages.empty() && plan.stages.front() != Stage{Step::kSaveIntent};
+  if (acts_first && RuntimeOf(record->uid).commit_in_doubt) {
     // The one on disk may say that it sleeps: it says what is so before a guest runs on.
     DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, failed));
   }

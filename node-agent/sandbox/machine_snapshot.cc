@@ -136,11 +136,10 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
       return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
     DORMOUSE_ASSIGN(const HandedOver handed, snapshot(Handover::kStateOnly));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(handed.config));
-    DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(handed.config));
     capture->ranges = RangesOf(handed.summary);
     DORMOUSE_ASSIGN(capture->ram,
                     memory::FindRam(record.vmm->pid, capture->ranges,
-                                    MappedMemory(config_.paths, record), command_line));
+                                    MappedMemory(config_.paths, record), handed.command_line));
     return {};
   };
   auto done = fast();

@@ -49,8 +49,8 @@ Result<HandedOver> Take(const vmm::ApiClient& api, const VmmDrop& drop, Handover
   HandedOver handed;
   DORMOUSE_ASSIGN(handed.config, take(kConfigFile, vmm::kMaxConfigBytes));
   DORMOUSE_ASSIGN(const std::string state, take(kStateFile, vmm::kMaxStateBytes));
-  // Whatever is asked of it later: it is whole.
-  DORMOUSE_TRY(vmm::ReadCommandLine(handed.config));
+  // Whether or not anybody asks for it: config.json is whole.
+  DORMOUSE_ASSIGN(handed.command_line, vmm::ReadCommandLine(handed.config));
   DORMOUSE_ASSIGN(handed.summary, vmm::ReadStateSummary(state));
   return handed;
 }

@@ -29,6 +29,7 @@ enum class Handover {
 
 struct HandedOver {
   std::string config;         ///< the text of config.json
+  std::string command_line;   ///< in it: vmm::ReadCommandLine
   vmm::StateSummary summary;  ///< of state.json
 };
 
