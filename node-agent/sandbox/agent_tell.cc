@@ -30,11 +30,15 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
     if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady))
       kept.ready_reason = ready->reason;
   });
-  Announce(before, in, status);
   const std::string known =
       runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
-  if (text == known) return {};
+  if (text == known) {
+    Announce(before, in, status);
+    return {};
+  }
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
+  // Only what was told is announced: a write that is tried again announces once.
+  Announce(before, in, status);
   std::lock_guard lock(mutex_);
   if (in.released || !written) {
     runtimes_.erase(sandbox.uid);

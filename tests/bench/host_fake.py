@@ -18,7 +18,7 @@ from bed.guest_parts import guest_parts
 from bed.manifests import SANDBOXES, object_path, sandbox
 from bed.product import choose_vmm, make_guest_initramfs, program
 from bench.figures import Figure, median, percentile
-from bench.starts import Watch
+from bench.starts import Creator, Watch
 from bench.steps import start_of
 
 NODE = "node-a"
@@ -100,11 +100,6 @@ class Bench:
     def log(self) -> str:
         return (self.folder / "dormouse-agent.log").read_text(errors="replace")
 
-    def create(self, *names: str) -> None:
-        for name in names:
-            made = self.api.admin.create(object_path(SANDBOXES), sandbox(name, resources={"cpu": 1, "memory": "64Mi"}, bootSnapshot="Never"))
-            self.api.expect(made, f"create {name}")
-
     def delete(self, *names: str) -> None:
         for name in names:
             self.api.admin.delete(object_path(SANDBOXES, name))
@@ -137,14 +132,19 @@ def settled(pid: int) -> float:
 
 
 def measure(bench: Bench) -> list[Figure]:
-    watch = Watch(bench.api.admin)
+    idle_controller, idle_agent = settled(bench.controller.pid()), settled(bench.agent.pid())
+    watch, creator = Watch(bench.api.admin), Creator(bench.api.admin)
+
+    def create(*names: str) -> None:
+        for name in names:
+            creator.create(sandbox(name, resources={"cpu": 1, "memory": "64Mi"}, bootSnapshot="Never"))
+
     try:
-        idle_controller, idle_agent = settled(bench.controller.pid()), settled(bench.agent.pid())
         latencies, agent, outside = [], [], []
         for number in range(SINGLE + 3):
             name = f"one-{number}"
             began = time.monotonic()
-            bench.create(name)
+            create(name)
             watch.wait_ready([name], 60)
             latency = (watch.ready[name] - began) * 1e3
             if number >= 3:  # the first ones warm up
@@ -155,13 +155,14 @@ def measure(bench: Bench) -> list[Figure]:
             bench.delete(name)
         names = [f"many-{number}" for number in range(AT_ONCE)]
         began = time.monotonic()
-        bench.create(*names)
+        create(*names)
         asked = time.monotonic()
         watch.wait_ready(names, 300)
         every = max(watch.ready[name] for name in names)
         full_agent = settled(bench.agent.pid())
         bench.delete(*names)
     finally:
+        creator.stop()
         watch.stop()
     return [
         Figure.of("fake VMM, host: the agent's own work", median(agent), "ms", "<= 10"),

@@ -22,6 +22,8 @@ constexpr auto kSeriesEnd = std::chrono::minutes(6);
 constexpr auto kSeriesRefresh = std::chrono::minutes(30);
 constexpr auto kTend = std::chrono::seconds(60);
 constexpr int kTries = 12;
+// The work that an Event tells of often has more to write, for which somebody waits.
+constexpr auto kLinger = std::chrono::milliseconds(100);
 constexpr auto kRetryPause = std::chrono::seconds(10);
 constexpr auto kLastFlush = std::chrono::seconds(2);
 constexpr std::size_t kMaxNoteBytes = 1024;
@@ -135,7 +137,10 @@ void EventRecorder::Run(const std::stop_token& stop) {
     std::optional<Pending> next;
     {
       std::unique_lock lock(state_->mutex);
-      state_->changed.wait_for(lock, stop, kTend, [this] { return !state_->queue.empty(); });
+      if (state_->queue.empty() &&
+          state_->changed.wait_for(lock, stop, kTend, [this] { return !state_->queue.empty(); })) {
+        state_->changed.wait_for(lock, stop, kLinger, [] { return false; });
+      }
       if (!state_->queue.empty() && !stop.stop_requested()) {
         next = std::move(state_->queue.front());
         state_->queue.pop_front();
