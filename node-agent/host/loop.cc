@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <shared_mutex>
 
@@ -68,19 +69,13 @@ class KernelLoopDevices : public LoopDevices {
 
   Result<std::optional<LoopDevice>> FindByFile(const std::string& file) override {
     DORMOUSE_ASSIGN(const auto identity, IdentityOfFile(file));
-    DORMOUSE_ASSIGN(const auto loops, All());
-    for (const auto& loop : loops) {
-      if (loop.file_device == identity.device && loop.file_inode == identity.inode) return loop;
-    }
-    return std::nullopt;
+    return FindKnown([&](const LoopDevice& loop) {
+      return loop.file_device == identity.device && loop.file_inode == identity.inode;
+    });
   }
 
   Result<std::optional<LoopDevice>> FindByTag(std::string_view tag) override {
-    DORMOUSE_ASSIGN(const auto loops, All());
-    for (const auto& loop : loops) {
-      if (loop.tag == tag) return loop;
-    }
-    return std::nullopt;
+    return FindKnown([&](const LoopDevice& loop) { return loop.tag == tag; });
   }
 
   Result<> Detach(const LoopDevice& loop) override {
@@ -100,6 +95,8 @@ class KernelLoopDevices : public LoopDevices {
     // With another opener (udev's blkid) the kernel detaches when that one closes: not gone yet.
     DORMOUSE_ASSIGN(const auto after, Status(loop.index));
     if (is_same(after)) return Fail(ErrorCode::kBusy, what + ": it is open");
+    const std::lock_guard known_lock(known_mutex_);
+    if (known_) known_->erase(loop.index);
     return {};
   }
 
@@ -109,12 +106,38 @@ class KernelLoopDevices : public LoopDevices {
   }
 
   Result<std::vector<LoopDevice>> List(std::string_view prefix) override {
+    const std::shared_lock lock(no_opener_of_ours_);
     DORMOUSE_ASSIGN(auto loops, All());
     std::erase_if(loops, [&](const auto& loop) { return !loop.tag.starts_with(prefix); });
     return loops;
   }
 
  private:
+  // Looks at all loops of the machine once, and then only at those that may be it: each look opens
+  // a device, and a node has as many as sandboxes.
+  template <typename IsIt>
+  Result<std::optional<LoopDevice>> FindKnown(const IsIt& is_it) {
+    const std::shared_lock lock(no_opener_of_ours_);
+    const std::lock_guard known_lock(known_mutex_);
+    if (!known_) {
+      DORMOUSE_ASSIGN(const auto all, All());
+      known_.emplace();
+      for (const LoopDevice& loop : all) {
+        if (loop.tag.starts_with(kLoopPrefix)) known_->emplace(loop.index, loop);
+      }
+    }
+    for (auto it = known_->begin(); it != known_->end();) {
+      if (!is_it(it->second)) {
+        ++it;
+        continue;
+      }
+      DORMOUSE_ASSIGN(const auto now, Status(it->first));
+      if (now && is_it(*now)) return now;
+      it = known_->erase(it);
+    }
+    return std::nullopt;
+  }
+
   Result<LoopDevice> Configure(const std::string& file, int backing, const LoopOptions& options) {
     const std::shared_lock lock(no_opener_of_ours_);
     loop_config config{};
@@ -129,7 +152,11 @@ class KernelLoopDevices : public LoopDevices {
       DORMOUSE_ASSIGN(const UniqueFd device, OpenNode(index));
       if (::ioctl(device.get(), LOOP_CONFIGURE, &config) == 0) {
         DORMOUSE_ASSIGN(const auto loop, StatusOf(device.get(), index));
-        if (loop) return *loop;
+        if (loop) {
+          const std::lock_guard known_lock(known_mutex_);
+          if (known_) (*known_)[index] = *loop;
+          return *loop;
+        }
         return Fail(ErrorCode::kUnavailable,
                     "attach " + file + ": the loop was detached by somebody else");
       }
@@ -182,8 +209,8 @@ class KernelLoopDevices : public LoopDevices {
     return loop;
   }
 
+  // no_opener_of_ours_ is held.
   Result<std::vector<LoopDevice>> All() {
-    const std::shared_lock lock(no_opener_of_ours_);
     DORMOUSE_ASSIGN(const auto names, ListDirectory(kSysBlock));
     std::vector<LoopDevice> loops;
     for (const auto& name : names) {
@@ -204,6 +231,8 @@ class KernelLoopDevices : public LoopDevices {
   const std::string node_directory_;
   std::shared_mutex
       no_opener_of_ours_;  ///< exclusive while detaching, as an opener turns that into "later"
+  std::mutex known_mutex_;  ///< taken last
+  std::optional<std::map<int, LoopDevice>> known_;  ///< all of ours by index, or more
 };
 
 }  // namespace

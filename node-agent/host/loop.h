@@ -5,7 +5,8 @@
 // second Attach of the file finds the lock held, in any process, and gets the loop that is there.
 // Files are told by device and inode, never by name: the kernel shows a path that may belong to a
 // dead mount namespace. Each loop is tagged (lo_file_name), so that ours can be listed without
-// their files.
+// their files. Whoever opens this seam is the only one that makes loops of our tags from then on:
+// what was there before is found, and what others detach is noticed.
 //
 // Thread-safe. The caller has CAP_SYS_ADMIN.
 #pragma once
@@ -47,7 +48,7 @@ class LoopDevices {
   /// The loop over `file`: a new one, or the one that is there. kAlreadyExists when that one has
   /// another tag or is not read-only as asked.
   virtual Result<LoopDevice> Attach(const std::string& file, const LoopOptions& options) = 0;
-  /// Nothing when no loop is over `file`; kNotFound when there is no such file.
+  /// Nothing when no loop of ours is over `file`; kNotFound when there is no such file.
   virtual Result<std::optional<LoopDevice>> FindByFile(const std::string& file) = 0;
   /// The first of that tag, also when its file has been deleted.
   virtual Result<std::optional<LoopDevice>> FindByTag(std::string_view tag) = 0;

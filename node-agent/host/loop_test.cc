@@ -89,6 +89,22 @@ TEST_F(LoopTest, IsFoundByFileAndByTagAndGoneAfterDetach) {
   EXPECT_OK(loops_->Detach(*loop));
 }
 
+TEST_F(LoopTest, WhatAnEarlierProcessAttachedIsFoundAndWhatOthersDetachedIsNot) {
+  ASSERT_FALSE(loops_->FindByTag(Tag("store")).value());
+  const auto loop = loops_->Attach(scratch_ / "store", {Tag("store")});
+  ASSERT_OK(loop);
+  const auto successor = *OpenLoopDevices(scratch_ / "successor");
+  EXPECT_EQ(successor->FindByTag(Tag("store")).value()->index, loop->index);
+  EXPECT_EQ(successor->FindByFile(scratch_ / "store").value()->index, loop->index);
+  EXPECT_EQ(successor->Attach(scratch_ / "store", {Tag("store")})->index, loop->index);
+  ASSERT_OK(DetachBesideOthers(*loop));
+  EXPECT_FALSE(successor->FindByTag(Tag("store")).value());
+  EXPECT_FALSE(successor->FindByFile(scratch_ / "store").value());
+  const auto anew = successor->Attach(scratch_ / "store", {Tag("store")});
+  ASSERT_OK(anew);
+  EXPECT_EQ(successor->FindByTag(Tag("store")).value()->index, anew->index);
+}
+
 TEST_F(LoopTest, ALoopThatIsOpenIsBusyNotDetachedLater) {
   const auto loop = loops_->Attach(scratch_ / "store", {Tag("store")});
   ASSERT_OK(loop);
