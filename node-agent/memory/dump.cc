@@ -34,6 +34,13 @@ struct Diverged {
   uint64_t offset = 0;
 };
 
+// What a dump finds in its file.
+enum class Found {
+  kNothing,
+  kPrevious,  ///< the image that RAM is mapped from: right, but for what has diverged
+  kAhead,     ///< DumpAhead's: like RAM, but for what has changed since
+};
+
 std::string At(uint64_t offset) {
   return " at offset " + std::to_string(offset);
 }
@@ -63,14 +70,23 @@ Result<> CheckAlive(int memory, uint64_t address) {
 
 class Dump {
  public:
-  Dump(pid_t pid, int file, bool over_previous)
+  Dump(pid_t pid, int file, Found found)
       : pid_(pid),
         file_(file),
-        over_previous_(over_previous),
-        block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {}
+        found_(found),
+        block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {
+    if (found == Found::kAhead) ahead_ = std::make_unique_for_overwrite<char[]>(kBlockBytes);
+  }
 
-  Result<DumpResult> All(const Diverged* run, const Diverged* end) {
-    for (; run != end; ++run) DORMOUSE_TRY(Run(run->address, run->length, run->offset));
+  // The runs, which are in order, of this part of the file.
+  Result<DumpResult> All(const Diverged* run, const Diverged* end, FileRun part) {
+    uint64_t at = part.offset;
+    for (; run != end; ++run) {
+      DORMOUSE_TRY(Untouched(at, run->offset));
+      DORMOUSE_TRY(Run(run->address, run->length, run->offset));
+      at = run->offset + run->length;
+    }
+    DORMOUSE_TRY(Untouched(at, part.offset + part.length));
     DORMOUSE_TRY(Punch());
     StartWriteback();
     return std::move(result_);
@@ -95,6 +111,11 @@ class Dump {
     return {};
   }
 
+  // Memory that is anonymous, and was never touched or has been given back, is zero.
+  Result<> Untouched(uint64_t from, uint64_t to) {
+    return found_ == Found::kAhead && from < to ? Zero(from, to - from) : Result<>();
+  }
+
   // One copy for each page, where /proc/<pid>/mem makes two.
   Result<> Read(uint64_t address, uint64_t size, uint64_t offset) {
     for (uint64_t done = 0; done < size;) {
@@ -115,8 +136,27 @@ class Dump {
       const bool zero = IsZero(block_.get() + at, kPageBytes);
       uint64_t end = at + kPageBytes;
       while (end < size && IsZero(block_.get() + end, kPageBytes) == zero) end += kPageBytes;
-      DORMOUSE_TRY(zero ? Zero(offset + at, end - at)
-                        : Write(block_.get() + at, end - at, offset + at));
+      DORMOUSE_TRY(zero                       ? Zero(offset + at, end - at)
+                   : found_ == Found::kAhead ? WriteChanged(block_.get() + at, end - at, offset + at)
+                                             : Write(block_.get() + at, end - at, offset + at));
+      at = end;
+    }
+    return {};
+  }
+
+  // In runs of pages that are in the file all, or all not.
+  Result<> WriteChanged(const char* data, uint64_t size, uint64_t offset) {
+    const ssize_t got = ::pread(file_, ahead_.get(), size, static_cast<off_t>(offset));
+    // What cannot be compared is written.
+    if (got != static_cast<ssize_t>(size)) return Write(data, size, offset);
+    const auto same = [&](uint64_t at) {
+      return std::memcmp(data + at, ahead_.get() + at, kPageBytes) == 0;
+    };
+    for (uint64_t at = 0; at < size;) {
+      const bool known = same(at);
+      uint64_t end = at + kPageBytes;
+      while (end < size && same(end) == known) end += kPageBytes;
+      if (!known) DORMOUSE_TRY(Write(data + at, end - at, offset + at));
       at = end;
     }
     return {};
@@ -148,7 +188,7 @@ class Dump {
 
   // Gathers neighbours: each punch is a transaction of the file system.
   Result<> Zero(uint64_t offset, uint64_t size) {
-    if (!over_previous_) return {};
+    if (found_ == Found::kNothing) return {};
     if (zeros_.offset + zeros_.length != offset) {
       DORMOUSE_TRY(Punch());
       zeros_ = {offset, 0};
@@ -191,24 +231,24 @@ class Dump {
 
   const pid_t pid_;
   const int file_;
-  const bool over_previous_;
+  const Found found_;
   const std::unique_ptr<char[]> block_;
+  std::unique_ptr<char[]> ahead_;  ///< the file's, beside block_
   FileRun zeros_;
   uint64_t dirty_from_ = 0, dirty_end_ = 0, dirty_bytes_ = 0;
   DumpResult result_;
 };
 
-Result<> CheckFile(int fd, const RamMap& map, const std::string& file) {
+Result<Found> WhatIsIn(int fd, const RamMap& map, const std::string& file) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return FailErrno("stat " + file);
   if (static_cast<uint64_t>(info.st_size) != map.bytes) {
     return Fail(ErrorCode::kInvalid, file + " has " + std::to_string(info.st_size) +
                                          " bytes, guest RAM " + std::to_string(map.bytes));
   }
-  if (map.from_file) return {};
+  if (map.from_file) return Found::kPrevious;
   DORMOUSE_ASSIGN(const auto data, host::NextData(fd, 0));
-  if (data) return Fail(ErrorCode::kInvalid, file + " is not empty, and RAM is not mapped from it");
-  return {};
+  return data ? Found::kAhead : Found::kNothing;
 }
 
 // About half of the bytes of `runs`: the one in the middle is cut in two, so that a single run is
@@ -254,7 +294,7 @@ void GiveBack(int file, const std::vector<Diverged>& runs) {
 
 Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file) {
   DORMOUSE_ASSIGN(const UniqueFd target, host::OpenFile(file, O_RDWR));
-  DORMOUSE_TRY(CheckFile(target.get(), map, file));
+  DORMOUSE_ASSIGN(const Found found, WhatIsIn(target.get(), map, file));
   DORMOUSE_ASSIGN(const UniqueFd memory,
                   host::OpenFile("/proc/" + std::to_string(pid) + "/mem", O_RDONLY));
   DORMOUSE_ASSIGN(const Pagemap pagemap, Pagemap::Open(pid));
@@ -270,8 +310,12 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
         }));
     scanned += segment.length / kPageBytes;
   }
+  const auto begins = [&](size_t run) {
+    return run == 0 ? 0 : run == runs.size() ? map.bytes : runs[run].offset;
+  };
   const auto dump = [&](size_t first, size_t end) {
-    return Dump(pid, target.get(), map.from_file).All(runs.data() + first, runs.data() + end);
+    return Dump(pid, target.get(), found)
+        .All(runs.data() + first, runs.data() + end, {begins(first), begins(end) - begins(first)});
   };
   const size_t half = bytes < kSecondLaneBytes ? runs.size() : SplitInHalf(bytes, &runs);
   Result<DumpResult> second;
@@ -317,6 +361,18 @@ Result<> ContinueMemoryFile(const std::string& previous, uint64_t bytes, const s
   DORMOUSE_TRY(CheckPrevious(previous, bytes));
   if (::link(previous.c_str(), path.c_str()) != 0) return FailErrno("link " + previous);
   return {};
+}
+
+Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file) {
+  if (map.from_file)
+    return Fail(ErrorCode::kInvalid, "memory that is mapped from a file is not dumped ahead");
+  auto written = DumpInto(pid, map, file).and_then([&](const DumpResult& dumped) {
+    return SyncFile(file).map([&] { return dumped.written_bytes; });
+  });
+  if (written) return written;
+  // The dump makes do with what is left where this fails.
+  if (const auto target = host::OpenFile(file, O_RDWR)) (void)PunchOut(target->get(), 0, map.bytes);
+  return written;
 }
 
 Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file) {

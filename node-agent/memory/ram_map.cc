@@ -143,6 +143,13 @@ uint64_t TotalBytes(const std::vector<GuestRange>& ranges) {
   return total;
 }
 
+std::vector<GuestRange> BootRanges(uint64_t bytes) {
+  constexpr uint64_t kLowEnd = uint64_t{3} << 30;
+  constexpr uint64_t kHighStart = uint64_t{4} << 30;
+  if (bytes <= kLowEnd) return {{0, bytes}};
+  return {{0, kLowEnd}, {kHighStart, bytes - kLowEnd}};
+}
+
 Result<std::vector<Mapping>> ParseMaps(std::string_view text) {
   std::vector<Mapping> mappings;
   while (!text.empty()) {

@@ -36,6 +36,9 @@ struct GuestRange {
   bool operator==(const GuestRange&) const = default;
 };
 [[nodiscard]] uint64_t TotalBytes(const std::vector<GuestRange>& ranges);
+/// Those of a guest that was booted with `bytes` of RAM (arch_memory_regions,
+/// arch/src/x86_64/mod.rs, v53.0): up to 3 GiB, and what is more from 4 GiB on.
+[[nodiscard]] std::vector<GuestRange> BootRanges(uint64_t bytes);
 
 /// One line of /proc/<pid>/maps.
 struct Mapping {

@@ -71,6 +71,13 @@ TEST(RamMapTest, RefusesWhatIsNotMaps) {
   }
 }
 
+TEST(RamMapTest, ABootedGuestHasOneRangeUpToThreeGiBAndThenTwo) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  EXPECT_EQ(BootRanges(kGiB), (std::vector<GuestRange>{{0, kGiB}}));
+  EXPECT_EQ(BootRanges(3 * kGiB), (std::vector<GuestRange>{{0, 3 * kGiB}}));
+  EXPECT_EQ(BootRanges(4 * kGiB), (std::vector<GuestRange>{{0, 3 * kGiB}, {4 * kGiB, kGiB}}));
+}
+
 TEST(RamMapTest, AnonymousRamIsTheOneMappingOfItsSize) {
   const auto map = FindAnonymousRam(Maps(kMaps), {{0, 512 * kMiB}}, Nobody);
   ASSERT_OK(map);

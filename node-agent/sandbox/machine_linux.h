@@ -157,6 +157,7 @@ class LinuxMachine : public Machine {
   // Sleep and wake: machine_snapshot.cc.
   struct Capture;
   Result<> PrepareCapture(const Record& record);
+  void WriteAhead(const Record& record, const std::string& file);
   Result<> Pause(const Record& record);
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);

@@ -74,6 +74,7 @@ struct LinuxMachine::Capture {
   std::vector<memory::GuestRange> ranges;
   memory::RamMap ram;
   memory::DumpResult dump;
+  uint64_t ahead_bytes = 0;  ///< of memory, written while the guest still ran
   bool store_reflinked = false;
 };
 
@@ -117,7 +118,32 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
   // that is captured goes its own way from here.
   const bool own = previous && *record.memory_generation != 0 && !record.capture_for;
   if (own) return memory::ContinueMemoryFile(*previous, bytes, file);
-  return memory::MakeMemoryFile(previous, bytes, file).map([](bool) {});
+  DORMOUSE_TRY(memory::MakeMemoryFile(previous, bytes, file));
+  // Nobody waits for what a guest does that has been told nothing yet.
+  const bool stands_still = record.capture_for && record.capture_for->boot_snapshot;
+  if (mapped && !previous && !stands_still) WriteAhead(record, file);
+  return {};
+}
+
+// All that a booted guest has ever touched is to be written, where later captures write what has
+// changed. Most of it can be written while it runs.
+void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
+  const auto write = [&]() -> Result<uint64_t> {
+    DORMOUSE_ASSIGN(const vmm::VmInfo info, Api(record).Info());
+    DORMOUSE_TRY(vmm::CheckPrivateMemory(info.config_json));
+    DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(info.config_json));
+    const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+    DORMOUSE_ASSIGN(const memory::RamMap ram,
+                    memory::FindRam(record.vmm->pid, memory::BootRanges(bytes), std::nullopt,
+                                    command_line));
+    return memory::DumpAhead(record.vmm->pid, ram, file);
+  };
+  if (auto written = write()) {
+    CaptureOf(record)->ahead_bytes = *written;
+  } else {
+    log::Info("memory is not written ahead of its capture",
+              {{"sandbox", record.key().ToString()}, {"why", written.error().message()}});
+  }
 }
 
 Result<> LinuxMachine::Pause(const Record& record) {
@@ -211,7 +237,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.captured_at = std::chrono::system_clock::now();
   manifest.ranges = capture->ranges;
   manifest.changed_chunks = memory::ChunksOf(capture->dump.changed);
-  manifest.written_bytes = capture->dump.written_bytes;
+  manifest.written_bytes = capture->ahead_bytes + capture->dump.written_bytes;
   manifest.store_reflinked = capture->store_reflinked;
   manifest.vmm_digest = record->vmm_digest;
   manifest.kernel_digest = record->kernel_digest;
