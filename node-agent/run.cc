@@ -212,6 +212,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
   options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
+  options.wakes_at_once = std::max(1U, std::thread::hardware_concurrency());
   options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
   options.boot_snapshots = BootSnapshotsOf(flags.boot_snapshots);
   options.boot_snapshot_bytes = flags.boot_snapshot_space_mib << 20;

@@ -20,9 +20,12 @@ constexpr auto kGuestPoll = 3ms;
 // How soon a workload's end is seen: one short question to the guest each time.
 constexpr auto kWorkloadPoll = 1s;
 constexpr auto kDamagedRetry = 60s;
+// A guest that was restored answers within a second or two, where it does.
+constexpr auto kLongestTurn = 10s;
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
+         outcome == Outcome::kInLine ||
          outcome == Outcome::kBackOff || outcome == Outcome::kStopped ||
          outcome == Outcome::kPaused || outcome == Outcome::kReleased ||
          outcome == Outcome::kFailed;
@@ -71,7 +74,8 @@ Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, Templ
       control_plane_(control_plane),
       enqueue_(std::move(enqueue)),
       template_changed_(std::move(template_changed)),
-      clock_(clock) {}
+      clock_(clock),
+      turns_(options_.wakes_at_once, kLongestTurn, clock) {}
 
 Result<> Agent::Adopt() {
   DORMOUSE_ASSIGN(const auto loaded, records_.Load());
@@ -142,6 +146,7 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   if (records_.IsForeign(uid)) return ReconcileResult::Done();
   const auto cached = sandboxes_.GetByUid(uid_text);
   auto record = records_.Find(uid);
+  if (!cached || cached->meta.deletion_time) LeaveTurn(uid);
   if (!cached) {
     if (record) return ReconcileOrphan(*record);
     std::lock_guard lock(mutex_);
@@ -271,6 +276,7 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
       desired.no_room = !TakeRoomFor(record);
     }
   }
+  desired.no_turn = !TakeTurn(sandbox, record);
   desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
@@ -279,7 +285,7 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
 
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
   // Intent before act: without a record nothing was made.
-  if (is_new) return Observed{};
+  if (is_new) return Observed{.recorded = false};
   const Runtime runtime = RuntimeOf(record.uid);
   Observed seen;
   if (runtime.seen && clock_.Now() - runtime.looked_at < options_.resync) {
@@ -360,6 +366,14 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       }
       carried = Carry(plan, sandbox.spec, &record, &failed);
       AnnounceDiskBoot(sandbox, plan, record);
+      if (carried && plan.outcome == Outcome::kInLine) {
+        // Only a turn changes what there is of it.
+        seen->recorded = true;
+        UpdateRuntime(record.uid, [&](Runtime& runtime) {
+          runtime.seen = *seen;
+          runtime.looked_at = clock_.Now();
+        });
+      }
       is_new = false;
       held.reset();
     } else {
@@ -393,6 +407,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     std::this_thread::sleep_for(kGuestPoll);
     --round;
   }
+  if (failure || (plan.outcome != Outcome::kAwaitGuest && plan.outcome != Outcome::kInLine))
+    LeaveTurn(record.uid);
   if (plan.outcome == Outcome::kReleased && !failure) {
     DORMOUSE_ASSIGN(const Observed left, machine_.Observe(record));
     if (!NothingLeft(left))
@@ -450,6 +466,8 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan,
       return std::max<std::chrono::nanoseconds>(plan.at ? *plan.at - clock_.WallNow() : 0s, 1ms);
     case Outcome::kRunning:
       return options_.resync;
+    case Outcome::kInLine:
+      return kLongestTurn;
     case Outcome::kPaused:
     case Outcome::kNoRoom:
       return 2s;

@@ -22,6 +22,7 @@
 #include "node-agent/sandbox/status.h"
 #include "node-agent/sandbox/template_store.h"
 #include "node-agent/sandbox/view.h"
+#include "node-agent/sandbox/wake_turns.h"
 #include "src/common/base/clock.h"
 #include "src/common/kube/controller_loop.h"
 #include "src/common/kube/store.h"
@@ -44,6 +45,7 @@ struct AgentOptions {
   std::chrono::seconds capture_retry{15};
   int64_t memory_bytes =
       0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
+  size_t wakes_at_once = 0;  ///< that are on their way to the guest's answer; 0 = any number
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
   BootSnapshots boot_snapshots = BootSnapshots::kNamespace;
   int64_t boot_snapshot_bytes = int64_t{8} << 30;  ///< of all together, on disk; then the least
@@ -186,6 +188,9 @@ class Agent : public AgentView {
   /// have waited longer come first, so that a large one is not passed by small ones for ever.
   [[nodiscard]] bool TakeRoomFor(const Record& record);
   void LeaveRoom(const Record& record);
+  /// Whether a wake of it may begin now: they take turns.
+  [[nodiscard]] bool TakeTurn(const api::Sandbox& sandbox, const Record& record);
+  void LeaveTurn(const api::SandboxUid& uid);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
                 const api::SandboxStatus& status);
@@ -210,6 +215,7 @@ class Agent : public AgentView {
   const Enqueue enqueue_;
   const Enqueue template_changed_;
   const Clock& clock_;
+  WakeTurns turns_;
   std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, Runtime> runtimes_;

@@ -324,6 +324,60 @@ TEST_F(AgentCloneTest, ASandboxWhoseTemplateIsElsewhereIsPlacedAnew) {
   EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
 }
 
+TEST_F(AgentCloneTest, ACloneInLineHasNothingButItsRecordAndWakesWhenItsTurnComes) {
+  options_.wakes_at_once = 1;
+  Restart();
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  Wish(api::OperatingMode::kSuspended);
+  SettleAll();
+  Wish(api::OperatingMode::kRunning);
+  vm().silent = true;
+  ASSERT_TRUE(Reconcile());
+  ASSERT_NE(vm().pid, 0);
+  AddClone(kSuccessor, "clone");
+  for (int lives = 0; lives < 2; ++lives) {
+    ASSERT_TRUE(Reconcile(kSuccessor));
+    EXPECT_EQ(ReadyReason(), "Starting");
+    EXPECT_EQ(api::FindCondition(control_plane_.live->status.conditions, "Ready")->message,
+              "in line: others wake first");
+    EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+    ASSERT_TRUE(records_->Find(kSuccessor)) << "its slot is its own";
+    (void)keeper_->Reconcile(kTemplateUid);
+    EXPECT_TRUE(TemplateIs("InUse"));
+    RestartAll();
+    ASSERT_TRUE(Reconcile());
+  }
+  enqueued_.clear();
+  vm().silent = false;
+  (void)Reconcile(kSuccessor);
+  (void)Reconcile();
+  EXPECT_EQ(enqueued_, std::vector<std::string>{kSuccessor.text()});
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(StartMode(), "Template");
+}
+
+TEST_F(AgentCloneTest, OneInLineCanGoAndLeavesNothing) {
+  options_.wakes_at_once = 1;
+  Restart();
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  Wish(api::OperatingMode::kSuspended);
+  SettleAll();
+  Wish(api::OperatingMode::kRunning);
+  vm().silent = true;
+  ASSERT_TRUE(Reconcile());
+  AddClone(kSuccessor, "clone");
+  ASSERT_TRUE(Reconcile(kSuccessor));
+  Delete();
+  SettleAll(kSuccessor);
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_FALSE(records_->Find(kSuccessor));
+}
+
 class BootSnapshotTest : public AgentCloneTest {
  protected:
   BootSnapshotTest() {

@@ -40,6 +40,19 @@ void Agent::LeaveRoom(const Record& record) {
   });
 }
 
+bool Agent::TakeTurn(const api::Sandbox& sandbox, const Record& record) {
+  const bool wakes = record.sleeping && record.intent != Intent::kStopped &&
+                     sandbox.spec.operating_mode == api::OperatingMode::kRunning &&
+                     !sandbox.meta.deletion_time;
+  if (wakes) return turns_.Take(record.uid);
+  LeaveTurn(record.uid);
+  return true;
+}
+
+void Agent::LeaveTurn(const api::SandboxUid& uid) {
+  for (const api::SandboxUid& next : turns_.Leave(uid)) enqueue_(next.text());
+}
+
 void Agent::HoldCaptures(const Record& record, const Problem& problem) {
   UpdateRuntime(record.uid, [&](Runtime& runtime) {
     const auto delay = std::min<std::chrono::seconds>(

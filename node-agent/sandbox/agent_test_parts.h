@@ -107,7 +107,8 @@ class AgentTest : public ::testing::Test {
     templates_ = std::make_unique<TemplateStore>(paths_, cluster_id);
     agent_ = std::make_unique<Agent>(
         options_, machine_, *records_, *templates_, store_, control_plane_,
-        [](const std::string&) {}, [](const std::string&) {}, clock_);
+        [this](const std::string& uid) { enqueued_.push_back(uid); }, [](const std::string&) {},
+        clock_);
     ASSERT_TRUE(agent_->Adopt());
   }
 
@@ -134,6 +135,7 @@ class AgentTest : public ::testing::Test {
   kube::Store<api::Sandbox> store_;
   FakeControlPlane control_plane_;
   AgentOptions options_;
+  std::vector<std::string> enqueued_;
   std::unique_ptr<RecordStore> records_;
   std::unique_ptr<TemplateStore> templates_;
   std::unique_ptr<Agent> agent_;

@@ -155,7 +155,7 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
 }
 
 // Up to a VM that runs. Everything before the launch is side by side: the VMM needs all of it.
-Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
+Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
   Record& record = plan.record;
   // First, as a start may need their room. None of them is the record's, on disk as here: what the
   // agent before forgot, and died before it removed it.
@@ -167,6 +167,12 @@ Plan PlanStart(Plan plan, const Observed& seen, WallTime now) {
   }
   const bool waking = record.sleeping.has_value();
   const bool anew = seen.vmm == VmmState::kAbsent || seen.vmm == VmmState::kForeign;
+  if (waking && anew && desired.no_turn) {
+    // Its record keeps its slot, and the template that it is cloned from.
+    if (!seen.recorded) plan.stages.push_back({Step::kSaveIntent});
+    plan.outcome = Outcome::kInLine;
+    return plan;
+  }
   if (waking && anew) {
     // A wake that was cut short may have let the guest write: each begins with the generation's own
     // store.
@@ -341,7 +347,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     if (due) return PlanTemplate(std::move(plan), desired, seen);
     return PlanGuest(std::move(plan), desired, seen);
   }
-  return PlanStart(std::move(plan), seen, now);
+  return PlanStart(std::move(plan), desired, seen, now);
 }
 
 }  // namespace
@@ -418,8 +424,8 @@ std::string_view StepName(Step step) {
 
 std::string Plan::ToString() const {
   static constexpr std::string_view kOutcomes[] = {"Proceed",    "AwaitGuest", "Running", "BackOff",
-                                                   "Suspending", "Suspended",  "NoRoom",  "Stopped",
-                                                   "Paused",     "Released",   "Failed"};
+                                                   "Suspending", "Suspended",  "NoRoom",  "InLine",
+                                                   "Stopped",    "Paused",     "Released", "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";
@@ -448,7 +454,7 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
     if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
     if (GivesUpMemory(record, desired)) return PlanDiskOnly(std::move(plan), observed);
-    return PlanStart(std::move(plan), observed, now);
+    return PlanStart(std::move(plan), desired, observed, now);
   }
   return PlanRun(std::move(plan), desired, observed, now, limits);
 }

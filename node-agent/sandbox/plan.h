@@ -46,6 +46,7 @@ enum class GuestState {
 };
 
 struct Observed {
+  bool recorded = true;  ///< its record is on disk
   Presence disk = Presence::kAbsent;
   bool disk_lost = false;  ///< the snapshot is invalid: its store failed
   Presence net = Presence::kAbsent;
@@ -53,11 +54,11 @@ struct Observed {
   bool cgroup = false;
   VmmState vmm = VmmState::kAbsent;
   GuestState guest = GuestState::kUnknown;
-  std::optional<int> workload_exit_code;
+  std::optional<int> workload_exit_code{};
   std::optional<Ending>
-      guest_ending;  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
+      guest_ending{};  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
   bool guest_timed_out = false;      ///< it never answered within its boot deadline
-  std::optional<Ending> vmm_ending;  ///< how the incarnation ended, when its process is gone
+  std::optional<Ending> vmm_ending{};  ///< how the incarnation ended, when its process is gone
   bool stale_files = false;  ///< generations, or parts of them, that the record does not need
 };
 
@@ -68,6 +69,7 @@ struct Desired {
   bool has_workload = false;
   bool node_disk_full = false;  ///< the node must stop what writes
   bool no_room = false;         ///< the node's memory is given to others: no wake now
+  bool no_turn = false;         ///< others are waking: one that has not begun waits
   /// A template that is to be captured from this sandbox, or the boot snapshot of its shape.
   std::optional<TemplateCapture> capture_for{};
   bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next
@@ -132,6 +134,7 @@ enum class Outcome {
   kSuspending,  ///< being captured; only ever told, never planned
   kSuspended,   ///< asleep
   kNoRoom,      ///< asleep, and wanted awake: the node has no memory for it
+  kInLine,      ///< wakes, or starts as a clone, when others have woken
   kStopped,     ///< ended for good: the files are kept
   kPaused,      ///< stands still for lack of disk
   kReleased,    ///< nothing is left

@@ -334,6 +334,28 @@ TEST(PlanTest, ABootSnapshotIsTakenBeforeTheGuestIsToldAThing) {
       << "too late: the tenant is in it";
 }
 
+TEST(PlanTest, AWakeThatHasNotBegunWaitsForItsTurn) {
+  Desired desired;
+  desired.no_turn = true;
+  Record asleep;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = 3;
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "-> InLine");
+  Record clone;
+  clone.sleeping = 0;
+  clone.origin.emplace();
+  EXPECT_EQ(PlanOf(clone, desired, {.recorded = false}), "record.save -> InLine");
+  EXPECT_EQ(PlanOf(clone, desired, {}), "-> InLine");
+  Record waking = asleep;
+  waking.intent = Intent::kRun;
+  waking.vmm = ProcessHint{10, 20, "boot"};
+  EXPECT_EQ(PlanOf(waking, desired, Whole(VmmState::kStarting)), "vmm.restore -> AwaitGuest")
+      << "one that has begun goes on";
+  EXPECT_TRUE(PlanOf({}, desired, {}).ends_with("vmm.boot -> AwaitGuest")) << "nor does a boot wait";
+  desired.mode = api::OperatingMode::kSuspended;
+  EXPECT_EQ(PlanOf(asleep, desired, {}), "-> Suspended");
+}
+
 TEST(PlanTest, MemoryIsGivenUpOnlyWhereAWakeHasFailedAndItsUserAsksForIt) {
   Record asleep;
   asleep.intent = Intent::kSuspended;

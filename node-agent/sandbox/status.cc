@@ -52,6 +52,7 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
     case Outcome::kNoRoom:
       return api::phase::kSuspended;
     case Outcome::kBackOff:
+    case Outcome::kInLine:
       return IsWaking(in.record) ? api::phase::kSuspended : api::phase::kStarting;
     case Outcome::kProceed:
       return IsWaking(in.record) ? api::phase::kResuming : api::phase::kStarting;
@@ -81,6 +82,8 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
         in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
   } else if (in.outcome == Outcome::kNoRoom) {
     say(reasons::kNoCapacity, "asleep until the node has memory for it");
+  } else if (in.outcome == Outcome::kInLine) {
+    say(reasons::kStarting, "in line: others wake first");
   } else if (in.outcome == Outcome::kStopped && in.record.ending) {
     say(in.record.ending->reason, in.record.ending->message);
   } else if (in.outcome == Outcome::kBackOff && in.record.ending) {
@@ -132,7 +135,8 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
   Condition suspended;
   suspended.type = api::condition::kSuspended;
   if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kNoRoom ||
-      (in.outcome == Outcome::kBackOff && IsWaking(in.record))) {
+      ((in.outcome == Outcome::kBackOff || in.outcome == Outcome::kInLine) &&
+       IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
     suspended.reason = reasons::kSuspendedByUser;
     suspended.message = "only its disk is kept: it did not run when it was suspended";
