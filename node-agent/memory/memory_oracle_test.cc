@@ -172,6 +172,11 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
   std::string CaptureAndCompare(const VmmProcess& vmm, const std::optional<std::string>& previous,
                                 DumpResult* dumped) {
     const std::string generation = Directory("generation");
+    const std::string memory = generation + "/memory";
+    if (!previous) {
+      EXPECT_OK(MakeMemoryFile(std::nullopt, GetParam(), memory));
+      WriteAhead(vmm, memory);
+    }
     EXPECT_OK(vmm.api().SnapshotStateOnly(generation, generation));
     const auto command_line = vmm::ReadCommandLine(
         ReadFile(generation + "/config.json", vmm::kMaxConfigBytes).value_or(""));
@@ -181,11 +186,8 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     if (!map) return generation;
     EXPECT_EQ(map->bytes, GetParam());
     // As the agent does: over the file that the VM stands on, which goes on to be captured again.
-    const std::string memory = generation + "/memory";
     if (previous) {
       EXPECT_OK(ContinueMemoryFile(*previous, map->bytes, memory));
-    } else {
-      EXPECT_OK(MakeMemoryFile(std::nullopt, map->bytes, memory));
     }
     const auto done = DumpDiverged(vmm.pid(), *map, memory);
     EXPECT_OK(done);
@@ -195,6 +197,25 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     EXPECT_EQ(FirstDifference(memory, stock + "/memory-ranges"), std::nullopt);
     EXPECT_OK(RemoveTree(stock));
     return generation;
+  }
+
+  // While it runs, as the agent does with one that was booted.
+  static void WriteAhead(const VmmProcess& vmm, const std::string& memory) {
+    EXPECT_OK(vmm.api().Resume());
+    const auto info = vmm.api().Info();
+    EXPECT_OK(info);
+    const auto command_line = vmm::ReadCommandLine(info ? info->config_json : "");
+    EXPECT_OK(command_line);
+    const auto map =
+        FindRam(vmm.pid(), BootRanges(GetParam()), std::nullopt, command_line.value_or(""));
+    EXPECT_OK(map);
+    if (map) {
+      const auto written = DumpAhead(vmm.pid(), *map, memory);
+      EXPECT_OK(written);
+      EXPECT_GT(written.value_or(0), 0u);
+    }
+    AwaitGuest(vmm);
+    EXPECT_OK(vmm.api().Pause());
   }
 
   static void Kill(std::unique_ptr<VmmProcess> vmm) {
