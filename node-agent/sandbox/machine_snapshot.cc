@@ -130,6 +130,8 @@ Result<> LinuxMachine::PrepareCapture(const Record& record) {
 void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
   const auto write = [&]() -> Result<uint64_t> {
     DORMOUSE_ASSIGN(const vmm::VmInfo info, Api(record).Info());
+    if (info.state != vmm::VmState::kRunning)
+      return Fail(ErrorCode::kUnsupported, "the guest stands still already");
     DORMOUSE_TRY(vmm::CheckPrivateMemory(info.config_json));
     DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(info.config_json));
     const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
