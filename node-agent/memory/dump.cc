@@ -310,12 +310,11 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
         }));
     scanned += segment.length / kPageBytes;
   }
-  const auto begins = [&](size_t run) {
-    return run == 0 ? 0 : run == runs.size() ? map.bytes : runs[run].offset;
-  };
   const auto dump = [&](size_t first, size_t end) {
+    const uint64_t from = first == 0 ? 0 : runs[first].offset;
+    const uint64_t to = end == runs.size() ? map.bytes : runs[end].offset;
     return Dump(pid, target.get(), found)
-        .All(runs.data() + first, runs.data() + end, {begins(first), begins(end) - begins(first)});
+        .All(runs.data() + first, runs.data() + end, {from, to - from});
   };
   const size_t half = bytes < kSecondLaneBytes ? runs.size() : SplitInHalf(bytes, &runs);
   Result<DumpResult> second;

@@ -175,6 +175,10 @@ TEST(DumpTest, WhateverWasWrittenAheadTheImageIsTheGuests) {
   ASSERT_OK(WriteFileAtomically(scratch / "memory", std::string(kBytes, 'x')));
   ASSERT_OK(DumpDiverged(vmm.pid(), *map, scratch / "memory"));
   EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(*map));
+  const FakeVmm untouched(kRanges, std::nullopt, [](const auto&) {});
+  ASSERT_OK(DumpDiverged(untouched.pid(), *FindRam(untouched.pid(), kRanges, std::nullopt),
+                         scratch / "memory"));
+  EXPECT_TRUE(Content(scratch / "memory") == std::string(kBytes, '\0'));
 }
 
 TEST(DumpTest, AheadOnAFullDiskLeavesAnEmptyFile) {
