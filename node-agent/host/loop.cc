@@ -230,7 +230,7 @@ class KernelLoopDevices : public LoopDevices {
   const UniqueFd control_;
   const std::string node_directory_;
   std::shared_mutex
-      no_opener_of_ours_;  ///< exclusive while detaching, as an opener turns that into "later"
+      no_opener_of_ours_;   ///< exclusive while detaching, as an opener turns that into "later"
   std::mutex known_mutex_;  ///< taken last
   std::optional<std::map<int, LoopDevice>> known_;  ///< all of ours by index, or more
 };

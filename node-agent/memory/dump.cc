@@ -136,9 +136,10 @@ class Dump {
       const bool zero = IsZero(block_.get() + at, kPageBytes);
       uint64_t end = at + kPageBytes;
       while (end < size && IsZero(block_.get() + end, kPageBytes) == zero) end += kPageBytes;
-      DORMOUSE_TRY(zero                       ? Zero(offset + at, end - at)
-                   : found_ == Found::kAhead ? WriteChanged(block_.get() + at, end - at, offset + at)
-                                             : Write(block_.get() + at, end - at, offset + at));
+      DORMOUSE_TRY(zero ? Zero(offset + at, end - at)
+                   : found_ == Found::kAhead
+                       ? WriteChanged(block_.get() + at, end - at, offset + at)
+                       : Write(block_.get() + at, end - at, offset + at));
       at = end;
     }
     return {};

@@ -60,10 +60,11 @@ Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file);
 
 /// Writes the diverged pages of the paused process `pid` over `file`, which MakeMemoryFile or
 /// ContinueMemoryFile made of the file that `map` is of, or MakeMemoryFile anew where `map` is
-/// anonymous: then only what DumpAhead has not written, or the guest has changed since. Pages of zeros become holes. What was written is on its way to the disk, but it is
-/// the caller who fsyncs. On failure the file is of no use, but to a process that maps it, and
-/// holds none of the room that the dump took. kNoSpace; kUnavailable when the process is gone;
-/// kInvalid when `file` is not what it must be.
+/// anonymous: then only what DumpAhead has not written, or the guest has changed since. Pages of
+/// zeros become holes. What was written is on its way to the disk, but it is the caller who fsyncs.
+/// On failure the file is of no use, but to a process that maps it, and holds none of the room that
+/// the dump took. kNoSpace; kUnavailable when the process is gone; kInvalid when `file` is not what
+/// it must be.
 Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file);
 
 }  // namespace dormouse::memory

@@ -153,9 +153,9 @@ TEST(DumpTest, WhatWasWrittenAheadIsNotWrittenAgain) {
   const FakeVmm paused(kRanges, std::nullopt, [&](const std::vector<char*>& ram) {
     before(ram);
     ram[0][6 * kMiB + 5] = 'b';
-    std::memset(ram[0] + 8 * kMiB, 0, 2 * kMiB);                     // zero now
-    (void)::madvise(ram[0] + 12 * kMiB, 3 * kMiB, MADV_DONTNEED);    // given back
-    (void)::madvise(ram[1], kRanges[1].length, MADV_DONTNEED);       // to its end
+    std::memset(ram[0] + 8 * kMiB, 0, 2 * kMiB);                   // zero now
+    (void)::madvise(ram[0] + 12 * kMiB, 3 * kMiB, MADV_DONTNEED);  // given back
+    (void)::madvise(ram[1], kRanges[1].length, MADV_DONTNEED);     // to its end
     ram[0][20 * kMiB] = 'c';
   });
   const auto map = FindRam(paused.pid(), kRanges, std::nullopt);

@@ -25,10 +25,9 @@ constexpr auto kLongestTurn = 10s;
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
-         outcome == Outcome::kInLine ||
-         outcome == Outcome::kBackOff || outcome == Outcome::kStopped ||
-         outcome == Outcome::kPaused || outcome == Outcome::kReleased ||
-         outcome == Outcome::kFailed;
+         outcome == Outcome::kInLine || outcome == Outcome::kBackOff ||
+         outcome == Outcome::kStopped || outcome == Outcome::kPaused ||
+         outcome == Outcome::kReleased || outcome == Outcome::kFailed;
 }
 
 bool IsCapture(Step step) {
@@ -369,6 +368,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       if (carried && plan.outcome == Outcome::kInLine) {
         // Only a turn changes what there is of it.
         seen->recorded = true;
+        seen->stale_files = false;
         UpdateRuntime(record.uid, [&](Runtime& runtime) {
           runtime.seen = *seen;
           runtime.looked_at = clock_.Now();

@@ -135,9 +135,9 @@ void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
     DORMOUSE_TRY(vmm::CheckPrivateMemory(info.config_json));
     DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(info.config_json));
     const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
-    DORMOUSE_ASSIGN(const memory::RamMap ram,
-                    memory::FindRam(record.vmm->pid, memory::BootRanges(bytes), std::nullopt,
-                                    command_line));
+    DORMOUSE_ASSIGN(
+        const memory::RamMap ram,
+        memory::FindRam(record.vmm->pid, memory::BootRanges(bytes), std::nullopt, command_line));
     return memory::DumpAhead(record.vmm->pid, ram, file);
   };
   if (auto written = write()) {

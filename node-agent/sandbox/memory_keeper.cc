@@ -96,7 +96,7 @@ void CountScrub(const Result<>& result) {
   metrics::Registry::Default()
       .MakeCounter("dormouse_memory_scrubs_total",
                    "Memory that sleeps, read again and compared with its digests.",
-                   {{"result", result                    ? "intact"
+                   {{"result", result                     ? "intact"
                                : IsDamage(result.error()) ? "damaged"
                                                           : "unread"}})
       .Increment();

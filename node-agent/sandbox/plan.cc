@@ -423,9 +423,9 @@ std::string_view StepName(Step step) {
 }
 
 std::string Plan::ToString() const {
-  static constexpr std::string_view kOutcomes[] = {"Proceed",    "AwaitGuest", "Running", "BackOff",
-                                                   "Suspending", "Suspended",  "NoRoom",  "InLine",
-                                                   "Stopped",    "Paused",     "Released", "Failed"};
+  static constexpr std::string_view kOutcomes[] = {
+      "Proceed", "AwaitGuest", "Running", "BackOff", "Suspending", "Suspended",
+      "NoRoom",  "InLine",     "Stopped", "Paused",  "Released",   "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";

@@ -57,7 +57,7 @@ struct Observed {
   std::optional<int> workload_exit_code{};
   std::optional<Ending>
       guest_ending{};  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
-  bool guest_timed_out = false;      ///< it never answered within its boot deadline
+  bool guest_timed_out = false;        ///< it never answered within its boot deadline
   std::optional<Ending> vmm_ending{};  ///< how the incarnation ended, when its process is gone
   bool stale_files = false;  ///< generations, or parts of them, that the record does not need
 };

@@ -351,7 +351,8 @@ TEST(PlanTest, AWakeThatHasNotBegunWaitsForItsTurn) {
   waking.vmm = ProcessHint{10, 20, "boot"};
   EXPECT_EQ(PlanOf(waking, desired, Whole(VmmState::kStarting)), "vmm.restore -> AwaitGuest")
       << "one that has begun goes on";
-  EXPECT_TRUE(PlanOf({}, desired, {}).ends_with("vmm.boot -> AwaitGuest")) << "nor does a boot wait";
+  EXPECT_TRUE(PlanOf({}, desired, {}).ends_with("vmm.boot -> AwaitGuest"))
+      << "nor does a boot wait";
   desired.mode = api::OperatingMode::kSuspended;
   EXPECT_EQ(PlanOf(asleep, desired, {}), "-> Suspended");
 }

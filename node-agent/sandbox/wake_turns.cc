@@ -9,9 +9,10 @@ WakeTurns::WakeTurns(std::size_t at_once, std::chrono::nanoseconds longest, cons
 
 std::size_t WakeTurns::Free() const {
   const MonotonicTime now = clock_.Now();
-  const auto busy = static_cast<std::size_t>(
-      std::count_if(taken_.begin(), taken_.end(),
-                    [&](const auto& turn) { return now - turn.second < longest_; }));
+  const auto busy =
+      static_cast<std::size_t>(std::count_if(taken_.begin(), taken_.end(), [&](const auto& turn) {
+        return now - turn.second < longest_;
+      }));
   return at_once_ - std::min(busy, at_once_);
 }
 
