@@ -137,16 +137,15 @@ class Dump {
       uint64_t end = at + kPageBytes;
       while (end < size && IsZero(block_.get() + end, kPageBytes) == zero) end += kPageBytes;
       DORMOUSE_TRY(zero ? Zero(offset + at, end - at)
-                   : found_ == Found::kAhead
-                       ? WriteChanged(block_.get() + at, end - at, offset + at)
-                       : Write(block_.get() + at, end - at, offset + at));
+                        : WriteChanged(block_.get() + at, end - at, offset + at));
       at = end;
     }
     return {};
   }
 
-  // In runs of pages that are in the file all, or all not.
+  // But for the pages that were written ahead and are so still.
   Result<> WriteChanged(const char* data, uint64_t size, uint64_t offset) {
+    if (found_ != Found::kAhead) return Write(data, size, offset);
     const ssize_t got = ::pread(file_, ahead_.get(), size, static_cast<off_t>(offset));
     // What cannot be compared is written.
     if (got != static_cast<ssize_t>(size)) return Write(data, size, offset);

@@ -77,6 +77,20 @@ class AgentCloneTest : public AgentTest {
     clone.status.node_name = "node-1";
     Put(clone);
   }
+  // There is one turn, and the template's source, which is silent, has it while it wakes.
+  void LetTheSourceKeepTheOnlyTurn() {
+    options_.wakes_at_once = 1;
+    Restart();
+    Settle();
+    AskForTemplate();
+    SettleAll();
+    Wish(api::OperatingMode::kSuspended);
+    SettleAll();
+    Wish(api::OperatingMode::kRunning);
+    vm().silent = true;
+    ASSERT_TRUE(Reconcile());
+    ASSERT_NE(vm().pid, 0);
+  }
   // As the two queues would, until nothing more changes.
   void SettleAll(const api::SandboxUid& uid = kUid) {
     for (int i = 0; i < 10; ++i) {
@@ -325,17 +339,7 @@ TEST_F(AgentCloneTest, ASandboxWhoseTemplateIsElsewhereIsPlacedAnew) {
 }
 
 TEST_F(AgentCloneTest, ACloneInLineHasNothingButItsRecordAndWakesWhenItsTurnComes) {
-  options_.wakes_at_once = 1;
-  Restart();
-  Settle();
-  AskForTemplate();
-  SettleAll();
-  Wish(api::OperatingMode::kSuspended);
-  SettleAll();
-  Wish(api::OperatingMode::kRunning);
-  vm().silent = true;
-  ASSERT_TRUE(Reconcile());
-  ASSERT_NE(vm().pid, 0);
+  LetTheSourceKeepTheOnlyTurn();
   AddClone(kSuccessor, "clone");
   for (int lives = 0; lives < 2; ++lives) {
     ASSERT_TRUE(Reconcile(kSuccessor));
@@ -360,16 +364,7 @@ TEST_F(AgentCloneTest, ACloneInLineHasNothingButItsRecordAndWakesWhenItsTurnCome
 }
 
 TEST_F(AgentCloneTest, OneInLineCanGoAndLeavesNothing) {
-  options_.wakes_at_once = 1;
-  Restart();
-  Settle();
-  AskForTemplate();
-  SettleAll();
-  Wish(api::OperatingMode::kSuspended);
-  SettleAll();
-  Wish(api::OperatingMode::kRunning);
-  vm().silent = true;
-  ASSERT_TRUE(Reconcile());
+  LetTheSourceKeepTheOnlyTurn();
   AddClone(kSuccessor, "clone");
   ASSERT_TRUE(Reconcile(kSuccessor));
   Delete();

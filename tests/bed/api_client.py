@@ -48,6 +48,20 @@ class ApiClient:
         """The same connection as another user; whoever calls must be allowed to impersonate."""
         return dataclasses.replace(self, headers={**self.headers, "Impersonate-User": user})
 
+    def connect(self, timeout_seconds: float | None = None) -> http.client.HTTPSConnection:
+        """A connection as this client makes it, opened by its first request."""
+        address = urlsplit(self.url)
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        if self.cert_file:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        timeout = timeout_seconds or self.timeout_seconds
+        return http.client.HTTPSConnection(address.hostname, address.port, timeout=timeout, context=context)
+
+    def all_headers(self) -> dict[str, str]:
+        """What each request says of who it is of."""
+        bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return {"Accept": "application/json", **self.headers, **bearer}
+
     def request(
         self,
         method: str,
@@ -59,20 +73,12 @@ class ApiClient:
     ) -> Answer:
         """One request. Raises OSError when the server cannot be reached; any answer of the server
         is returned."""
-        address = urlsplit(self.url)
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        headers = {"Accept": "application/json", **self.headers}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        headers = self.all_headers()
         payload = None
         if body is not None:
             payload = body if isinstance(body, (str, bytes)) else json.dumps(body)
             headers["Content-Type"] = content_type
-        connection = http.client.HTTPSConnection(
-            address.hostname, address.port, timeout=self.timeout_seconds, context=context
-        )
+        connection = self.connect()
         try:
             connection.request(
                 method, f"{path}?{urlencode(query)}" if query else path, payload, headers

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
 import threading
 import time
 from collections import Counter
-from urllib.parse import urlsplit
 
 from bed.api_client import ApiClient
 from bed.manifests import SANDBOXES, object_path
-
-
-def connect(client: ApiClient) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
-    """A connection for many requests, as every client of an API server has, and the headers they carry."""
-    address = urlsplit(client.url)
-    context = ssl.create_default_context(cafile=str(client.ca_file))
-    if client.cert_file:
-        context.load_cert_chain(client.cert_file, client.key_file)
-    headers = {"Authorization": f"Bearer {client.token}"} if client.token else {}
-    return http.client.HTTPSConnection(address.hostname, address.port, timeout=600, context=context), headers
 
 
 class Creator:
     """Creates sandboxes over one connection: what is measured is no TLS handshake. Ends with `stop`."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._connection, headers = connect(client)
-        self._headers = {**headers, "Content-Type": "application/json"}
+        self._connection = client.connect()
+        self._headers = {**client.all_headers(), "Content-Type": "application/json"}
         self._connection.connect()
 
     def create(self, manifest: dict) -> None:
@@ -54,8 +41,9 @@ class Watch:
         listed = client.get(object_path(SANDBOXES))
         assert listed.ok, listed.message
         since = listed.body["metadata"]["resourceVersion"]
-        self._connection, headers = connect(client)
-        self._connection.request("GET", object_path(SANDBOXES) + f"?watch=true&resourceVersion={since}", headers=headers)
+        self._connection = client.connect(timeout_seconds=600)
+        path = object_path(SANDBOXES) + f"?watch=true&resourceVersion={since}"
+        self._connection.request("GET", path, headers=client.all_headers())
         self._answer = self._connection.getresponse()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
