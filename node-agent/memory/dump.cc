@@ -369,8 +369,10 @@ Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file) 
     return SyncFile(file).map([&] { return dumped.written_bytes; });
   });
   if (written) return written;
-  // The dump makes do with what is left where this fails.
-  if (const auto target = host::OpenFile(file, O_RDWR)) (void)PunchOut(target->get(), 0, map.bytes);
+  // Pages that an fsync could not write are clean afterwards: a dump that compared with them would
+  // leave them out, and its own fsync would say nothing.
+  const auto target = host::OpenFile(file, O_RDWR);
+  if (!target || !PunchOut(target->get(), 0, map.bytes)) DORMOUSE_TRY(RemoveFile(file));
   return written;
 }
 
