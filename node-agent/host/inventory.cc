@@ -1,19 +1,15 @@
 #include "node-agent/host/inventory.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "node-agent/host/netlink.h"
 #include "node-agent/host/netns.h"
-#include "node-agent/host/nft.h"
 
 namespace dormouse::host {
 namespace {
 
 constexpr char kVethPrefix[] = "dmv";
-constexpr std::string_view kPoolPrefix = "dmp";
-constexpr char kNodeTable[] = "list table inet dormouse";
 constexpr size_t kShortIdLength = 12;
 
 bool IsShortId(const std::string& text) {
@@ -49,34 +45,6 @@ Result<> AddNetwork(const InventorySources& sources, std::vector<InventoryItem>*
   DORMOUSE_ASSIGN(const auto links, socket.ListLinks(kVethPrefix));
   for (const auto& link : links)
     items->push_back({"veth", link.name, ShortIdIn(link.name), link.alias});
-  DORMOUSE_ASSIGN(const auto pooled, socket.ListLinks(kPoolPrefix));
-  for (const auto& link : pooled) items->push_back({"veth", link.name, "", "in the pool"});
-  return {};
-}
-
-// {"nftables": [{"set": {"name": "sandboxes", "elem": [{"concat": ["dmv3f2a...",
-// "10.201.0.7"]}]}}]}
-Result<> AddNftElements(std::vector<InventoryItem>* items) {
-  auto text = ReadNftJson(kNodeTable);
-  if (!text) {
-    if (text.error().code() == ErrorCode::kNotFound) return {};
-    return Fail(text.error());
-  }
-  const auto document = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (!document.is_object() || !document.contains("nftables")) {
-    return Fail(ErrorCode::kInternal, "nft's list of our table is not understood");
-  }
-  for (const auto& object : document["nftables"]) {
-    if (!object.contains("set") || !object["set"].contains("elem")) continue;
-    for (const auto& element : object["set"]["elem"]) {
-      if (!element.is_object() || !element.contains("concat") || element["concat"].size() != 2)
-        continue;
-      const auto& pair = element["concat"];
-      if (!pair[0].is_string() || !pair[1].is_string()) continue;
-      const auto name = pair[0].get<std::string>();
-      items->push_back({"nft", name, ShortIdIn(name), pair[1].get<std::string>()});
-    }
-  }
   return {};
 }
 
@@ -108,7 +76,6 @@ Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources) {
   std::vector<InventoryItem> items;
   DORMOUSE_TRY(AddBlockDevices(sources, &items));
   DORMOUSE_TRY(AddNetwork(sources, &items));
-  DORMOUSE_TRY(AddNftElements(&items));
   if (sources.cgroups != nullptr) DORMOUSE_TRY(AddCgroups(*sources.cgroups, &items));
   std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
     return std::tie(a.kind, a.name) < std::tie(b.kind, b.name);

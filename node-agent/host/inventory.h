@@ -16,7 +16,7 @@
 namespace dormouse::host {
 
 struct InventoryItem {
-  std::string kind;  ///< "dm", "loop", "netns", "veth", "nft", "cgroup", "process"
+  std::string kind;  ///< "dm", "loop", "netns", "veth", "cgroup", "process"
   std::string name;  ///< of the kernel object
   std::string
       short_id;        ///< of the sandbox it belongs to; "" = shared (a base, the pool), or unknown
@@ -31,7 +31,7 @@ struct InventorySources {
   std::string netns_directory;  ///< "/run/dormouse/netns"
 };
 
-/// Sorted by kind and name. Links and nft elements are those of the calling thread's network
+/// Sorted by kind and name. Links are those of the calling thread's network
 /// namespace, which must be the node's.
 Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources);
 

@@ -59,18 +59,16 @@ TEST_F(NetTest, AVethIsBornAcrossNamespacesAndCarriesItsOwner) {
   ASSERT_OK(CreateNetNs(*host_, scratch_ / "inner"));
   auto inner = OpenNetNs(*host_, scratch_ / "inner");
   ASSERT_OK(inner);
-  const VethPair pair{"dmv001122334455", "uid-1", "eth0", inner->get()};
+  const VethPair pair{"dmv001122334455", "eth0", inner->get()};
   Inside([&]() -> Result<> {
     DORMOUSE_ASSIGN(RouteSocket socket, RouteSocket::Open());
+    EXPECT_FALSE(socket.FindPeerAddress(pair.name).value().has_value());
     DORMOUSE_TRY(socket.CreateVeth(pair));
-    EXPECT_OK(socket.CreateVeth(pair)) << "the same is success";
-    VethPair other = pair;
-    other.alias = "uid-2";
-    EXPECT_EQ(socket.CreateVeth(other).error().code(), ErrorCode::kAlreadyExists);
-    DORMOUSE_TRY(socket.AddAddress(pair.name, "10.201.0.1/32"));
-    EXPECT_OK(socket.AddAddress(pair.name, "10.201.0.1/32"));
-    DORMOUSE_TRY(socket.SetUp(pair.name));
-    DORMOUSE_TRY(socket.ReplaceRoute(pair.name, "10.201.0.9/32", "", "10.201.0.1"));
+    EXPECT_EQ(socket.CreateVeth(pair).error().code(), ErrorCode::kAlreadyExists);
+    DORMOUSE_TRY(socket.AddPeerAddress(pair.name, "10.201.0.1", "10.201.0.9"));
+    EXPECT_OK(socket.AddPeerAddress(pair.name, "10.201.0.1", "10.201.0.9"));
+    DORMOUSE_TRY(socket.SetUp(pair.name, "uid-1"));
+    EXPECT_EQ(socket.FindPeerAddress(pair.name).value(), "10.201.0.9");
     DORMOUSE_ASSIGN(const auto links, socket.ListLinks("dmv"));
     EXPECT_EQ(links.size(), 1U);
     EXPECT_EQ(links[0].alias, "uid-1");

@@ -102,6 +102,26 @@ struct RouteSocket::Impl {
     return link;
   }
 
+  // `peer` empty = none.
+  Result<> AddAddress(const std::string& link_name, const std::string& cidr,
+                      const std::string& peer) const {
+    DORMOUSE_ASSIGN(const LinkObject link, MustGet(link_name));
+    DORMOUSE_ASSIGN(const Address local, ParseAddress(cidr));
+    const AddressObject address(rtnl_addr_alloc());
+    rtnl_addr_set_ifindex(address.get(), rtnl_link_get_ifindex(link.get()));
+    if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0)
+      return FailNl("address " + cidr, error);
+    if (!peer.empty()) {
+      DORMOUSE_ASSIGN(const Address other_end, ParseAddress(peer));
+      if (const int error = rtnl_addr_set_peer(address.get(), other_end.get()); error < 0)
+        return FailNl("address " + peer, error);
+    }
+    const int error = rtnl_addr_add(socket.get(), address.get(), NLM_F_CREATE | NLM_F_EXCL);
+    if (error < 0 && error != -NLE_EXIST)
+      return FailNl("add address " + cidr + " to " + link_name, error);
+    return {};
+  }
+
   Result<> Change(rtnl_link* link, rtnl_link* change, const std::string& what) const {
     if (const int error = rtnl_link_change(socket.get(), link, change, 0); error < 0)
       return FailNl(what, error);
@@ -128,47 +148,20 @@ Result<> RouteSocket::CreateVeth(const VethPair& pair) {
   const std::string what = "create veth " + pair.name;
   if (pair.name.size() >= IFNAMSIZ)
     return Fail(ErrorCode::kInvalid, what + ": the name is too long");
-  DORMOUSE_ASSIGN(const auto existing, FindLink(pair.name));
-  if (existing && !existing->alias.empty() && existing->alias != pair.alias) {
-    return Fail(ErrorCode::kAlreadyExists, what + ": it belongs to " + existing->alias);
+  const VethObject link(rtnl_link_veth_alloc());
+  if (!link) return Fail(ErrorCode::kNoSpace, what + ": no memory");
+  rtnl_link_set_name(link.get(), pair.name.c_str());
+  const LinkObject peer(rtnl_link_veth_get_peer(link.get()));
+  rtnl_link_set_name(peer.get(), pair.peer_name.c_str());
+  if (pair.peer_netns >= 0) rtnl_link_set_ns_fd(peer.get(), pair.peer_netns);
+  rtnl_link_set_ifindex(link.get(), VethIndex(pair.name));
+  int error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
+  if (error == -NLE_EXIST || error == -NLE_BUSY) {  // the number is taken: any other will do
+    rtnl_link_set_ifindex(link.get(), 0);
+    error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
   }
-  if (!existing) {
-    const VethObject link(rtnl_link_veth_alloc());
-    if (!link) return Fail(ErrorCode::kNoSpace, what + ": no memory");
-    rtnl_link_set_name(link.get(), pair.name.c_str());
-    const LinkObject peer(rtnl_link_veth_get_peer(link.get()));
-    rtnl_link_set_name(peer.get(), pair.peer_name.c_str());
-    if (pair.peer_netns >= 0) rtnl_link_set_ns_fd(peer.get(), pair.peer_netns);
-    rtnl_link_set_ifindex(link.get(), VethIndex(pair.name));
-    int error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
-    if (error == -NLE_EXIST || error == -NLE_BUSY) {  // the number is taken: any other will do
-      rtnl_link_set_ifindex(link.get(), 0);
-      error = rtnl_link_add(impl_->socket.get(), link.get(), NLM_F_CREATE | NLM_F_EXCL);
-    }
-    if (error < 0) return FailNl(what, error);
-  }
-  // The kernel takes no alias in the message that creates (rtnl_create_link); a crash in between
-  // leaves a link of our name without one, which is completed here the next time.
-  if (pair.alias.empty() || (existing && existing->alias == pair.alias)) return {};
-  return SetAlias(pair.name, pair.alias);
-}
-
-Result<> RouteSocket::SetAlias(const std::string& name, const std::string& alias) {
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
-  const LinkObject change(rtnl_link_alloc());
-  rtnl_link_set_ifalias(change.get(), alias.c_str());
-  return impl_->Change(link.get(), change.get(), "alias of " + name);
-}
-
-Result<> RouteSocket::RenameAndSetUp(const std::string& name, const std::string& new_name) {
-  const std::string what = "rename link " + name + " to " + new_name;
-  if (new_name.size() >= IFNAMSIZ)
-    return Fail(ErrorCode::kInvalid, what + ": the name is too long");
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
-  const LinkObject change(rtnl_link_alloc());
-  rtnl_link_set_name(change.get(), new_name.c_str());
-  rtnl_link_set_flags(change.get(), IFF_UP);
-  return impl_->Change(link.get(), change.get(), what);
+  if (error < 0) return FailNl(what, error);
+  return {};
 }
 
 Result<> RouteSocket::DeleteLink(const std::string& name) {
@@ -204,24 +197,37 @@ Result<std::vector<Link>> RouteSocket::ListLinks(std::string_view prefix) {
   }
 }
 
-Result<> RouteSocket::SetUp(const std::string& name) {
+Result<> RouteSocket::SetUp(const std::string& name, const std::string& alias) {
   DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(name));
   const LinkObject change(rtnl_link_alloc());
+  if (!alias.empty()) rtnl_link_set_ifalias(change.get(), alias.c_str());
   rtnl_link_set_flags(change.get(), IFF_UP);
   return impl_->Change(link.get(), change.get(), "set " + name + " up");
 }
 
-Result<> RouteSocket::AddAddress(const std::string& link_name, const std::string& cidr) {
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
-  DORMOUSE_ASSIGN(const Address local, ParseAddress(cidr));
-  const AddressObject address(rtnl_addr_alloc());
-  rtnl_addr_set_ifindex(address.get(), rtnl_link_get_ifindex(link.get()));
-  if (const int error = rtnl_addr_set_local(address.get(), local.get()); error < 0)
-    return FailNl("address " + cidr, error);
-  const int error = rtnl_addr_add(impl_->socket.get(), address.get(), NLM_F_CREATE | NLM_F_EXCL);
-  if (error < 0 && error != -NLE_EXIST)
-    return FailNl("add address " + cidr + " to " + link_name, error);
-  return {};
+Result<> RouteSocket::AddAddress(const std::string& link, const std::string& cidr) {
+  return impl_->AddAddress(link, cidr, "");
+}
+
+Result<> RouteSocket::AddPeerAddress(const std::string& link, const std::string& local,
+                                     const std::string& peer) {
+  return impl_->AddAddress(link, local, peer);
+}
+
+Result<std::optional<std::string>> RouteSocket::FindPeerAddress(const std::string& link_name) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->Get(link_name));
+  if (!link) return std::nullopt;
+  nl_cache* filled = nullptr;
+  if (const int error = rtnl_addr_alloc_cache(impl_->socket.get(), &filled); error < 0)
+    return FailNl("addresses of " + link_name, error);
+  const Cache cache(filled);
+  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
+       object = nl_cache_get_next(object)) {
+    auto* const address = reinterpret_cast<rtnl_addr*>(object);
+    if (rtnl_addr_get_ifindex(address) != rtnl_link_get_ifindex(link.get())) continue;
+    if (nl_addr* const peer = rtnl_addr_get_peer(address)) return TextOf(peer);
+  }
+  return std::nullopt;
 }
 
 Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::string& destination,

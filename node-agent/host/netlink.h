@@ -32,7 +32,6 @@ struct Link {
 
 struct VethPair {
   std::string name;  ///< in the socket's namespace; at most 15 characters
-  std::string alias;
   std::string peer_name;
   int peer_netns = -1;  ///< the peer is created in there, never seen elsewhere
 };
@@ -51,20 +50,23 @@ class RouteSocket {
   RouteSocket& operator=(RouteSocket&&) noexcept;
   ~RouteSocket();
 
-  /// A veth of that name and alias is success (its peer is where it was put); of another alias
-  /// kAlreadyExists.
+  /// Both ends down. kAlreadyExists when there is a link of that name, or of the peer's.
   Result<> CreateVeth(const VethPair& pair);
   /// Success when it is not there. The other end of a veth goes with it.
   Result<> DeleteLink(const std::string& name);
   Result<std::optional<Link>> FindLink(const std::string& name);
   /// Links whose name begins with `prefix`, sorted by name.
   Result<std::vector<Link>> ListLinks(std::string_view prefix);
-  Result<> SetUp(const std::string& name);
-  /// In one message, for a link that is down. kAlreadyExists when there is one of the new name.
-  Result<> RenameAndSetUp(const std::string& name, const std::string& new_name);
-  Result<> SetAlias(const std::string& name, const std::string& alias);
+  /// In one message with the alias, where one is given.
+  Result<> SetUp(const std::string& name, const std::string& alias = "");
   /// `cidr` as "10.201.0.1/32". Success when the link has it.
   Result<> AddAddress(const std::string& link, const std::string& cidr);
+  /// `local` here, `peer` at the other end: while the link is up, the kernel has a route to `peer`
+  /// through it, with `local` as its source. Success when the link has it.
+  Result<> AddPeerAddress(const std::string& link, const std::string& local,
+                          const std::string& peer);
+  /// That peer; nothing when there is no such link, or none of it.
+  Result<std::optional<std::string>> FindPeerAddress(const std::string& link);
   /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to
   /// the same destination.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,

@@ -20,7 +20,6 @@ inline constexpr char kTapMac[] = "02:fc:00:00:00:01";
 inline constexpr char kTapName[] = "tap0";
 inline constexpr char kInnerVeth[] = "eth0";
 inline constexpr char kVethPrefix[] = "dmv";
-inline constexpr char kPoolPrefix[] = "dmp";
 inline constexpr char kDefaultRange[] = "10.201.0.0/16";
 
 /// An IPv4 range of at least 4,096 addresses. Address 1 is the node's end of every veth; slots

@@ -1,11 +1,11 @@
-// A network namespace with all that is the same in every sandbox: rules, tap, inner end of a veth,
-// routes. What is missing makes it a sandbox's own: a name, its address, the tap's owner, the name
-// of the veth's outer end.
+// A network namespace with all that is the same in every sandbox: rules, and a tap. What is missing
+// makes it a sandbox's own: a name, the tap's owner, the veth. (A veth that waited here would have
+// to be renamed, for which the kernel waits for a grace period of RCU: more than making one costs.)
 //
-//   tap0 (.22), down [ NAT, default egress policy ] eth0, up, no address -- dmp<random>, down
+//   tap0 (.22), down [ NAT, default egress policy ]
 //
-// It has no name but its veth's, and lives as long as its descriptors: those of a dead agent go by
-// themselves. Not thread-safe: one owner at a time, in the node's network namespace.
+// It has no name, and lives as long as its descriptors: those of a dead agent go by themselves. Not
+// thread-safe: one owner at a time, in the node's network namespace.
 #pragma once
 
 #include <string>
@@ -23,16 +23,10 @@ struct FurnishedNet {
   EgressPolicy policy;  ///< that its rules are of
   UniqueFd netns;
   host::RouteSocket inside;
-  UniqueFd tap;      ///< attached; closed before a VMM may
-  std::string veth;  ///< the outer end's name
+  UniqueFd tap;  ///< attached; closed before a VMM may
 };
 
 Result<FurnishedNet> Furnish(const SandboxRules& rules);
-/// Outer ends that belong to no living agent: once, before the first is furnished.
-Result<> RemoveStaleVeths();
-
-/// What Furnish does, for a namespace that has or lacks any of it, from a thread inside.
-Result<> AddInnerRoutes(host::RouteSocket* inside, const std::string& gateway);
 [[nodiscard]] std::string TapAddress();
 
 }  // namespace dormouse::net

@@ -74,12 +74,14 @@ class NetPoolTest : public ::testing::Test {
   NetConfig Config(size_t pool) {
     return {scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {}, pool};
   }
-  static std::vector<std::string> PoolLinks() {
+  static std::vector<std::string> LinksOfTheNode() {
     std::vector<std::string> names;
     auto node = RouteSocket::Open();
-    const auto links = node->ListLinks(kPoolPrefix);
+    const auto links = node->ListLinks("");
     EXPECT_OK(links);
-    for (const auto& link : *links) names.push_back(link.name);
+    for (const auto& link : *links) {
+      if (link.kind == "veth") names.push_back(link.name);
+    }
     return names;
   }
   // All that tells one sandbox's namespace from another's, its own address aside.
@@ -145,7 +147,6 @@ TEST_F(NetPoolTest, WhatIsTakenIsLikeWhatWasMadeForItOrCompletedLater) {
     EXPECT_TRUE(nets.Observe(Spec(slot))->Ready());
     EXPECT_OK(nets.Remove(Spec(slot)));
   }
-  EXPECT_THAT(PoolLinks(), ::testing::IsEmpty());
 }
 
 TEST_F(NetPoolTest, AnotherPolicyIsNotServedFromThePool) {
@@ -165,28 +166,23 @@ TEST_F(NetPoolTest, FillsByItselfAndLeavesNothingBehind) {
     SandboxNets nets(*host_, Config(2));
     ASSERT_OK(nets.PrepareNode());
     EXPECT_TRUE(Eventually([&] { return nets.pool().ready() == 2; }));
-    EXPECT_EQ(PoolLinks().size(), 2U);
+    EXPECT_THAT(LinksOfTheNode(), ::testing::IsEmpty()) << "what waits is held by us alone";
     ASSERT_OK(nets.Prepare(Spec(1)));
     EXPECT_TRUE(Eventually([&] { return nets.pool().ready() == 2; }));
     ASSERT_OK(nets.Remove(Spec(1)));
   }
-  EXPECT_TRUE(Eventually([] { return PoolLinks().empty(); })) << "nobody else holds them";
+  EXPECT_THAT(LinksOfTheNode(), ::testing::IsEmpty());
 }
 
-TEST_F(NetPoolTest, WhatADeadAgentTookHalfIsCompletedAndTheRestIsRemoved) {
+TEST_F(NetPoolTest, WhatADeadAgentTookHalfIsCompleted) {
   // Its descriptors are still open, as those of a process that is being killed.
-  const SandboxRules rules{AddressRange::Parse(kDefaultRange)->gateway(), {}};
-  auto waiting = Furnish(rules);
-  ASSERT_OK(waiting);
-  auto half = Furnish(rules);
+  auto half = Furnish({AddressRange::Parse(kDefaultRange)->gateway(), {}});
   ASSERT_OK(half);
   SandboxNets nets(*host_, Config(0));
   ASSERT_OK(MakeDirectories(scratch_ / "netns", 0700));
   ASSERT_OK(host::BindNetNs(*host_, half->netns.get(), nets.NetNsPath(Spec(1).short_id)));
-  EXPECT_EQ(PoolLinks().size(), 2U);
 
   ASSERT_OK(nets.PrepareNode());
-  EXPECT_THAT(PoolLinks(), ::testing::IsEmpty());
   EXPECT_FALSE(nets.Observe(Spec(1))->Ready());
   half->tap.Reset();
   ASSERT_OK(nets.Prepare(Spec(1)));
@@ -196,21 +192,6 @@ TEST_F(NetPoolTest, WhatADeadAgentTookHalfIsCompletedAndTheRestIsRemoved) {
               ::testing::IsEmpty());
   EXPECT_OK(nets.Remove(Spec(1)));
   EXPECT_OK(nets.Remove(Spec(2)));
-}
-
-TEST_F(NetPoolTest, AnEndThatWasNotRenamedIsReplaced) {
-  SandboxNets nets(*host_, Config(1));
-  const NetPool::Work hold(&nets.pool());
-  ASSERT_OK(nets.PrepareNode());
-  ASSERT_OK(nets.pool().FillOne());
-  ASSERT_OK(failpoint::Arm("net.veth=1*error(EIO)"));
-  EXPECT_FALSE(nets.Prepare(Spec(1)));
-  failpoint::DisarmAll();
-  EXPECT_EQ(PoolLinks().size(), 1U);
-  ASSERT_OK(nets.Prepare(Spec(1)));
-  EXPECT_THAT(PoolLinks(), ::testing::IsEmpty());
-  EXPECT_OK(nets.Remove(Spec(1)));
-  EXPECT_TRUE(nets.Observe(Spec(1))->Gone());
 }
 
 TEST_F(NetPoolTest, ALinkOfANamespaceThatLostItsNameMakesWay) {

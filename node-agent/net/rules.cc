@@ -168,62 +168,47 @@ std::string NodeTable(const NodeRules& rules) {
     after_dnat += "    ct original ip daddr " + resolver +
                   " meta l4proto { tcp, udp } ct original proto-dst 53 accept\n";
   }
-  // `flush table` empties the chains and keeps the set's elements.
-  return "add table inet dormouse\n"
-         "add set inet dormouse sandboxes { type ifname . ipv4_addr; }\n"
-         "add chain inet dormouse prerouting { type filter hook prerouting priority -160; policy "
-         "accept; }\n"
-         "add chain inet dormouse input { type filter hook input priority -10; policy accept; }\n"
-         "add chain inet dormouse forward { type filter hook forward priority -10; policy accept; "
-         "}\n"
-         "add chain inet dormouse postrouting { type nat hook postrouting priority srcnat; policy "
-         "accept; }\n"
-         "add chain inet dormouse from_sandbox\n"
-         "add chain inet dormouse to_node\n"
-         "flush table inet dormouse\n"
+  return std::string(kReplaceTable) +
          "table inet dormouse {\n"
-         // Between conntrack (-200) and destination NAT (-100): a NodePort is the node's own
-         // address still.
-         "  chain prerouting {\n"
-         "    iifname \"dmv*\" jump from_sandbox\n"
-         "  }\n"
          "  chain from_sandbox {\n"
          "    meta nfproto ipv6 drop\n"
-         "    iifname . ip saddr != @sandboxes drop\n"
+         // A veth leads to one address (SandboxNets::TakeVeth), and may send as that one only.
+         "    fib saddr . iif oif missing drop\n"
          "    ct state established,related accept\n" +
          before_dnat +
          "    fib daddr type { local, broadcast, multicast } drop\n"
          "  }\n"
-         // What a service's address was translated into: the API server on this node, say.
-         "  chain input {\n"
-         "    iifname \"dmv*\" jump to_node\n"
+         // Between conntrack (-200) and destination NAT (-100): a NodePort is the node's own
+         // address still.
+         "  chain prerouting {\n"
+         "    type filter hook prerouting priority -160; policy accept;\n"
+         "    iifname \"dmv*\" jump from_sandbox\n"
          "  }\n"
          "  chain to_node {\n"
          "    ct state established,related accept\n" +
          after_dnat +
          "    drop\n"
          "  }\n"
+         // What a service's address was translated into: the API server on this node, say.
+         "  chain input {\n"
+         "    type filter hook input priority -10; policy accept;\n"
+         "    iifname \"dmv*\" jump to_node\n"
+         "  }\n"
          // Only the node itself, whose packets are not forwarded, may open connections to a
          // sandbox.
          "  chain forward {\n"
+         "    type filter hook forward priority -10; policy accept;\n"
          "    iifname \"dmv*\" oifname \"dmv*\" drop\n"
          "    oifname \"dmv*\" ct state established,related accept\n"
          "    oifname \"dmv*\" drop\n"
          "  }\n"
          "  chain postrouting {\n"
+         "    type nat hook postrouting priority srcnat; policy accept;\n"
          "    ip saddr " +
          rules.range +
          " oifname != \"dmv*\" masquerade\n"
          "  }\n"
          "}\n";
-}
-
-std::string NodeElementAdd(const std::string& veth, const std::string& host_address) {
-  return "add element inet dormouse sandboxes { \"" + veth + "\" . " + host_address + " }\n";
-}
-
-std::string NodeElementDelete(const std::string& veth, const std::string& host_address) {
-  return "delete element inet dormouse sandboxes { \"" + veth + "\" . " + host_address + " }\n";
 }
 
 }  // namespace dormouse::net

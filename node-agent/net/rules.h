@@ -39,6 +39,8 @@ struct SandboxRules {
 Result<> CheckPolicy(const EgressPolicy& policy);
 
 inline constexpr char kCreateTable[] = "create table inet dormouse\n";
+/// Before a table's text: in its one transaction the old one goes, if there was one.
+inline constexpr char kReplaceTable[] = "add table inet dormouse\ndelete table inet dormouse\n";
 
 /// The whole table of a sandbox's namespace, which has no word of the sandbox's own address: that
 /// is eth0's, whatever it is (so that it can be made before the sandbox is known). To be added
@@ -50,12 +52,8 @@ struct NodeRules {
   std::vector<std::string> resolvers;  ///< of the node: DNS to them is let in where they are local
 };
 
-/// The node's table: chains are made anew, the elements of its sets stay: one transaction, no gap.
+/// The node's table, in place of the one before: one transaction, no gap. It has no word of any
+/// sandbox, so that no start and no end need change it.
 [[nodiscard]] std::string NodeTable(const NodeRules& rules);
-/// A sandbox's elements in the node's table; idempotent.
-[[nodiscard]] std::string NodeElementAdd(const std::string& veth, const std::string& host_address);
-/// Takes them away; fails where they are not there.
-[[nodiscard]] std::string NodeElementDelete(const std::string& veth,
-                                            const std::string& host_address);
 
 }  // namespace dormouse::net

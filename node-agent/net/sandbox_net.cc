@@ -13,7 +13,6 @@ namespace {
 
 using host::RouteSocket;
 
-constexpr char kReplaceTable[] = "add table inet dormouse\ndelete table inet dormouse\n";
 // Only names are read: what is in the tables would be some hundred objects.
 constexpr char kTables[] = "list tables inet";
 constexpr char kOurTable[] = "\"name\": \"dormouse\"";
@@ -28,25 +27,26 @@ Result<> Step(const SandboxNetSpec& spec, const std::string& name,
   return failpoint::Hit(name + ".done", spec.subject);
 }
 
-Result<bool> IsThere(const Result<std::string>& answer) {
-  if (answer) return true;
-  if (answer.error().code() == ErrorCode::kNotFound) return false;
-  return Fail(answer.error());
-}
-
-std::string ElementQuery(const SandboxNetSpec& spec) {
-  return "get element inet dormouse sandboxes { \"" + VethName(spec.short_id) + "\" . " +
-         spec.host_address + " }";
-}
-
-// Whether the sandbox's veth is there; kAlreadyExists when it is another's. One without an alias is
-// ours, half made.
-Result<bool> CheckOwner(RouteSocket* node, const SandboxNetSpec& spec) {
+// kAlreadyExists when there is a veth of its name that is another's. One without an alias is ours,
+// half made.
+Result<> CheckOwner(RouteSocket* node, const SandboxNetSpec& spec) {
   const std::string veth = VethName(spec.short_id);
   DORMOUSE_ASSIGN(const auto link, node->FindLink(veth));
   if (link && !link->alias.empty() && link->alias != spec.uid)
     return Fail(ErrorCode::kAlreadyExists, "veth " + veth + " belongs to " + link->alias);
-  return link.has_value();
+  return {};
+}
+
+// For a namespace without one.
+Result<> MakeVeth(const SandboxNetSpec& spec, int netns) {
+  const std::string veth = VethName(spec.short_id);
+  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
+  auto made = node.CreateVeth({veth, kInnerVeth, netns});
+  if (made || made.error().code() != ErrorCode::kAlreadyExists) return made;
+  // Ours, of a namespace that has lost its name, or another sandbox's.
+  DORMOUSE_TRY(CheckOwner(&node, spec));
+  DORMOUSE_TRY(node.DeleteLink(veth));
+  return node.CreateVeth({veth, kInnerVeth, netns});
 }
 
 }  // namespace
@@ -61,30 +61,10 @@ std::string SandboxNets::NetNsPath(const std::string& short_id) const {
 Result<> SandboxNets::PrepareNode() {
   DORMOUSE_TRY(host_.RunInMounts([&] { return MakeDirectories(config_.netns_directory, 0700); }));
   DORMOUSE_TRY(WriteKernelFile(kForwarding, "1"));
-  auto applied = ApplyToNode(NodeTable({config_.range.cidr(), config_.resolvers}));
+  auto applied = host::ApplyNft(NodeTable({config_.range.cidr(), config_.resolvers}));
   if (!applied) return Fail(applied.error().Wrap("the node's rules"));
-  DORMOUSE_TRY(RemoveStaleVeths());
   pool_.Start();
   return {};
-}
-
-Result<host::NftContext*> SandboxNets::NodeContext() {
-  if (!node_nft_) {
-    DORMOUSE_ASSIGN(node_nft_, host::NftContext::Open());
-  }
-  return &*node_nft_;
-}
-
-Result<> SandboxNets::ApplyToNode(const std::string& commands) {
-  const std::lock_guard lock(node_table_);
-  DORMOUSE_ASSIGN(host::NftContext * node, NodeContext());
-  return node->Apply(commands);
-}
-
-Result<std::string> SandboxNets::ReadNode(const std::string& command) {
-  const std::lock_guard lock(node_table_);
-  DORMOUSE_ASSIGN(host::NftContext * node, NodeContext());
-  return node->ReadJson(command);
 }
 
 Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
@@ -92,7 +72,6 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
   DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
   DORMOUSE_ASSIGN(const auto veth, node.FindLink(VethName(spec.short_id)));
   state.veth = veth && veth->alias == spec.uid && veth->up;
-  DORMOUSE_ASSIGN(state.node_rules, IsThere(ReadNode(ElementQuery(spec))));
   auto netns = Open(spec);
   if (!netns) {
     if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
@@ -142,24 +121,23 @@ Result<> SandboxNets::Settle(const SandboxNetSpec& spec, std::optional<Furnished
   DORMOUSE_TRY(Step(spec, "net.netns", furnish_and_name));
   DORMOUSE_TRY(Step(spec, "net.rules", kNothing));  // they came with it
   DORMOUSE_TRY(Step(spec, "net.tap", hand_over_tap));
-  DORMOUSE_TRY(EnsureNodeRules(spec));
-  return Step(spec, "net.veth", [&] { return TakeVeth(spec, &*net); });
+  return Step(spec, "net.veth", [&]() -> Result<> {
+    DORMOUSE_TRY(MakeVeth(spec, net->netns.get()));
+    return ConnectVeth(spec, &net->inside);
+  });
 }
 
-Result<> SandboxNets::TakeVeth(const SandboxNetSpec& spec, FurnishedNet* net) {
+// What both ways end with. The node's end is up and ours last: whoever looks takes that for the
+// whole.
+Result<> SandboxNets::ConnectVeth(const SandboxNetSpec& spec, RouteSocket* inside) {
   const std::string veth = VethName(spec.short_id);
+  const std::string gateway = config_.range.gateway();
+  DORMOUSE_TRY(inside->AddPeerAddress(kInnerVeth, spec.host_address, gateway));
+  DORMOUSE_TRY(inside->SetUp(kInnerVeth));
+  DORMOUSE_TRY(inside->ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway, ""));
   DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-  DORMOUSE_TRY(net->inside.AddAddress(kInnerVeth, spec.host_address + "/32"));
-  auto renamed = node.RenameAndSetUp(net->veth, veth);
-  if (!renamed && renamed.error().code() == ErrorCode::kAlreadyExists) {
-    // Its namespace has lost its name, or we would not be here.
-    DORMOUSE_TRY(CheckOwner(&node, spec));
-    DORMOUSE_TRY(node.DeleteLink(veth));
-    renamed = node.RenameAndSetUp(net->veth, veth);
-  }
-  if (!renamed) return renamed;
-  DORMOUSE_TRY(node.ReplaceRoute(veth, spec.host_address + "/32", "", config_.range.gateway()));
-  return node.SetAlias(veth, spec.uid);  // last: Observe takes it for the whole
+  DORMOUSE_TRY(node.AddPeerAddress(veth, gateway, spec.host_address));
+  return node.SetUp(veth, spec.uid);
 }
 
 Result<> SandboxNets::Complete(const SandboxNetSpec& spec, int netns) {
@@ -167,7 +145,6 @@ Result<> SandboxNets::Complete(const SandboxNetSpec& spec, int netns) {
   // The rules come before the first link to the outside.
   DORMOUSE_TRY(EnsureRules(spec, netns));
   DORMOUSE_TRY(EnsureTap(spec, netns));
-  DORMOUSE_TRY(EnsureNodeRules(spec));
   return EnsureVeth(spec, netns);
 }
 
@@ -185,29 +162,18 @@ Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
 
 Result<> SandboxNets::EnsureVeth(const SandboxNetSpec& spec, int netns) {
   return Step(spec, "net.veth", [&]() -> Result<> {
-    const std::string veth = VethName(spec.short_id);
-    const std::string gateway = config_.range.gateway();
     DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-    DORMOUSE_ASSIGN(const auto owned, CheckOwner(&node, spec));
-    const auto configure_inside = [&]() -> Result<> {
-      DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
-      DORMOUSE_TRY(inside.AddAddress(kInnerVeth, spec.host_address + "/32"));
-      DORMOUSE_TRY(inside.SetUp(kInnerVeth));
-      return AddInnerRoutes(&inside, gateway);
-    };
-    if (!owned) {
-      // An inner end whose other one was not renamed yet.
-      DORMOUSE_TRY(host::RunInNetNs(netns, []() -> Result<> {
-        DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
-        return inside.DeleteLink(kInnerVeth);
-      }));
-      DORMOUSE_TRY(node.CreateVeth({veth, "", kInnerVeth, netns}));
-    }
-    DORMOUSE_TRY(host::RunInNetNs(netns, configure_inside));
-    DORMOUSE_TRY(node.AddAddress(veth, gateway + "/32"));
-    DORMOUSE_TRY(node.SetUp(veth));
-    DORMOUSE_TRY(node.ReplaceRoute(veth, spec.host_address + "/32", "", gateway));
-    return node.SetAlias(veth, spec.uid);  // last: Observe takes it for the whole
+    DORMOUSE_TRY(CheckOwner(&node, spec));
+    std::optional<RouteSocket> inside;
+    bool joined = false;
+    DORMOUSE_TRY(host::RunInNetNs(netns, [&]() -> Result<> {
+      DORMOUSE_ASSIGN(inside, RouteSocket::Open());
+      DORMOUSE_ASSIGN(const auto inner, inside->FindLink(kInnerVeth));
+      joined = inner.has_value();
+      return {};
+    }));
+    if (!joined) DORMOUSE_TRY(MakeVeth(spec, netns));
+    return ConnectVeth(spec, &*inside);
   });
 }
 
@@ -229,12 +195,6 @@ Result<> SandboxNets::EnsureRules(const SandboxNetSpec& spec, int netns) {
   });
 }
 
-Result<> SandboxNets::EnsureNodeRules(const SandboxNetSpec& spec) {
-  return Step(spec, "net.node-rules", [&] {
-    return ApplyToNode(NodeElementAdd(VethName(spec.short_id), spec.host_address));
-  });
-}
-
 Result<> SandboxNets::UpdateRules(const SandboxNetSpec& spec) {
   DORMOUSE_TRY(CheckPolicy(spec.policy));
   DORMOUSE_ASSIGN(const UniqueFd netns, Open(spec));
@@ -248,17 +208,17 @@ Result<> SandboxNets::Remove(const SandboxNetSpec& spec) {
       DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
       return node.DeleteLink(VethName(spec.short_id));
     }));
-    DORMOUSE_TRY(Step(spec, "net.remove-node-rules", [&]() -> Result<> {
-      auto deleted = ApplyToNode(NodeElementDelete(VethName(spec.short_id), spec.host_address));
-      if (!deleted && deleted.error().code() == ErrorCode::kNotFound) return {};
-      return deleted;
-    }));
     return Step(spec, "net.remove-netns",
                 [&] { return host::DeleteNetNs(host_, NetNsPath(spec.short_id)); });
   };
   auto removed = remove();
   if (!removed) return Fail(removed.error().Wrap("network of " + spec.short_id));
   return {};
+}
+
+Result<std::optional<std::string>> SandboxNets::HostAddressOf(const std::string& short_id) {
+  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
+  return node.FindPeerAddress(VethName(short_id));
 }
 
 Result<UniqueFd> SandboxNets::Open(const SandboxNetSpec& spec) {

@@ -6,20 +6,18 @@
 // The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. A new one
 // begins as a furnished namespace (furnished.h), ready in the pool or made on the spot; what a
 // crash left half-done is completed. Steps are failpoints ("net.netns", "net.tap", "net.veth",
-// "net.rules", "net.node-rules"; ".done" after each). Thread-safe for different sandboxes. Called
+// "net.rules"; ".done" after each). Thread-safe for different sandboxes. Called
 // from threads in the node's network namespace.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "node-agent/host/mounts.h"
-#include "node-agent/host/nft.h"
 #include "node-agent/net/address_plan.h"
 #include "node-agent/net/net_pool.h"
 #include "node-agent/net/rules.h"
@@ -40,11 +38,10 @@ struct SandboxNetSpec {
 struct SandboxNetState {
   bool netns = false;
   bool tap = false;
-  bool veth = false;        ///< with our UID as alias
-  bool rules = false;       ///< a table of ours is in the namespace
-  bool node_rules = false;  ///< the node knows the pair of veth and address
-  [[nodiscard]] bool Ready() const { return netns && tap && veth && rules && node_rules; }
-  [[nodiscard]] bool Gone() const { return !netns && !veth && !node_rules; }
+  bool veth = false;   ///< with our UID as alias
+  bool rules = false;  ///< a table of ours is in the namespace
+  [[nodiscard]] bool Ready() const { return netns && tap && veth && rules; }
+  [[nodiscard]] bool Gone() const { return !netns && !veth; }
 };
 
 struct NetConfig {
@@ -58,8 +55,8 @@ class SandboxNets {
  public:
   SandboxNets(const host::HostNamespaces& host, NetConfig config);
 
-  /// Once at the start: the node's table, and IPv4 forwarding. Elements of sandboxes stay; the pool
-  /// of an agent that died goes, and ours begins to fill.
+  /// Once at the start: the node's table, and IPv4 forwarding. The pool of an agent that died goes,
+  /// and ours begins to fill.
   Result<> PrepareNode();
 
   Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
@@ -68,9 +65,12 @@ class SandboxNets {
   Result<> Prepare(const SandboxNetSpec& spec, std::optional<FurnishedNet> made = std::nullopt);
   /// A changed policy, in one transaction.
   Result<> UpdateRules(const SandboxNetSpec& spec);
-  /// Node rules, veth, namespace; success when gone. Processes in the namespace keep it alive,
-  /// nameless.
+  /// Veth and namespace; success when gone. Processes in the namespace keep it alive, nameless.
   Result<> Remove(const SandboxNetSpec& spec);
+  /// Where the node sends what is for a sandbox of which only the id is known, as long as it has a
+  /// veth.
+  [[nodiscard]] static Result<std::optional<std::string>> HostAddressOf(
+      const std::string& short_id);
   /// For LaunchSpec::netns, and for dialling the guest from inside.
   Result<UniqueFd> Open(const SandboxNetSpec& spec);
 
@@ -91,18 +91,12 @@ class SandboxNets {
   Result<> Complete(const SandboxNetSpec& spec, int netns);
   Result<> EnsureTap(const SandboxNetSpec& spec, int netns);
   Result<> EnsureVeth(const SandboxNetSpec& spec, int netns);
-  Result<> TakeVeth(const SandboxNetSpec& spec, FurnishedNet* net);
+  Result<> ConnectVeth(const SandboxNetSpec& spec, host::RouteSocket* inside);
   Result<> EnsureRules(const SandboxNetSpec& spec, int netns);
-  Result<> EnsureNodeRules(const SandboxNetSpec& spec);
   [[nodiscard]] SandboxRules RulesOf(const EgressPolicy& policy) const;
-  Result<host::NftContext*> NodeContext();  ///< node_table_ is held
-  Result<> ApplyToNode(const std::string& commands);
-  Result<std::string> ReadNode(const std::string& command);
 
   const host::HostNamespaces& host_;
   const NetConfig config_;
-  std::mutex node_table_;  ///< nft transactions of the node's namespace are made one at a time
-  std::optional<host::NftContext> node_nft_;
   NetPool pool_;
 };
 

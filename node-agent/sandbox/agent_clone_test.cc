@@ -207,9 +207,9 @@ TEST_F(AgentCloneTest, AnAgentThatDiesAroundAnyStepOfACloneEndsWithOne) {
   AskForTemplate();
   SettleAll();
   AddClone(kSuccessor, "clone");
-  for (const std::string step :
-       {"record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch",
-        "vmm.restore", "guest.thaw", "guest.configure", "record.awake", "files.prune"}) {
+  for (const std::string step : {"record.save", "disk.restore", "disk.prepare", "net.prepare",
+                                 "vmm.prepare", "vmm.launch", "record.vmm", "vmm.restore",
+                                 "guest.thaw", "guest.configure", "record.awake", "files.prune"}) {
     for (const char* when : {"before.", "after."}) {
       SCOPED_TRACE(when + step);
       ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));

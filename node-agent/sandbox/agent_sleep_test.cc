@@ -10,8 +10,8 @@ const std::vector<std::string> kSuspendSteps = {
     "capture.memory", "capture.disk",    "capture.sync", "record.suspended", "vmm.kill",
     "disk.release",   "net.remove",      "vmm.remove",   "files.prune"};
 const std::vector<std::string> kWakeSteps = {
-    "record.save", "disk.restore", "disk.prepare", "net.prepare",  "vmm.prepare",
-    "vmm.launch",  "vmm.restore",  "guest.thaw",   "record.awake", "files.prune"};
+    "record.save", "disk.restore", "disk.prepare", "net.prepare",  "vmm.prepare", "vmm.launch",
+    "record.vmm",  "vmm.restore",  "guest.thaw",   "record.awake", "files.prune"};
 
 class AgentSleepTest : public AgentTest {
  protected:

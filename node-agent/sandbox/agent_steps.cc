@@ -40,7 +40,7 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed) {
   *record = plan.record;
-  const bool acts_first = !plan.stages.empty() && plan.stages.front() != Stage{Step::kSaveIntent};
+  const bool acts_first = !plan.stages.empty() && plan.stages.front().front() != Step::kSaveIntent;
   if (acts_first && RuntimeOf(record->uid).commit_in_doubt) {
     // The one on disk may say that it sleeps: it says what is so before a guest runs on.
     DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, failed));
@@ -122,8 +122,10 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
       DORMOUSE_TRY(machine_.Do(step, spec, record));
       DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
                                   record->key().ToString()));
-      DORMOUSE_TRY(records_.Save(*record));
       DORMOUSE_TRY(machine_.Watch(*record));
+      break;
+    case Step::kSaveVmm:
+      DORMOUSE_TRY(records_.Save(*record));
       break;
     case Step::kCommitSuspend:
       DORMOUSE_TRY(CommitSuspend(record));

@@ -49,9 +49,9 @@ TEST_F(AgentTest, ARestartedAgentLeavesARunningVmAlone) {
   EXPECT_TRUE(machine_.steps.empty());
 }
 
-const std::vector<std::string> kCreationSteps = {"record.save", "disk.prepare",    "net.prepare",
-                                                 "vmm.prepare", "vmm.launch",      "vmm.create",
-                                                 "vmm.boot",    "guest.configure", "guest.start"};
+const std::vector<std::string> kCreationSteps = {
+    "record.save", "disk.store", "record.vmm", "disk.prepare",    "net.prepare", "vmm.prepare",
+    "vmm.launch",  "vmm.create", "vmm.boot",   "guest.configure", "guest.start"};
 
 TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfCreationConverges) {
   Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });

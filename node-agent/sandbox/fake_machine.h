@@ -220,6 +220,8 @@ class FakeMachine : public Machine {
       case Step::kCommitWake:
       case Step::kForgetMemory:
       case Step::kSaveIntent:
+      case Step::kSaveVmm:
+      case Step::kMakeStore:
         break;
       case Step::kRemoveFiles:
         vm.generations.clear();

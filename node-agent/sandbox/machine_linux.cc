@@ -117,13 +117,18 @@ Result<Record> LinuxMachine::Resolve(const api::Sandbox& sandbox) {
   return record;
 }
 
-Result<disk::RootDiskSpec> LinuxMachine::DiskSpec(const Record& record) {
+disk::RootDiskSpec LinuxMachine::StoreSpec(const Record& record) const {
   disk::RootDiskSpec spec;
   spec.short_id = record.uid.short_id();
   spec.subject = record.key().ToString();
   spec.disk_bytes = static_cast<uint64_t>(record.disk_bytes);
   spec.store_file = config_.paths.Store(record.uid);
   spec.allocation_window = config_.allocation_window;
+  return spec;
+}
+
+Result<disk::RootDiskSpec> LinuxMachine::DiskSpec(const Record& record) {
+  disk::RootDiskSpec spec = StoreSpec(record);
   DORMOUSE_ASSIGN(spec.base, bases_.Find(record.image_digest));
   return spec;
 }
@@ -184,7 +189,10 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
   const std::string short_id = record->uid.short_id();
   switch (step) {
     case Step::kSaveIntent:
+    case Step::kSaveVmm:
       return {};
+    case Step::kMakeStore:
+      return disks_.EnsureStoreFile(StoreSpec(*record));
     case Step::kPrepareDisk:
       return PrepareDisk(*record);
     case Step::kPrepareNet:
@@ -213,7 +221,6 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kReleaseDisk:
       return ReleaseDisk(short_id);
     case Step::kRemoveNet:
-      if (record->slot == 0) return RemoveNetByName(short_id);
       return nets_.Remove(NetSpec(spec, *record));
     case Step::kRemoveVmm:
       DORMOUSE_TRY(RemoveVmm(record->vm_id()));
@@ -317,13 +324,10 @@ std::optional<uint32_t> LinuxMachine::SlotInUse(const api::SandboxUid& uid) cons
 }
 
 std::optional<uint32_t> LinuxMachine::SlotOfAddress(const api::SandboxUid& uid) const {
-  const auto items = host::ListAll({});
-  if (!items) return std::nullopt;
-  for (const host::InventoryItem& item : *items) {
-    if (item.kind != "nft" || item.short_id != uid.short_id()) continue;
-    if (const auto slot = config_.net.range.SlotOf(item.detail)) return *slot;
-  }
-  return std::nullopt;
+  const auto address = net::SandboxNets::HostAddressOf(uid.short_id());
+  if (!address || !*address) return std::nullopt;
+  const auto slot = config_.net.range.SlotOf(**address);
+  return slot ? std::optional<uint32_t>(*slot) : std::nullopt;
 }
 
 Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
@@ -359,26 +363,13 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
   return owned;
 }
 
-Result<> LinuxMachine::RemoveNetByName(const std::string& short_id) {
-  // Without a record the address is only in the node's table itself.
-  DORMOUSE_ASSIGN(const auto items,
-                  host::ListAll({.netns_directory = config_.paths.NetworkNamespaces()}));
-  net::SandboxNetSpec spec;
-  spec.short_id = short_id;
-  spec.host_address = config_.net.range.AddressOf(0);
-  for (const host::InventoryItem& item : items) {
-    if (item.kind != "nft" || item.short_id != short_id) continue;
-    spec.host_address = item.detail;
-    DORMOUSE_TRY(nets_.Remove(spec));
-  }
-  return nets_.Remove(spec);
-}
-
 Result<> LinuxMachine::RemoveOwned(const std::string& short_id) {
   // A cell that it has goes by its own name.
   DORMOUSE_TRY(Kill(short_id));
   DORMOUSE_TRY(ReleaseDisk(short_id));
-  DORMOUSE_TRY(RemoveNetByName(short_id));
+  net::SandboxNetSpec net;
+  net.short_id = short_id;
+  DORMOUSE_TRY(nets_.Remove(net));
   return RemoveVmm(short_id);
 }
 

@@ -98,6 +98,8 @@ class LinuxMachine : public Machine {
                host::LoopDevices& loops, host::Cgroups cgroups);
   Result<> Prepare(Changed changed);
 
+  /// Without its base.
+  [[nodiscard]] disk::RootDiskSpec StoreSpec(const Record& record) const;
   [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
   /// The same, its base kept on this node.
   [[nodiscard]] Result<disk::RootDiskSpec> PinnedDiskSpec(const Record& record);
@@ -142,7 +144,6 @@ class LinuxMachine : public Machine {
   Result<> Kill(const std::string& vm);
   Result<> ReleaseDisk(const std::string& short_id);
   Result<> RemoveVmm(const std::string& vm);
-  Result<> RemoveNetByName(const std::string& short_id);
 
   // VMMs that are launched ahead: machine_cells.cc.
   [[nodiscard]] uid_t UidOfCell(const std::string& cell) const;

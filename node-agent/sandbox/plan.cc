@@ -200,14 +200,14 @@ Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime
       record.not_before.reset();
       record.intent = Intent::kRun;
       plan.stages.insert(plan.stages.begin(), Stage{Step::kSaveIntent});
+      if (seen.disk == Presence::kAbsent && !waking && !seen.stale_files)
+        plan.stages.front().push_back(Step::kMakeStore);
       plan.stages.push_back({Step::kLaunchVmm});
       [[fallthrough]];
     case VmmState::kStarting:
-      if (waking) {
-        plan.stages.push_back({Step::kRestoreVm});
-        break;
-      }
-      plan.stages.push_back({Step::kCreateVm});
+      plan.stages.push_back({waking ? Step::kRestoreVm : Step::kCreateVm});
+      if (anew) plan.stages.back().push_back(Step::kSaveVmm);
+      if (waking) break;
       [[fallthrough]];
     case VmmState::kCreated:
       plan.stages.push_back({Step::kBootVm});
@@ -356,6 +356,8 @@ std::string_view StepName(Step step) {
   switch (step) {
     case Step::kSaveIntent:
       return "record.save";
+    case Step::kMakeStore:
+      return "disk.store";
     case Step::kPrepareDisk:
       return "disk.prepare";
     case Step::kPrepareNet:
@@ -364,6 +366,8 @@ std::string_view StepName(Step step) {
       return "vmm.prepare";
     case Step::kLaunchVmm:
       return "vmm.launch";
+    case Step::kSaveVmm:
+      return "record.vmm";
     case Step::kCreateVm:
       return "vmm.create";
     case Step::kBootVm:

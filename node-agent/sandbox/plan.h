@@ -79,10 +79,12 @@ struct Desired {
 
 enum class Step {
   kSaveIntent,  ///< record: what is about to be true
+  kMakeStore,   ///< in the sandbox's directory, which is nobody's until its record is there
   kPrepareDisk,
   kPrepareNet,
   kPrepareVmm,  ///< the VMM's directory and cgroup
   kLaunchVmm,
+  kSaveVmm,  ///< record: which process it is; until then a VMM is nobody's, and goes with its agent
   kCreateVm,
   kBootVm,
   kResumeVm,

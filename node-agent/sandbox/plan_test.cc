@@ -36,8 +36,8 @@ std::string PlanOf(const Record& record, const Desired& desired, const Observed&
 
 TEST(PlanTest, ANewSandboxIsMadeInOneGo) {
   EXPECT_EQ(PlanOf({}, {}, {}),
-            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | "
-            "vmm.boot -> AwaitGuest");
+            "record.save disk.store | disk.prepare net.prepare vmm.prepare | vmm.launch | "
+            "vmm.create record.vmm | vmm.boot -> AwaitGuest");
 }
 
 TEST(PlanTest, EachStartIsAnIncarnationOfItsOwn) {
@@ -52,7 +52,8 @@ TEST(PlanTest, WhatTheRecordHasForgottenGoesBeforeAStart) {
   seen.stale_files = true;
   EXPECT_EQ(PlanOf({}, {}, seen),
             "record.save | files.prune | disk.prepare net.prepare vmm.prepare | vmm.launch | "
-            "vmm.create | vmm.boot -> AwaitGuest");
+            "vmm.create record.vmm | vmm.boot -> AwaitGuest")
+      << "a store may need the room of what goes";
   Record asleep;
   asleep.intent = Intent::kSuspended;
   asleep.sleeping = 3;
@@ -69,12 +70,12 @@ TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
   Observed disk_only;
   disk_only.disk = Presence::kPartial;
   EXPECT_EQ(PlanOf(Started(), {}, disk_only),
-            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | vmm.create | "
-            "vmm.boot -> AwaitGuest");
+            "record.save | disk.prepare net.prepare vmm.prepare | vmm.launch | "
+            "vmm.create record.vmm | vmm.boot -> AwaitGuest");
   Record launched;
   launched.incarnation = 1;
   EXPECT_EQ(PlanOf(launched, {}, Whole(VmmState::kForeign)),
-            "record.save | vmm.kill | vmm.launch | vmm.create | vmm.boot -> AwaitGuest")
+            "record.save | vmm.kill | vmm.launch | vmm.create record.vmm | vmm.boot -> AwaitGuest")
       << "a VMM that the record does not know is not ours to trust";
   EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kStarting)),
             "vmm.create | vmm.boot -> AwaitGuest");
@@ -89,7 +90,8 @@ TEST(PlanTest, AVmmThatWaitsIsTakenOnlyWhereNothingStandsOfAnother) {
   const Plan anew = MakePlan(record, {}, {}, kNow);
   EXPECT_TRUE(anew.from_nothing);
   EXPECT_FALSE(anew.record.cell) << "all of it is gone";
-  EXPECT_EQ(anew.ToString().find("record.save | "), 0u) << "the record that names it comes first";
+  EXPECT_TRUE(anew.ToString().starts_with("record.save disk.store | "))
+      << "the record that names it comes first";
 
   Observed only_net, only_cgroup, only_directory;
   only_net.net = Presence::kPartial;
@@ -188,7 +190,7 @@ TEST(PlanTest, NoIncarnationStartsBeforeTheBackOffHasPassed) {
   EXPECT_EQ(PlanOf(record, {}, Whole(VmmState::kAbsent)), "-> BackOff");
   record.not_before = kNow;
   EXPECT_EQ(PlanOf(record, {}, Whole(VmmState::kAbsent)),
-            "record.save | vmm.launch | vmm.create | vmm.boot -> AwaitGuest");
+            "record.save | vmm.launch | vmm.create record.vmm | vmm.boot -> AwaitGuest");
 }
 
 TEST(PlanTest, AWorkloadsEndIsTheSandboxsEndAndItsExitCodeIsKept) {
@@ -277,7 +279,7 @@ TEST(PlanTest, ACloneIsWokenFromItsTemplateAndIsSomebodyElseBeforeItsWorkloadSta
   desired.has_workload = true;
   EXPECT_EQ(PlanOf(Clone(false), desired, {}),
             "record.save | disk.restore | disk.prepare net.prepare vmm.prepare | vmm.launch | "
-            "vmm.restore -> AwaitGuest");
+            "vmm.restore record.vmm -> AwaitGuest");
   EXPECT_EQ(PlanOf(Clone(false), desired, Whole(VmmState::kRunning, GuestState::kFrozen)),
             "guest.thaw -> Proceed")
       << "not awake before it is configured";
@@ -363,7 +365,7 @@ TEST(PlanTest, MemoryIsGivenUpOnlyWhereAWakeHasFailedAndItsUserAsksForIt) {
   asleep.sleeping = 3;
   Desired desired;
   desired.boot_from_disk = true;
-  EXPECT_TRUE(PlanOf(asleep, desired, {}).ends_with("vmm.restore -> AwaitGuest"))
+  EXPECT_TRUE(PlanOf(asleep, desired, {}).ends_with("vmm.restore record.vmm -> AwaitGuest"))
       << "first it is tried";
   desired.wake_failed = true;
   EXPECT_EQ(PlanOf(asleep, desired, {}), "disk.take | record.disk-only | files.prune -> Proceed");
@@ -372,7 +374,7 @@ TEST(PlanTest, MemoryIsGivenUpOnlyWhereAWakeHasFailedAndItsUserAsksForIt) {
   desired.no_room = false;
   Desired asked_not = desired;
   asked_not.boot_from_disk = false;
-  EXPECT_TRUE(PlanOf(asleep, asked_not, {}).ends_with("vmm.restore -> AwaitGuest"));
+  EXPECT_TRUE(PlanOf(asleep, asked_not, {}).ends_with("vmm.restore record.vmm -> AwaitGuest"));
   Desired suspended = desired;
   suspended.mode = api::OperatingMode::kSuspended;
   EXPECT_EQ(PlanOf(asleep, suspended, {}), "-> Suspended");

@@ -106,7 +106,11 @@ bool RecordStore::IsForeign(const api::SandboxUid& uid) const {
 
 Result<> RecordStore::Save(const Record& record) {
   const std::string directory = paths_.Sandbox(record.uid);
-  const bool is_new = !PathExists(directory);
+  bool is_new = false;
+  {
+    std::lock_guard lock(mutex_);
+    is_new = !records_.contains(record.uid);
+  }
   if (is_new) DORMOUSE_TRY(MakeDirectories(directory));
   DORMOUSE_TRY(WriteFileAtomically(paths_.Record(record.uid), EncodeRecord(record)));
   // After the record, whose own fsync has mostly taken the new name with it.

@@ -311,7 +311,8 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
     default:
       break;
   }
-  if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kNoSpace)
+  if ((*step == Step::kPrepareDisk || *step == Step::kMakeStore) &&
+      error.code() == ErrorCode::kNoSpace)
     return with(reasons::kNoCapacity);
   if (*step == Step::kPrepareDisk && error.code() == ErrorCode::kCorrupt)
     return with(reasons::kImageDamaged);

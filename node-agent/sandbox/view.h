@@ -36,7 +36,7 @@ struct SandboxSummary {
 
 /// Something that is ours in the kernel or on disk and that no sandbox accounts for.
 struct Leak {
-  std::string kind;  ///< dm, loop, netns, veth, nft, cgroup, process, vmdir, files
+  std::string kind;  ///< dm, loop, netns, veth, cgroup, process, vmdir, files
   std::string name;
   std::string detail;
 };

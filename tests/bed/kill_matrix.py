@@ -25,19 +25,19 @@ def done(*steps: str) -> list[str]:
 
 
 CREATION = [
-    *around("record.save"),
+    *around("record.save", "disk.store"),
     *around("disk.prepare"),
     *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot", "disk.node"),
     *around("net.prepare"),
-    *done("net.netns", "net.tap", "net.veth", "net.rules", "net.node-rules"),
+    *done("net.netns", "net.tap", "net.veth", "net.rules"),
     *around("vmm.prepare", "vmm.launch"),
     "agent.step.launched.vmm.launch",
-    *around("vmm.create", "vmm.boot", "guest.configure", "guest.start"),
+    *around("record.vmm", "vmm.create", "vmm.boot", "guest.configure", "guest.start"),
 ]
 DELETION = [
     *around("record.save", "vmm.kill", "disk.release"),
     *around("net.remove"),
-    *done("net.remove-veth", "net.remove-node-rules", "net.remove-netns"),
+    *done("net.remove-veth", "net.remove-netns"),
     *around("vmm.remove", "files.remove"),
 ]
 SUSPENDING = around(
@@ -45,8 +45,8 @@ SUSPENDING = around(
     "capture.sync", "record.suspended", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune",
 )  # fmt: skip
 WAKING = around(
-    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
-    "record.awake", "files.prune",
+    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "record.vmm",
+    "vmm.restore", "guest.thaw", "record.awake", "files.prune",
 )  # fmt: skip
 # A template's capture, and a clone's start.
 CAPTURING = around(
@@ -55,8 +55,8 @@ CAPTURING = around(
 )  # fmt: skip
 COPYING = around("record.save", "capture.copy", "template.commit")
 CLONING = around(
-    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "vmm.restore", "guest.thaw",
-    "guest.configure", "record.awake", "files.prune",
+    "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "record.vmm",
+    "vmm.restore", "guest.thaw", "guest.configure", "record.awake", "files.prune",
 )  # fmt: skip
 # A sandbox whose memory cannot be used boots from its disk.
 GIVING_UP = around("disk.take", "record.disk-only")
