@@ -52,30 +52,6 @@ if(DORMOUSE_TESTS)
   enable_testing()
 endif()
 
-# The presets compile six files of a target as one, which halves the time of a build; debug, the preset to work in, compiles
-# each file alone. These are alone everywhere: in their anonymous namespaces is a name that a neighbour has too.
-set(DORMOUSE_ALONE
-  src/common/kube/exec_plugin.cc
-  src/common/api/sandbox_node.cc src/common/api/sandbox_node_test.cc src/common/api/snapshot_template_test.cc
-  src/common/guest/sleep_messages_test.cc
-  node-agent/vmm/version.cc node-agent/vmm/vm_config_test.cc
-  node-agent/disk/store_test.cc node-agent/sandbox/machine_vmm.cc node-agent/sandbox/template_record.cc
-  node-agent/sandbox/template_store.cc node-agent/sandbox/memory_keeper_test.cc
-  node-agent/memory/dump_test.cc node-agent/memory/pagemap_test.cc node-agent/memory/ram_map_test.cc
-  node-agent/serve/ctl_protocol.cc
-  controller/placement/demand_test.cc controller/placement/placement_test.cc
-  controller/placement/scheduler_test.cc controller/templates/template_step_test.cc
-  tests/fakes/fake-cloud-hypervisor/snapshot_files.cc)
-function(dormouse_alone)
-  foreach(file ${ARGN})
-    cmake_path(ABSOLUTE_PATH file BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} NORMALIZE OUTPUT_VARIABLE path)
-    cmake_path(RELATIVE_PATH path BASE_DIRECTORY ${CMAKE_SOURCE_DIR})
-    if(path IN_LIST DORMOUSE_ALONE)
-      set_source_files_properties(${file} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-    endif()
-  endforeach()
-endfunction()
-
 # Adds the room in DIR when it has a CMakeLists.txt.
 function(dormouse_room dir)
   if(EXISTS ${CMAKE_SOURCE_DIR}/${dir}/CMakeLists.txt)
@@ -90,7 +66,6 @@ endfunction()
 # "node-agent/host/dm.h". DEPS name rooms (base) or CMake targets (OpenSSL::Crypto).
 function(dormouse_library)
   cmake_parse_arguments(arg "" "NAME" "SRCS;DEPS;TESTS;TEST_DEPS" ${ARGN})
-  dormouse_alone(${arg_SRCS} ${arg_TESTS})
   add_library(dormouse_${arg_NAME} STATIC ${arg_SRCS})
   target_include_directories(dormouse_${arg_NAME} PUBLIC ${CMAKE_SOURCE_DIR})
   dormouse_link(dormouse_${arg_NAME} PUBLIC ${arg_DEPS})

@@ -7,7 +7,7 @@ namespace {
 
 using enum Step;
 
-struct Case {
+struct StepCase {
   const char* name;
   bool placed, deleting, finalizer;
   int released_generation;  ///< of Released=True; 0 = there is none. The object's is 7
@@ -19,7 +19,7 @@ struct Case {
 constexpr NodeState kAlive = NodeState::kAlive, kUnknown = NodeState::kUnknown,
                     kLost = NodeState::kLost;
 
-const Case kCases[] = {
+const StepCase kStepCases[] = {
     // name                                placed deleting finalizer released gone says_lost node
     // step
     {"new", false, false, false, 0, false, false, kUnknown, kPlace},
@@ -51,7 +51,7 @@ const Case kCases[] = {
 };
 
 TEST(NextStepTest, EachStateHasItsStep) {
-  for (const Case& one : kCases) {
+  for (const StepCase& one : kStepCases) {
     api::Sandbox sandbox;
     sandbox.meta.generation = 7;
     if (one.placed) sandbox.status.node_name = "n1";

@@ -14,9 +14,10 @@ const kube::ResourceType kSnapshotTemplates{api::kGroup, api::kVersion, "snapsho
 
 namespace {
 
-class ServerApi : public SandboxApi {
+class ServerSandboxApi : public SandboxApi {
  public:
-  ServerApi(kube::Client& client, kube::EventRecorder& events) : client_(client), events_(events) {}
+  ServerSandboxApi(kube::Client& client, kube::EventRecorder& events)
+      : client_(client), events_(events) {}
 
   Result<api::Sandbox> Read(const kube::ObjectKey& key) override {
     DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.Get(kSandboxes, key)));
@@ -74,7 +75,7 @@ class ServerApi : public SandboxApi {
 }  // namespace
 
 std::unique_ptr<SandboxApi> MakeSandboxApi(kube::Client& client, kube::EventRecorder& events) {
-  return std::make_unique<ServerApi>(client, events);
+  return std::make_unique<ServerSandboxApi>(client, events);
 }
 
 }  // namespace dormouse::controller

@@ -4,6 +4,7 @@
 
 #include "controller/lifecycle/fake_sandbox_api.h"
 #include "src/common/api/reasons.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::controller {
 namespace {
@@ -12,7 +13,6 @@ using namespace std::chrono_literals;
 using api::ConditionStatus;
 using testing::Test;
 
-constexpr int64_t kGi = 1LL << 30;
 using Lines = std::vector<std::string>;
 
 class SandboxControllerTest : public Test {
@@ -24,7 +24,7 @@ class SandboxControllerTest : public Test {
     node.meta.name = name;
     api::SetCondition(&node.status.conditions,
                       {"Ready", ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
-    node.status.capacity = {vcpus, 64 * kGi, 0, 0, 0};
+    node.status.capacity = {vcpus, 64 * kGiB, 0, 0, 0};
     node.status.images = {{"debian-12", "", 0}};
     Renew(name);
     if (scheduler_.SetNode(node, true)) queue_.Add(kRetryKey);

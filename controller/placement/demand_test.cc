@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "src/common/base/units.h"
+
 namespace dormouse::controller {
 namespace {
-
-constexpr int64_t kGi = 1LL << 30;
 
 api::Sandbox Clone() {
   api::Sandbox sandbox;
@@ -20,7 +20,7 @@ std::shared_ptr<api::SnapshotTemplate> Warm() {
   source->status.ready_to_use = true;
   source->status.node_name = "n1";
   source->status.nodes = {"n1", "n2"};
-  source->status.resources = api::Resources{2, kGi};
+  source->status.resources = api::Resources{2, kGiB};
   return source;
 }
 
@@ -52,7 +52,7 @@ TEST(DemandTest, ATemplateIsWaitedFor) {
 TEST(DemandTest, ACloneNeedsWhatWasFrozen) {
   const auto demand = DemandOf(Clone(), Knows(Warm()));
   ASSERT_TRUE(std::holds_alternative<Demand>(demand));
-  EXPECT_EQ(std::get<Demand>(demand).amount, (Amount{2, kGi, 1}));
+  EXPECT_EQ(std::get<Demand>(demand).amount, (Amount{2, kGiB, 1}));
   EXPECT_EQ(std::get<Demand>(demand).holders, (std::set<std::string>{"n1", "n2"}));
   api::Sandbox equal = Clone();
   equal.spec.asked.vcpus = 2;
@@ -61,7 +61,7 @@ TEST(DemandTest, ACloneNeedsWhatWasFrozen) {
 
 TEST(DemandTest, ACloneOfAnotherSizeIsRefusedByName) {
   api::Sandbox larger = Clone();
-  larger.spec.asked.memory_bytes = 2 * kGi;
+  larger.spec.asked.memory_bytes = 2 * kGiB;
   EXPECT_EQ(WaitsWith(larger, Knows(Warm())),
             "InvalidSpec: spec.resources: the SnapshotTemplate warm was frozen with 2 vCPU and 1Gi "
             "memory: leave "
@@ -72,10 +72,10 @@ TEST(DemandTest, OnlyAMachineHoldsRoom) {
   api::Sandbox sandbox = Clone();
   EXPECT_EQ(HoldingOf(sandbox, Knows(Warm())), std::nullopt);
   sandbox.status.node_name = "n1";
-  EXPECT_EQ(HoldingOf(sandbox, Knows(Warm()))->amount, (Amount{2, kGi, 1}))
+  EXPECT_EQ(HoldingOf(sandbox, Knows(Warm()))->amount, (Amount{2, kGiB, 1}))
       << "before the agent has reported";
-  sandbox.status.resources = api::Resources{4, kGi};
-  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, (Amount{4, kGi, 1}))
+  sandbox.status.resources = api::Resources{4, kGiB};
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, (Amount{4, kGiB, 1}))
       << "what is reported counts most";
 
   api::Condition suspended{"Suspended", api::ConditionStatus::kTrue, "Suspended", "", 2, {}};

@@ -4,28 +4,28 @@
 
 #include <functional>
 
+#include "src/common/base/units.h"
+
 namespace dormouse::controller {
 namespace {
-
-constexpr int64_t kGi = 1LL << 30;
 
 NodeView Node(const std::string& name) {
   NodeView node;
   node.name = name;
   node.ready = true;
   node.images = {"debian-12"};
-  node.capacity = {8, 16 * kGi, 0};
+  node.capacity = {8, 16 * kGiB, 0};
   return node;
 }
 
-Demand Wants(int vcpus = 1, int64_t memory = kGi) {
+Demand Wants(int vcpus = 1, int64_t memory = kGiB) {
   Demand demand;
   demand.amount = {vcpus, memory, 1};
   demand.image = "debian-12";
   return demand;
 }
 
-struct Case {
+struct FitCase {
   const char* name;
   std::function<void(NodeView*)> node;
   std::function<void(Demand*)> demand;
@@ -33,7 +33,7 @@ struct Case {
   const char* message;
 };
 
-const Case kCases[] = {
+const FitCase kFitCases[] = {
     {"not ready", [](NodeView* n) { n->ready = false; }, {}, "NoNode", "0/1 nodes: 1 not Ready"},
     {"unschedulable",
      [](NodeView* n) { n->unschedulable = true; },
@@ -93,7 +93,7 @@ const Case kCases[] = {
      "0/1 nodes: 1 short of disk"},
     {"memory",
      [](NodeView* n) {
-       n->reserved = {1, 16 * kGi - 1, 1};
+       n->reserved = {1, 16 * kGiB - 1, 1};
      },
      {},
      "NoCapacity",
@@ -115,7 +115,7 @@ const Case kCases[] = {
      "0/1 nodes: 1 without room for one more sandbox"},
     {"exactly full is not too full",
      [](NodeView* n) {
-       n->reserved = {7, 15 * kGi, 7};
+       n->reserved = {7, 15 * kGiB, 7};
      },
      {},
      "",
@@ -151,7 +151,7 @@ const Case kCases[] = {
 };
 
 TEST(PlacementTest, EachCauseKeepsASandboxAwayAndIsTold) {
-  for (const Case& one : kCases) {
+  for (const FitCase& one : kFitCases) {
     NodeView node = Node("n");
     Demand demand = Wants();
     if (one.node) one.node(&node);
@@ -166,8 +166,8 @@ TEST(PlacementTest, EachCauseKeepsASandboxAwayAndIsTold) {
 TEST(PlacementTest, TheMessageCountsNodesByCause) {
   std::vector<NodeView> nodes = {Node("a"), Node("b"), Node("c")};
   nodes[0].ready = false;
-  nodes[1].reserved = nodes[2].reserved = {0, 13 * kGi, 1};
-  const Placement placement = Place(Wants(1, 4 * kGi), nodes);
+  nodes[1].reserved = nodes[2].reserved = {0, 13 * kGiB, 1};
+  const Placement placement = Place(Wants(1, 4 * kGiB), nodes);
   EXPECT_EQ(placement.reason, "NoCapacity");
   EXPECT_EQ(placement.message, "0/3 nodes: 2 without room for 4Gi memory, 1 not Ready");
 }
@@ -201,24 +201,24 @@ TEST(PlacementTest, ManyCausesAreNotAllTold) {
 
 TEST(PlacementTest, TheLeastAllocatedNodeWins) {
   std::vector<NodeView> nodes = {Node("a"), Node("b"), Node("c")};
-  nodes[0].reserved = {4, 4 * kGi, 4};
-  nodes[1].reserved = {1, 2 * kGi, 1};
-  nodes[2].reserved = {1, 3 * kGi, 1};
+  nodes[0].reserved = {4, 4 * kGiB, 4};
+  nodes[1].reserved = {1, 2 * kGiB, 1};
+  nodes[2].reserved = {1, 3 * kGiB, 1};
   EXPECT_EQ(Place(Wants(), nodes).node, "b");
 }
 
 TEST(PlacementTest, AShareCountsNotAnAmount) {
   std::vector<NodeView> nodes = {Node("big"), Node("small")};
-  nodes[0].capacity = {32, 64 * kGi, 0};
-  nodes[0].reserved = {24, 48 * kGi, 24};  // a quarter left, of much
-  nodes[1].reserved = {2, 4 * kGi, 2};     // three quarters left, of less
+  nodes[0].capacity = {32, 64 * kGiB, 0};
+  nodes[0].reserved = {24, 48 * kGiB, 24};  // a quarter left, of much
+  nodes[1].reserved = {2, 4 * kGiB, 2};     // three quarters left, of less
   EXPECT_EQ(Place(Wants(), nodes).node, "small");
 }
 
 TEST(PlacementTest, ATaintThatIsAPreferenceComesLast) {
   std::vector<NodeView> nodes = {Node("a"), Node("b")};
   nodes[0].taints = {{"x", "", "PreferNoSchedule"}};
-  nodes[1].reserved = {7, 8 * kGi, 7};
+  nodes[1].reserved = {7, 8 * kGiB, 7};
   EXPECT_EQ(Place(Wants(), nodes).node, "b");
   Demand tolerant = Wants();
   tolerant.tolerations = {{"", "Exists", "", ""}};
@@ -246,11 +246,11 @@ TEST(PlacementTest, ANodeIsSeenAsItsStatusAndItsLeaseSay) {
   node.meta.name = "n";
   api::SetCondition(&node.status.conditions,
                     {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
-  node.status.capacity = {4, 8 * kGi, 0, 10, 100};
+  node.status.capacity = {4, 8 * kGiB, 0, 10, 100};
   node.status.images = {{"debian-12", "", 0}};
   EXPECT_TRUE(ViewOf(node, true).ready);
   EXPECT_FALSE(ViewOf(node, false).ready);
-  EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGi, 10}));
+  EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGiB, 10}));
   EXPECT_TRUE(ViewOf(node, true).hypervisor_ready);
   api::SetCondition(&node.status.conditions,
                     {"HypervisorReady", api::ConditionStatus::kFalse, "x", "", 1, {}}, {});

@@ -4,12 +4,12 @@
 
 #include <map>
 
+#include "src/common/base/units.h"
+
 namespace dormouse::controller {
 namespace {
 
 using namespace std::chrono_literals;
-
-constexpr int64_t kGi = 1LL << 30;
 
 class SchedulerTest : public testing::Test {
  protected:
@@ -19,7 +19,7 @@ class SchedulerTest : public testing::Test {
     node.meta.name = name;
     api::SetCondition(&node.status.conditions,
                       {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
-    node.status.capacity = {vcpus, 1024 * kGi, 0, 0, 0};
+    node.status.capacity = {vcpus, 1024 * kGiB, 0, 0, 0};
     node.status.images = {{"debian-12", "", 0}};
     return scheduler_.SetNode(node, fresh);
   }
@@ -32,7 +32,7 @@ class SchedulerTest : public testing::Test {
     sandbox->meta.uid = "uid-" + name;
     sandbox->meta.creation_time = WallTime{std::chrono::seconds(++created_)};
     sandbox->spec.image = "debian-12";
-    sandbox->spec.resources = api::Resources{vcpus, kGi};
+    sandbox->spec.resources = api::Resources{vcpus, kGiB};
     cache_[name] = sandbox;
     return *sandbox;
   }

@@ -16,9 +16,10 @@ Result<> UnlessGone(const Error& error) {
   return Fail(error);
 }
 
-class ServerApi : public TemplateApi {
+class ServerTemplateApi : public TemplateApi {
  public:
-  ServerApi(kube::Client& client, kube::EventRecorder& events) : client_(client), events_(events) {}
+  ServerTemplateApi(kube::Client& client, kube::EventRecorder& events)
+      : client_(client), events_(events) {}
 
   Result<api::SnapshotTemplate> Read(const kube::ObjectKey& key) override {
     DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.Get(kSnapshotTemplates, key)));
@@ -111,7 +112,7 @@ class ServerApi : public TemplateApi {
 }  // namespace
 
 std::unique_ptr<TemplateApi> MakeTemplateApi(kube::Client& client, kube::EventRecorder& events) {
-  return std::make_unique<ServerApi>(client, events);
+  return std::make_unique<ServerTemplateApi>(client, events);
 }
 
 }  // namespace dormouse::controller

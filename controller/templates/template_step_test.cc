@@ -9,7 +9,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using api::ConditionStatus;
-using enum TemplateStep;
 
 constexpr WallTime kMade{1000s};
 constexpr WallTime kCaptured{2000s};
@@ -58,7 +57,7 @@ struct World {
   }
 };
 
-struct Case {
+struct TemplateCase {
   const char* name;
   std::function<void(World*)> arrange;
   TemplateStep step;
@@ -67,129 +66,141 @@ struct Case {
 
 const auto kSuspend = api::SourceAfterCapture::kSuspend;
 
-const Case kCases[] = {
+const TemplateCase kTemplateCases[] = {
     // Before it has a node.
-    {"its source is on a node", [](World*) {}, kPlace},
+    {"its source is on a node", [](World*) {}, TemplateStep::kPlace},
     {"the last controller died half way",
-     [](World* w) { w->object.meta.finalizers = {api::kCleanupFinalizer}; }, kPlace},
-    {"there is no source", [](World* w) { w->view.source = nullptr; }, kWait, 299s},
-    {"its source is on no node", [](World* w) { w->source.status.node_name.clear(); }, kWait, 299s},
-    {"its source is being deleted", [](World* w) { w->source.meta.deletion_time = kMade; }, kWait,
-     299s},
+     [](World* w) { w->object.meta.finalizers = {api::kCleanupFinalizer}; }, TemplateStep::kPlace},
+    {"there is no source", [](World* w) { w->view.source = nullptr; }, TemplateStep::kWait, 299s},
+    {"its source is on no node", [](World* w) { w->source.status.node_name.clear(); },
+     TemplateStep::kWait, 299s},
+    {"its source is being deleted", [](World* w) { w->source.meta.deletion_time = kMade; },
+     TemplateStep::kWait, 299s},
     {"its source was refused and is placed anew",
      [](World* w) {
        w->source.status.conditions.push_back(
            {"Released", ConditionStatus::kTrue, "NoCapacity", "", 1, {}});
      },
-     kWait, 299s},
+     TemplateStep::kWait, 299s},
     {"the deadline has come",
-     [](World* w) { w->view.source = nullptr, w->view.now = kMade + 300s; }, kFail},
+     [](World* w) { w->view.source = nullptr, w->view.now = kMade + 300s; }, TemplateStep::kFail},
     {"the deadline has come, and so has the source", [](World* w) { w->view.now = kMade + 300s; },
-     kFail},
+     TemplateStep::kFail},
     {"failed, and the source is there at last",
-     [](World* w) { w->Say("Failed", ConditionStatus::kTrue); }, kNothing},
+     [](World* w) { w->Say("Failed", ConditionStatus::kTrue); }, TemplateStep::kNothing},
     {"failed before its ttl was edited",
-     [](World* w) { w->Say("Failed", ConditionStatus::kTrue, 6); }, kNothing},
+     [](World* w) { w->Say("Failed", ConditionStatus::kTrue, 6); }, TemplateStep::kNothing},
 
     // Placed.
-    {"its agent works on it", [](World* w) { w->Placed(); }, kNothing},
+    {"its agent works on it", [](World* w) { w->Placed(); }, TemplateStep::kNothing},
     {"placed, and its deadline has come: the agent's to say",
-     [](World* w) { w->Placed(), w->view.now = kMade + 400s; }, kNothing},
-    {"ready", [](World* w) { w->Captured(); }, kNothing},
+     [](World* w) { w->Placed(), w->view.now = kMade + 400s; }, TemplateStep::kNothing},
+    {"ready", [](World* w) { w->Captured(); }, TemplateStep::kNothing},
     {"ready, the source is to sleep",
-     [](World* w) { w->Captured(), w->object.source_after_capture = kSuspend; }, kSettleSource},
+     [](World* w) { w->Captured(), w->object.source_after_capture = kSuspend; },
+     TemplateStep::kSettleSource},
     {"ready, the source is to go",
      [](World* w) {
        w->Captured(), w->object.source_after_capture = api::SourceAfterCapture::kDelete;
      },
-     kSettleSource},
+     TemplateStep::kSettleSource},
     {"not ready yet, the source is to sleep",
-     [](World* w) { w->Placed(), w->object.source_after_capture = kSuspend; }, kNothing},
+     [](World* w) { w->Placed(), w->object.source_after_capture = kSuspend; },
+     TemplateStep::kNothing},
     {"ready, but of which source is not said yet",
      [](World* w) {
        w->Captured(), w->object.source_after_capture = kSuspend;
        w->object.status.source_uid.clear();
      },
-     kNothing},
+     TemplateStep::kNothing},
     {"settled before",
      [](World* w) {
        w->Captured(), w->object.source_after_capture = kSuspend;
        w->object.meta.annotations[api::kSourceSettledAnnotation] = "true";
      },
-     kNothing},
+     TemplateStep::kNothing},
     {"deleted before it was settled",
      [](World* w) { w->Captured(), w->Deleted(), w->object.source_after_capture = kSuspend; },
-     kNothing},
+     TemplateStep::kNothing},
 
     // Its ttl.
-    {"never used, its ttl to come", [](World* w) { w->Lasts(60s, 20s); }, kNothing, 40s},
-    {"never used, its ttl has passed", [](World* w) { w->Lasts(60s, 60s); }, kExpire},
-    {"without a ttl", [](World* w) { w->Lasts(0s, 9999s); }, kNothing},
+    {"never used, its ttl to come", [](World* w) { w->Lasts(60s, 20s); }, TemplateStep::kNothing,
+     40s},
+    {"never used, its ttl has passed", [](World* w) { w->Lasts(60s, 60s); }, TemplateStep::kExpire},
+    {"without a ttl", [](World* w) { w->Lasts(0s, 9999s); }, TemplateStep::kNothing},
     {"in use by count", [](World* w) { w->Lasts(60s, 90s), w->object.status.references = 1; },
-     kNothing},
+     TemplateStep::kNothing},
     {"in use by its condition",
-     [](World* w) { w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kTrue); }, kNothing},
+     [](World* w) { w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kTrue); },
+     TemplateStep::kNothing},
     {"nobody knows whether it is in use",
-     [](World* w) { w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kUnknown); }, kNothing},
+     [](World* w) { w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kUnknown); },
+     TemplateStep::kNothing},
     {"left lately by the last that used it",
      [](World* w) {
        w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kFalse, 7, kCaptured + 80s);
      },
-     kNothing, 50s},
+     TemplateStep::kNothing, 50s},
     {"left long ago",
      [](World* w) {
        w->Lasts(60s, 90s), w->Say("InUse", ConditionStatus::kFalse, 7, kCaptured + 30s);
      },
-     kExpire},
+     TemplateStep::kExpire},
     {"said to be unused since before it was captured",
      [](World* w) {
        w->Lasts(60s, 50s), w->Say("InUse", ConditionStatus::kFalse, 7, kCaptured - 30s);
      },
-     kNothing, 10s},
+     TemplateStep::kNothing, 10s},
     {"a sandbox waits to be placed from it",
-     [](World* w) { w->Lasts(60s, 90s), w->view.awaited = true; }, kNothing},
+     [](World* w) { w->Lasts(60s, 90s), w->view.awaited = true; }, TemplateStep::kNothing},
     {"its agent does not say when it was captured",
-     [](World* w) { w->Lasts(60s, 90s), w->object.status.creation_time.reset(); }, kNothing},
+     [](World* w) { w->Lasts(60s, 90s), w->object.status.creation_time.reset(); },
+     TemplateStep::kNothing},
     {"not ready", [](World* w) { w->Lasts(60s, 90s), w->object.status.ready_to_use = false; },
-     kNothing},
+     TemplateStep::kNothing},
     {"its source first",
      [](World* w) { w->Lasts(60s, 90s), w->object.source_after_capture = kSuspend; },
-     kSettleSource},
+     TemplateStep::kSettleSource},
 
     // Being deleted.
     {"deleted before it was placed",
      [](World* w) { w->Placed(), w->Deleted(), w->object.status.node_name.clear(); },
-     kRemoveFinalizer},
+     TemplateStep::kRemoveFinalizer},
     {"deleted, held by another's finalizer",
-     [](World* w) { w->Deleted(), w->object.meta.finalizers = {"other.example/x"}; }, kNothing},
-    {"deleted, its agent works on it", [](World* w) { w->Placed(), w->Deleted(); }, kNothing},
+     [](World* w) { w->Deleted(), w->object.meta.finalizers = {"other.example/x"}; },
+     TemplateStep::kNothing},
+    {"deleted, its agent works on it", [](World* w) { w->Placed(), w->Deleted(); },
+     TemplateStep::kNothing},
     {"deleted, Released is of an older spec",
      [](World* w) { w->Placed(), w->Deleted(), w->Say("Released", ConditionStatus::kTrue, 6); },
-     kNothing},
+     TemplateStep::kNothing},
     {"deleted, not Released",
      [](World* w) { w->Placed(), w->Deleted(), w->Say("Released", ConditionStatus::kFalse); },
-     kNothing},
+     TemplateStep::kNothing},
     {"deleted and Released",
      [](World* w) { w->Placed(), w->Deleted(), w->Say("Released", ConditionStatus::kTrue); },
-     kRemoveFinalizer},
+     TemplateStep::kRemoveFinalizer},
     {"Released, but not deleted",
-     [](World* w) { w->Placed(), w->Say("Released", ConditionStatus::kTrue); }, kNothing},
-    {"deleted, its node is gone", [](World* w) { w->Gone(NodeState::kLost); }, kRemoveFinalizer},
+     [](World* w) { w->Placed(), w->Say("Released", ConditionStatus::kTrue); },
+     TemplateStep::kNothing},
+    {"deleted, its node is gone", [](World* w) { w->Gone(NodeState::kLost); },
+     TemplateStep::kRemoveFinalizer},
     {"deleted, its node is said to be gone, and lives",
-     [](World* w) { w->Gone(NodeState::kAlive); }, kGoneNodeLives, 30s},
+     [](World* w) { w->Gone(NodeState::kAlive); }, TemplateStep::kGoneNodeLives, 30s},
     {"deleted, its node is said to be gone, and may live",
-     [](World* w) { w->Gone(NodeState::kUnknown); }, kNothing, 30s},
+     [](World* w) { w->Gone(NodeState::kUnknown); }, TemplateStep::kNothing, 30s},
     {"deleted, another node is said to be gone",
      [](World* w) {
        w->Gone(NodeState::kLost), w->object.meta.annotations[api::kNodeIsGoneAnnotation] = "n2";
      },
-     kNothing},
+     TemplateStep::kNothing},
     {"its node is gone, but it is not deleted",
-     [](World* w) { w->Gone(NodeState::kLost), w->object.meta.deletion_time.reset(); }, kNothing},
+     [](World* w) { w->Gone(NodeState::kLost), w->object.meta.deletion_time.reset(); },
+     TemplateStep::kNothing},
 };
 
 TEST(TemplateStepTest, EachStateHasItsStep) {
-  for (const Case& one : kCases) {
+  for (const TemplateCase& one : kTemplateCases) {
     World world;
     one.arrange(&world);
     const TemplateDecision decision = NextTemplateStep(world.object, world.view);

@@ -8,6 +8,7 @@
 #include "node-agent/host/test_support.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 #include "tests/fakes/fake_block.h"
 
 namespace dormouse::disk {
@@ -16,7 +17,6 @@ namespace {
 using fakes::FakeBlock;
 using ::testing::HasSubstr;
 
-constexpr uint64_t kMiB = 1 << 20;
 const std::string kDigest(64, 'a');
 
 class RootDiskTest : public ::testing::Test {

@@ -5,13 +5,13 @@
 
 #include "node-agent/host/test_support.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::disk {
 namespace {
 
 using host::ScratchDirectory;
 
-constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kSectorsPerMiB = kMiB / 512;
 
 TEST(StoreTest, TheWorstCaseHasRoomForEveryChunkAndItsException) {

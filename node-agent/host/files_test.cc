@@ -7,11 +7,10 @@
 #include "node-agent/host/mounts.h"
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::host {
 namespace {
-
-constexpr uint64_t kMiB = 1 << 20;
 
 // 8 MiB with one block of data in the middle.
 void MakeSparse(const std::string& path) {

@@ -20,7 +20,7 @@ using host::ScratchDirectory;
 using ::testing::HasSubstr;
 
 // Five chunks and a bit: data, zeros as data, hole, data at the end of a chunk, data, data.
-constexpr uint64_t kBytes = 5 * kChunkBytes + 12288;
+constexpr uint64_t kImageBytes = 5 * kChunkBytes + 12288;
 
 bool Always() {
   return true;
@@ -29,18 +29,18 @@ bool Always() {
 class DigestsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    image_.assign(kBytes, '\0');
+    image_.assign(kImageBytes, '\0');
     std::memset(image_.data(), 'a', kChunkBytes);
     image_[4 * kChunkBytes - 1] = 'b';
     image_[4 * kChunkBytes] = 'c';
-    image_[kBytes - 1] = 'd';
+    image_[kImageBytes - 1] = 'd';
     ASSERT_OK(WriteFileAtomically(path_, image_));
     const UniqueFd file(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
     ASSERT_EQ(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * kChunkBytes,
                           kChunkBytes),
               0);
     manifest_.generation = 3;
-    manifest_.memory.bytes = kBytes;
+    manifest_.memory.bytes = kImageBytes;
   }
 
   void Overwrite(uint64_t offset, const std::string& data) {
@@ -64,7 +64,7 @@ class DigestsTest : public ::testing::Test {
 TEST_F(DigestsTest, OneForEachChunkAndTheSameForAllKindsOfZeros) {
   const MemoryDigests digests = Digest();
   EXPECT_EQ(digests.generation, 3u);
-  EXPECT_EQ(digests.bytes, kBytes);
+  EXPECT_EQ(digests.bytes, kImageBytes);
   const std::string_view image = image_;
   const std::vector<std::string> expected = {Sha256(image.substr(0, kChunkBytes)),
                                              "0",
@@ -113,7 +113,7 @@ TEST_F(DigestsTest, AMismatchNamesTheChunkAndItsOffset) {
   EXPECT_THAT(one.error().message(), HasSubstr("memory chunk 3 of 6 (at offset 6291456) differs"));
 
   Overwrite(2 * kChunkBytes, "x");  // where there was a hole
-  Overwrite(kBytes - 1, "x");
+  Overwrite(kImageBytes - 1, "x");
   const auto three = VerifyMemory(path_, digests, Always);
   ASSERT_FALSE(three);
   EXPECT_THAT(three.error().message(),
@@ -122,7 +122,7 @@ TEST_F(DigestsTest, AMismatchNamesTheChunkAndItsOffset) {
 
 TEST_F(DigestsTest, ATruncatedFileIsCorrupt) {
   const MemoryDigests digests = Digest();
-  ASSERT_EQ(::truncate(path_.c_str(), kBytes - 4096), 0);
+  ASSERT_EQ(::truncate(path_.c_str(), kImageBytes - 4096), 0);
   const auto verified = VerifyMemory(path_, digests, Always);
   ASSERT_FALSE(verified);
   EXPECT_EQ(verified.error().code(), ErrorCode::kCorrupt);

@@ -14,6 +14,7 @@
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/memory/test_support.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::memory {
 namespace {
@@ -21,9 +22,8 @@ namespace {
 using host::FileSizeLimit;
 using host::ScratchDirectory;
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 const std::vector<GuestRange> kRanges = {{0, 24 * kMiB}, {4096 * kMiB, 9 * kMiB}};
-constexpr uint64_t kBytes = 33 * kMiB;
+constexpr uint64_t kRamBytes = 33 * kMiB;
 
 std::string Content(const std::string& path) {
   return ReadFile(path, 1024 * kMiB).value_or("unreadable");
@@ -45,14 +45,14 @@ void Scribble(const std::vector<char*>& ram, unsigned seed) {
 // The first dump of a guest that was booted: its RAM is anonymous.
 Result<DumpResult> DumpBooted(const FakeVmm& vmm, const std::string& path, RamMap* map) {
   DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, std::nullopt));
-  DORMOUSE_TRY(MakeMemoryFile(std::nullopt, kBytes, path));
+  DORMOUSE_TRY(MakeMemoryFile(std::nullopt, kRamBytes, path));
   return DumpDiverged(vmm.pid(), *map, path);
 }
 
 Result<DumpResult> DumpRestored(const FakeVmm& vmm, const std::string& previous,
                                 const std::string& path, RamMap* map) {
   DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, previous));
-  DORMOUSE_TRY(MakeMemoryFile(previous, kBytes, path));
+  DORMOUSE_TRY(MakeMemoryFile(previous, kRamBytes, path));
   return DumpDiverged(vmm.pid(), *map, path);
 }
 
@@ -63,7 +63,7 @@ TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
   const auto dumped = DumpBooted(vmm, scratch / "memory", &map);
   ASSERT_OK(dumped);
   EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(map));
-  EXPECT_EQ(dumped->scanned_pages, kBytes / kPageBytes);
+  EXPECT_EQ(dumped->scanned_pages, kRamBytes / kPageBytes);
   EXPECT_EQ(dumped->punched_bytes, 0u);
   struct stat info {};
   ASSERT_EQ(::stat((scratch / "memory").c_str(), &info), 0);
@@ -79,7 +79,7 @@ TEST(DumpTest, TheImageOfMergedRangesIsInTheGuestsOrder) {
     std::memset(ram[1], 'b', 3 * kPageBytes);
     std::memcpy(ram[0] + kCommandLineGpa, command_line.c_str(), command_line.size() + 1);
   };
-  std::string expected(kBytes, '\0');
+  std::string expected(kRamBytes, '\0');
   guest({expected.data(), expected.data() + kRanges[0].length});
   for (const auto layout :
        {FakeVmm::Layout::kApart, FakeVmm::Layout::kRising, FakeVmm::Layout::kFalling}) {
@@ -87,12 +87,12 @@ TEST(DumpTest, TheImageOfMergedRangesIsInTheGuestsOrder) {
     const FakeVmm vmm(kRanges, std::nullopt, guest, layout);
     const auto map = FindRam(vmm.pid(), kRanges, std::nullopt, command_line);
     ASSERT_OK(map);
-    ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+    ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
     const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / "memory");
     ASSERT_OK(dumped);
     EXPECT_TRUE(Content(scratch / "memory") == expected);
-    EXPECT_EQ(dumped->scanned_pages, kBytes / kPageBytes);
-    EXPECT_LT(dumped->written_bytes, kBytes / 2) << "what was never touched is not written";
+    EXPECT_EQ(dumped->scanned_pages, kRamBytes / kPageBytes);
+    EXPECT_LT(dumped->written_bytes, kRamBytes / 2) << "what was never touched is not written";
   }
 }
 
@@ -145,7 +145,7 @@ TEST(DumpTest, WhatWasWrittenAheadIsNotWrittenAgain) {
     std::memset(ram[0] + 4 * kMiB, 'a', 19 * kMiB);
   };
   const FakeVmm running(kRanges, std::nullopt, before);
-  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
   const auto ahead =
       DumpAhead(running.pid(), *FindRam(running.pid(), kRanges, std::nullopt), scratch / "memory");
   ASSERT_OK(ahead);
@@ -172,13 +172,13 @@ TEST(DumpTest, WhateverWasWrittenAheadTheImageIsTheGuests) {
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
   const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
   ASSERT_OK(map);
-  ASSERT_OK(WriteFileAtomically(scratch / "memory", std::string(kBytes, 'x')));
+  ASSERT_OK(WriteFileAtomically(scratch / "memory", std::string(kRamBytes, 'x')));
   ASSERT_OK(DumpDiverged(vmm.pid(), *map, scratch / "memory"));
   EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(*map));
   const FakeVmm untouched(kRanges, std::nullopt, [](const auto&) {});
   ASSERT_OK(DumpDiverged(untouched.pid(), *FindRam(untouched.pid(), kRanges, std::nullopt),
                          scratch / "memory"));
-  EXPECT_TRUE(Content(scratch / "memory") == std::string(kBytes, '\0'));
+  EXPECT_TRUE(Content(scratch / "memory") == std::string(kRamBytes, '\0'));
 }
 
 TEST(DumpTest, AheadOnAFullDiskLeavesAnEmptyFile) {
@@ -186,13 +186,13 @@ TEST(DumpTest, AheadOnAFullDiskLeavesAnEmptyFile) {
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
   const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
   ASSERT_OK(map);
-  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
   {
     const FileSizeLimit full(16 * kMiB);
     EXPECT_FALSE(DumpAhead(vmm.pid(), *map, scratch / "memory"));
   }
   EXPECT_EQ(*host::AllocatedBytes(scratch / "memory"), 0u);
-  EXPECT_EQ(*host::SizeBytes(scratch / "memory"), kBytes);
+  EXPECT_EQ(*host::SizeBytes(scratch / "memory"), kRamBytes);
 }
 
 TEST(DumpTest, PagesOfZerosStayHolesInANewFile) {
@@ -234,7 +234,7 @@ TEST(DumpTest, ARestoredGuestWritesOnlyWhatDiverged) {
   EXPECT_EQ(dumped->written_bytes, 5 * kPageBytes);
   EXPECT_EQ(dumped->changed, (std::vector<FileRun>{{0, kPageBytes},
                                                    {10 * kPageBytes, 3 * kPageBytes},
-                                                   {kBytes - kPageBytes, kPageBytes}}));
+                                                   {kRamBytes - kPageBytes, kPageBytes}}));
 }
 
 TEST(DumpTest, OverTheFileItselfTheGuestSeesNothingOfIt) {
@@ -251,13 +251,13 @@ TEST(DumpTest, OverTheFileItselfTheGuestSeesNothingOfIt) {
   const auto found = FindRam(restored.pid(), kRanges, scratch / "1");
   ASSERT_OK(found);
   const std::string seen = restored.DenseImage(*found);
-  ASSERT_OK(ContinueMemoryFile(scratch / "1", kBytes, scratch / "2"));
+  ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
   ASSERT_OK(DumpDiverged(restored.pid(), *found, scratch / "2"));
   EXPECT_TRUE(Content(scratch / "2") == seen);
   EXPECT_TRUE(restored.DenseImage(*found) == seen) << "it may have to go on";
   // Once more, as after a capture that failed later; by its old name, too, it is found.
   ASSERT_OK(RemoveFile(scratch / "2"));
-  ASSERT_OK(ContinueMemoryFile(scratch / "1", kBytes, scratch / "2"));
+  ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
   const auto again = DumpDiverged(restored.pid(), *found, scratch / "2");
   ASSERT_OK(again);
   EXPECT_GT(again->diverged_bytes, 0u);
@@ -280,7 +280,7 @@ TEST(DumpTest, OverTheFileItselfAFailureInTheMiddleHarmsNoGuest) {
   ASSERT_OK(found);
   const std::string seen = restored.DenseImage(*found);
   const uint64_t before = *host::AllocatedBytes(scratch / "1");
-  ASSERT_OK(ContinueMemoryFile(scratch / "1", kBytes, scratch / "2"));
+  ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
   {
     const FileSizeLimit limit(12 * kMiB);
     EXPECT_FALSE(DumpDiverged(restored.pid(), *found, scratch / "2"));
@@ -294,7 +294,7 @@ TEST(DumpTest, OverTheFileItselfAFailureInTheMiddleHarmsNoGuest) {
 
 TEST(DumpTest, WhatBecameZeroBecomesAHoleWhereThereWasData) {
   const ScratchDirectory scratch;
-  std::string image(kBytes, '\0');
+  std::string image(kRamBytes, '\0');
   std::memset(image.data() + kMiB, 'd', kMiB);
   std::memset(image.data() + 30 * kMiB, 'd', kMiB);
   ASSERT_OK(WriteFileAtomically(scratch / "dense", image));
@@ -340,14 +340,14 @@ TEST(DumpTest, AFileThatIsNotTheRamsIsRefused) {
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
   const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
   ASSERT_OK(map);
-  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes - kPageBytes, scratch / "short"));
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes - kPageBytes, scratch / "short"));
   const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / "short");
   ASSERT_FALSE(dumped);
   EXPECT_EQ(dumped.error().code(), ErrorCode::kInvalid);
-  const auto cut = MakeMemoryFile(scratch / "short", kBytes, scratch / "2");
+  const auto cut = MakeMemoryFile(scratch / "short", kRamBytes, scratch / "2");
   ASSERT_FALSE(cut);
   EXPECT_EQ(cut.error().code(), ErrorCode::kCorrupt);
-  const auto there = MakeMemoryFile(std::nullopt, kBytes, scratch / "short");
+  const auto there = MakeMemoryFile(std::nullopt, kRamBytes, scratch / "short");
   ASSERT_FALSE(there);
   EXPECT_EQ(there.error().code(), ErrorCode::kAlreadyExists);
 }
@@ -357,7 +357,7 @@ TEST(DumpTest, AProcessThatDiedFailsTheDump) {
   FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 6); });
   const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
   ASSERT_OK(map);
-  ASSERT_OK(MakeMemoryFile(std::nullopt, kBytes, scratch / "memory"));
+  ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
   const int pid = vmm.pid();
   vmm.Kill();
   const auto dumped = DumpDiverged(pid, *map, scratch / "memory");
@@ -423,7 +423,7 @@ TEST_P(ReflinkDumpTest, CostsWhatDivergedAndLeavesThePreviousImage) {
                     : std::vector<std::string>{"mkfs.btrfs", "-q"};
   ASSERT_NO_FATAL_FAILURE(Mount(make, type.c_str(), "loop"));
   if (IsSkipped()) return;
-  std::string image(kBytes, 'i');
+  std::string image(kRamBytes, 'i');
   ASSERT_OK(WriteFileAtomically(directory() + "/1", image));
   const FakeVmm vmm(kRanges, directory() + "/1", [](const std::vector<char*>& ram) {
     ram[0][7 * kPageBytes] = 'x';
@@ -433,7 +433,7 @@ TEST_P(ReflinkDumpTest, CostsWhatDivergedAndLeavesThePreviousImage) {
   RamMap map;
   const auto found = FindRam(vmm.pid(), kRanges, directory() + "/1");
   ASSERT_OK(found) << "the file's mapping must be known by its identity on " << type;
-  const auto shared = MakeMemoryFile(directory() + "/1", kBytes, directory() + "/2");
+  const auto shared = MakeMemoryFile(directory() + "/1", kRamBytes, directory() + "/2");
   ASSERT_OK(shared);
   EXPECT_TRUE(*shared);
   const auto dumped = DumpDiverged(vmm.pid(), *found, directory() + "/2");

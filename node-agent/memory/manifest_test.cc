@@ -7,14 +7,13 @@
 
 #include "node-agent/host/test_support.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::memory {
 namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-
-constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 Manifest Example() {
   Manifest manifest;

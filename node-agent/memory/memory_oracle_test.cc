@@ -19,6 +19,7 @@
 #include "node-agent/vmm/artifact_store.h"
 #include "node-agent/vmm/snapshot_files.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 #include "tests/node/vmm_process.h"
 
 namespace dormouse::memory {
@@ -29,8 +30,6 @@ using host::ScratchDirectory;
 using nlohmann::json;
 using test::VmmProcess;
 using namespace std::chrono_literals;
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 std::string Environment(const char* name, const std::string& fallback) {
   const char* value = std::getenv(name);

@@ -4,13 +4,12 @@
 
 #include "node-agent/memory/test_support.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::memory {
 namespace {
 
 using host::ScratchDirectory;
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 // The diverged pages of the process's RAM, by their number in the image.
 std::vector<uint64_t> DivergedPages(const FakeVmm& vmm, const RamMap& map) {

@@ -7,13 +7,12 @@
 
 #include "node-agent/memory/test_support.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::memory {
 namespace {
 
 using host::ScratchDirectory;
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 // As v53.0 has it with 512 MiB of anonymous RAM, shortened.
 constexpr char kMaps[] =
@@ -72,7 +71,6 @@ TEST(RamMapTest, RefusesWhatIsNotMaps) {
 }
 
 TEST(RamMapTest, ABootedGuestHasOneRangeUpToThreeGiBAndThenTwo) {
-  constexpr uint64_t kGiB = uint64_t{1} << 30;
   EXPECT_EQ(BootRanges(kGiB), (std::vector<GuestRange>{{0, kGiB}}));
   EXPECT_EQ(BootRanges(3 * kGiB), (std::vector<GuestRange>{{0, 3 * kGiB}}));
   EXPECT_EQ(BootRanges(4 * kGiB), (std::vector<GuestRange>{{0, 3 * kGiB}, {4 * kGiB, kGiB}}));

@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr Seal kSeal{"record", Record::kVersion};
+constexpr Seal kRecordSeal{"record", Record::kVersion};
 
 Intent ReadIntent(const std::string& name) {
   for (const Intent intent :
@@ -96,7 +96,7 @@ json ToJson(const Record& record) {
   return object;
 }
 
-Record FromJson(const json& object) {
+Record RecordFromJson(const json& object) {
   Record record;
   record.cluster_id = object.at("clusterId");
   record.uid = ReadUid(object, "uid");
@@ -165,12 +165,13 @@ bool IsCellId(std::string_view text) {
 }
 
 std::string EncodeRecord(const Record& record) {
-  return SealJson(kSeal, ToJson(record));
+  return SealJson(kRecordSeal, ToJson(record));
 }
 
 Result<Record> DecodeRecord(std::string_view text) {
   Record record;
-  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) { record = FromJson(body); }));
+  DORMOUSE_TRY(
+      OpenSealedJson(kRecordSeal, text, [&](const json& body) { record = RecordFromJson(body); }));
   return record;
 }
 

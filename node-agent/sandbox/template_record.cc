@@ -12,10 +12,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr Seal kSeal{"template", TemplateRecord::kVersion};
+constexpr Seal kTemplateSeal{"template", TemplateRecord::kVersion};
 constexpr size_t kUidDigits = 32;
 
-TemplateRecord FromJson(const json& object) {
+TemplateRecord TemplateFromJson(const json& object) {
   TemplateRecord record;
   record.cluster_id = object.at("clusterId");
   record.uid = ReadUid(object, "uid");
@@ -51,12 +51,13 @@ std::string EncodeTemplateRecord(const TemplateRecord& record) {
       {"retained", record.retained},
       {"orphanedAt", TimeOrNull(record.orphaned_at)}};
   object.update(ShapeToJson(record));
-  return SealJson(kSeal, object);
+  return SealJson(kTemplateSeal, object);
 }
 
 Result<TemplateRecord> DecodeTemplateRecord(std::string_view text) {
   TemplateRecord record;
-  DORMOUSE_TRY(OpenSealedJson(kSeal, text, [&](const json& body) { record = FromJson(body); }));
+  DORMOUSE_TRY(OpenSealedJson(kTemplateSeal, text,
+                              [&](const json& body) { record = TemplateFromJson(body); }));
   return record;
 }
 

@@ -6,7 +6,7 @@
 namespace dormouse {
 namespace {
 
-constexpr size_t kMaxRecordBytes = 1 << 20;
+constexpr size_t kMaxTemplateRecordBytes = 1 << 20;
 
 }  // namespace
 
@@ -19,7 +19,7 @@ Result<> TemplateStore::Load() {
       log::Warning("a directory among the templates is none", {{"name", name}});
       continue;
     }
-    const auto text = ReadFile(paths_.TemplateRecord(*uid), kMaxRecordBytes);
+    const auto text = ReadFile(paths_.TemplateRecord(*uid), kMaxTemplateRecordBytes);
     if (!text && text.error().code() == ErrorCode::kNotFound) {
       DORMOUSE_TRY(RemoveTree(paths_.Verified(*uid)));
       DORMOUSE_TRY(RemoveTree(paths_.Template(*uid)));

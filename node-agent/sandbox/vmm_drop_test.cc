@@ -15,6 +15,7 @@
 #include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/inner_paths.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 #include "tests/node/vmm_process.h"
 
 namespace dormouse {
@@ -22,7 +23,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 // An id that is in config.json and in state.json, and makes each of them larger than a page.
 constexpr size_t kLongId = 5000;
 constexpr int kPageKib = 4;

@@ -14,7 +14,7 @@ namespace dormouse {
 namespace {
 
 constexpr int kLookEveryMs = 200;
-constexpr size_t kReadBytes = 64 * 1024;
+constexpr size_t kFileReadBytes = 64 * 1024;
 constexpr size_t kMostFileBytes = 256 * 1024;  // twice what SerialOptions gives a file
 constexpr std::chrono::seconds kSendTime{10};
 
@@ -79,7 +79,7 @@ bool ConsoleFollower::Rotated() const {
 }
 
 std::string ConsoleFollower::Read() {
-  std::string text(kReadBytes, '\0');
+  std::string text(kFileReadBytes, '\0');
   // The rest of a file that was rotated away is read before the new one is opened.
   const bool rotated = Rotated();
   ssize_t got = file_ ? ::read(file_.get(), text.data(), text.size()) : 0;

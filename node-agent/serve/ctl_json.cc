@@ -12,27 +12,27 @@
 namespace dormouse {
 namespace {
 
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 
 constexpr size_t kColumnGap = 3;
 
-std::string Dump(const json& value) {
-  return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+std::string Dump(const ordered_json& value) {
+  return value.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-Result<json> Parse(std::string_view text) {
-  json value = json::parse(text, nullptr, false);
+Result<ordered_json> Parse(std::string_view text) {
+  ordered_json value = ordered_json::parse(text, nullptr, false);
   if (value.is_discarded()) return Fail(ErrorCode::kCorrupt, "the agent's answer is no JSON");
   return value;
 }
 
-std::string Text(const json& object, const char* key) {
+std::string Text(const ordered_json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string() ? Printable(found->get<std::string>())
                                                      : std::string();
 }
 
-int64_t Number(const json& object, const char* key) {
+int64_t Number(const ordered_json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number_integer() ? found->get<int64_t>() : 0;
 }
@@ -60,9 +60,10 @@ std::string Layout(const std::vector<Row>& rows) {
   return text;
 }
 
-void AppendOutline(const json& value, size_t depth, std::string* text);
+void AppendOutline(const ordered_json& value, size_t depth, std::string* text);
 
-void AppendEntry(const std::string& label, const json& value, size_t depth, std::string* text) {
+void AppendEntry(const std::string& label, const ordered_json& value, size_t depth,
+                 std::string* text) {
   const std::string indent(2 * depth, ' ');
   const bool nested = value.is_structured() && !value.empty();
   if (nested) {
@@ -72,7 +73,7 @@ void AppendEntry(const std::string& label, const json& value, size_t depth, std:
   }
   std::string shown = value.is_string()
                           ? Printable(value.get<std::string>())
-                          : value.dump(-1, ' ', false, json::error_handler_t::replace);
+                          : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
   while (!shown.empty() && shown.back() == '\n') shown.pop_back();
   if (shown.find('\n') == std::string::npos) {
     *text += indent + label + " " + shown + "\n";
@@ -86,12 +87,12 @@ void AppendEntry(const std::string& label, const json& value, size_t depth, std:
   }
 }
 
-void AppendOutline(const json& value, size_t depth, std::string* text) {
+void AppendOutline(const ordered_json& value, size_t depth, std::string* text) {
   if (value.is_object()) {
     for (const auto& [key, entry] : value.items())
       AppendEntry(Printable(key) + ":", entry, depth, text);
   } else if (value.is_array()) {
-    for (const json& entry : value) AppendEntry("-", entry, depth, text);
+    for (const ordered_json& entry : value) AppendEntry("-", entry, depth, text);
   } else {
     AppendEntry("", value, depth, text);
   }
@@ -104,24 +105,24 @@ std::string SummariesToJson(std::vector<SandboxSummary> sandboxes) {
             [](const SandboxSummary& a, const SandboxSummary& b) {
               return std::tie(a.ns, a.name, a.uid) < std::tie(b.ns, b.name, b.uid);
             });
-  json list = json::array();
+  ordered_json list = ordered_json::array();
   for (const SandboxSummary& sandbox : sandboxes) {
-    json entry = {{"namespace", sandbox.ns},
-                  {"name", sandbox.name},
-                  {"uid", sandbox.uid},
-                  {"id", sandbox.short_id},
-                  {"phase", sandbox.phase},
-                  {"reason", sandbox.ready_reason},
-                  {"running", sandbox.running},
-                  {"image", sandbox.image},
-                  {"pid", sandbox.pid},
-                  {"incarnation", sandbox.incarnation},
-                  {"restartCount", sandbox.restart_count},
-                  {"cpu", sandbox.vcpus},
-                  {"memoryBytes", sandbox.memory_bytes},
-                  {"hostAddress", sandbox.host_address},
-                  {"diskAllocatedBytes", sandbox.disk_allocated_bytes},
-                  {"diskUsedBytes", sandbox.disk_used_bytes}};
+    ordered_json entry = {{"namespace", sandbox.ns},
+                          {"name", sandbox.name},
+                          {"uid", sandbox.uid},
+                          {"id", sandbox.short_id},
+                          {"phase", sandbox.phase},
+                          {"reason", sandbox.ready_reason},
+                          {"running", sandbox.running},
+                          {"image", sandbox.image},
+                          {"pid", sandbox.pid},
+                          {"incarnation", sandbox.incarnation},
+                          {"restartCount", sandbox.restart_count},
+                          {"cpu", sandbox.vcpus},
+                          {"memoryBytes", sandbox.memory_bytes},
+                          {"hostAddress", sandbox.host_address},
+                          {"diskAllocatedBytes", sandbox.disk_allocated_bytes},
+                          {"diskUsedBytes", sandbox.disk_used_bytes}};
     if (sandbox.started_at) entry["startedAt"] = FormatTime(*sandbox.started_at);
     list.push_back(std::move(entry));
   }
@@ -129,18 +130,18 @@ std::string SummariesToJson(std::vector<SandboxSummary> sandboxes) {
 }
 
 std::string LeaksToJson(const std::vector<Leak>& leaks) {
-  json list = json::array();
+  ordered_json list = ordered_json::array();
   for (const Leak& leak : leaks)
     list.push_back({{"kind", leak.kind}, {"name", leak.name}, {"detail", leak.detail}});
   return Dump(list);
 }
 
 Result<std::string> SandboxTable(std::string_view text, bool wide, WallTime now) {
-  DORMOUSE_ASSIGN(const json list, Parse(text));
+  DORMOUSE_ASSIGN(const ordered_json list, Parse(text));
   std::vector<Row> rows = {
       {"NAMESPACE", "NAME", "PHASE", "REASON", "CPU", "MEMORY", "DISK", "PID", "RESTARTS", "UP"}};
   if (wide) rows[0].insert(rows[0].end(), {"IP", "IMAGE", "ID", "UID"});
-  for (const json& entry : list) {
+  for (const ordered_json& entry : list) {
     const auto started = ParseTime(Text(entry, "startedAt"));
     const bool running = entry.value("running", false);
     const int64_t pid = Number(entry, "pid");
@@ -164,17 +165,17 @@ Result<std::string> SandboxTable(std::string_view text, bool wide, WallTime now)
 }
 
 Result<LeakTable> MakeLeakTable(std::string_view text) {
-  DORMOUSE_ASSIGN(const json list, Parse(text));
+  DORMOUSE_ASSIGN(const ordered_json list, Parse(text));
   if (list.empty()) return LeakTable{"nothing here belongs to no sandbox\n", 0};
   std::vector<Row> rows = {{"KIND", "NAME", "DETAIL"}};
-  for (const json& entry : list) {
+  for (const ordered_json& entry : list) {
     rows.push_back({Text(entry, "kind"), Text(entry, "name"), OrDash(Text(entry, "detail"))});
   }
   return LeakTable{Layout(rows), list.size()};
 }
 
 Result<std::string> Outline(std::string_view text) {
-  DORMOUSE_ASSIGN(const json value, Parse(text));
+  DORMOUSE_ASSIGN(const ordered_json value, Parse(text));
   std::string outline;
   AppendOutline(value, 0, &outline);
   return outline;

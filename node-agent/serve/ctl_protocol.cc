@@ -40,14 +40,14 @@ Error Wrong(const std::string& what) {
 }
 
 /// False when there is none; an error when it is something else.
-Result<bool> Flag(const json& object, const char* key) {
+Result<bool> OptionalFlag(const json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end()) return false;
   if (!found->is_boolean()) return Fail(Wrong(std::string(key) + " is not a boolean"));
   return found->get<bool>();
 }
 
-Result<std::string> Text(const json& object, const char* key) {
+Result<std::string> RequiredText(const json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_string())
     return Fail(Wrong(std::string(key) + " is not a text"));
@@ -85,21 +85,21 @@ Result<CtlRequest> ParseCtlRequest(std::string_view line) {
   const json object = json::parse(line, nullptr, false);
   if (!object.is_object()) return Fail(Wrong("not a JSON object"));
   CtlRequest request;
-  DORMOUSE_ASSIGN(const std::string name, Text(object, "verb"));
+  DORMOUSE_ASSIGN(const std::string name, RequiredText(object, "verb"));
   const auto verb = std::find_if(kVerbs.begin(), kVerbs.end(),
                                  [&](const VerbName& entry) { return entry.name == name; });
   if (verb == kVerbs.end()) return Fail(Wrong("verb '" + name.substr(0, 40) + "' is not known"));
   request.verb = verb->verb;
   if (verb->of_a_sandbox) {
-    DORMOUSE_ASSIGN(const std::string sandbox, Text(object, "sandbox"));
+    DORMOUSE_ASSIGN(const std::string sandbox, RequiredText(object, "sandbox"));
     DORMOUSE_ASSIGN(request.sandbox, ParseSandboxName(sandbox));
   }
   if (const auto lines = object.find("lines"); lines != object.end()) {
     if (!lines->is_number_unsigned()) return Fail(Wrong("lines is not a number"));
     request.lines = lines->get<uint64_t>();
   }
-  DORMOUSE_ASSIGN(request.follow, Flag(object, "follow"));
-  DORMOUSE_ASSIGN(request.remove, Flag(object, "remove"));
+  DORMOUSE_ASSIGN(request.follow, OptionalFlag(object, "follow"));
+  DORMOUSE_ASSIGN(request.remove, OptionalFlag(object, "remove"));
   if (request.verb == CtlVerb::kExec) {
     const auto exec = object.find("exec");
     if (exec == object.end()) return Fail(Wrong("exec is missing"));

@@ -11,7 +11,7 @@
 
 namespace dormouse {
 namespace {
-constexpr size_t kReadBytes = 32 * 1024;
+constexpr size_t kSocketReadBytes = 32 * 1024;
 }  // namespace
 
 StreamSocket::StreamSocket(UniqueFd socket) : socket_(std::move(socket)) {
@@ -72,7 +72,7 @@ Result<std::string> StreamSocket::ReadLine(size_t max_bytes, Time deadline, int 
 }
 
 Result<bool> StreamSocket::Fill() {
-  char buffer[kReadBytes];
+  char buffer[kSocketReadBytes];
   const ssize_t got = ::recv(socket_.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (got < 0) return FailErrno("read");

@@ -3,8 +3,6 @@
 namespace dormouse::vmm {
 namespace {
 
-constexpr size_t kMaxUnixPath = 107;
-
 Result<> Check(const std::string& field, const std::string& path) {
   if (path.empty()) return Fail(ErrorCode::kInvalid, "VMM command line: " + field + " is missing");
   if (path.front() != '/') {

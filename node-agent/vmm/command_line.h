@@ -20,6 +20,9 @@ struct CommandSpec {
 /// so each incarnation gets a name of its own.
 [[nodiscard]] std::string ApiSocketName(uint64_t incarnation);
 
+inline constexpr size_t kMaxUnixPath =
+    107;  ///< a socket's path: sun_path without its NUL (unix(7))
+
 /// argv. Seccomp is on; a guest that powers off does not end the process (exit_reason.h says why:
 /// end it on the event); nothing of the VM is on the command line, so that failures come back over
 /// the API with their cause. kInvalid, by name, for an empty path, one with a comma or an equals

@@ -5,12 +5,12 @@
 namespace dormouse::vmm {
 namespace {
 
-CommandSpec Whole() {
+CommandSpec WholeCommand() {
   return {"/a/cloud-hypervisor", "/r/api-1.sock", "/r/events", "/r/vmm.log"};
 }
 
 TEST(CommandLineTest, SaysNothingOfTheVmAndKeepsSeccompOn) {
-  const auto argv = BuildCommandLine(Whole());
+  const auto argv = BuildCommandLine(WholeCommand());
   ASSERT_TRUE(argv);
   EXPECT_EQ(*argv,
             (std::vector<std::string>{"/a/cloud-hypervisor", "--api-socket", "path=/r/api-1.sock",
@@ -24,18 +24,18 @@ TEST(CommandLineTest, EachIncarnationHasItsOwnSocket) {
 }
 
 TEST(CommandLineTest, APathThatTheVmmWouldMisreadIsRefusedByName) {
-  CommandSpec spec = Whole();
+  CommandSpec spec = WholeCommand();
   spec.event_file = "/r/ev,fd=3";
   const auto argv = BuildCommandLine(spec);
   ASSERT_FALSE(argv);
   EXPECT_EQ(argv.error().code(), ErrorCode::kInvalid);
   EXPECT_NE(argv.error().message().find("event_file"), std::string::npos);
 
-  spec = Whole();
+  spec = WholeCommand();
   spec.log_file.clear();
   EXPECT_NE(BuildCommandLine(spec).error().message().find("log_file is missing"),
             std::string::npos);
-  spec = Whole();
+  spec = WholeCommand();
   spec.api_socket = "/" + std::string(107, 'x');
   EXPECT_NE(BuildCommandLine(spec).error().message().find("107"), std::string::npos);
 }

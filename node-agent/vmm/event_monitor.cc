@@ -17,7 +17,7 @@ using nlohmann::json;
 constexpr size_t kMaxObject = 16 * 1024;
 constexpr size_t kMaxText = 128;
 constexpr size_t kMaxProperties = 8;
-constexpr size_t kReadAtOnce = 16 * 1024;
+constexpr size_t kEventReadBytes = 16 * 1024;
 constexpr size_t kReadPerCall = 256 * 1024;
 constexpr uint64_t kPunchEvery = 256 * 1024;
 constexpr uint64_t kKeep =
@@ -190,7 +190,7 @@ Result<EventTail> EventTail::Open(const std::string& path) {
 
 Result<std::vector<Event>> EventTail::Read() {
   std::vector<Event> events;
-  std::array<char, kReadAtOnce> block;
+  std::array<char, kEventReadBytes> block;
   // What an earlier agent punched out is a hole: skipped in one step, not read as zeros.
   const off_t data = ::lseek(fd_.get(), static_cast<off_t>(offset_), SEEK_DATA);
   if (data > 0) offset_ = std::max(offset_, static_cast<uint64_t>(data));

@@ -7,23 +7,17 @@
 
 #include <cstdlib>
 
+#include "node-agent/vmm/event_test_parts.h"
+
 namespace dormouse::vmm {
 namespace {
 
-std::string Object(const std::string& source, const std::string& name,
-                   const std::string& properties = "null") {
-  return "{\n  \"timestamp\": {\n    \"secs\": 6,\n    \"nanos\": 626069031\n  },\n  \"source\": "
-         "\"" +
-         source + "\",\n  \"event\": \"" + name + "\",\n  \"properties\": " + properties +
-         "\n}\n\n";
-}
-
 TEST(EventParserTest, TheStreamOfARealVmmIsRead) {
   EventParser parser;
-  const auto events =
-      parser.Feed(Object("vmm", "starting") + Object("vm", "booting") +
-                  Object("virtio-device", "activated", "{\n    \"id\": \"disk0\"\n  }") +
-                  Object("vm", "booted") + Object("vm", "rebooting") + Object("guest", "panic"));
+  const auto events = parser.Feed(
+      EventText("vmm", "starting") + EventText("vm", "booting") +
+      EventText("virtio-device", "activated", "{\n    \"id\": \"disk0\"\n  }") +
+      EventText("vm", "booted") + EventText("vm", "rebooting") + EventText("guest", "panic"));
   ASSERT_EQ(events.size(), 6u);
   EXPECT_EQ(events[0].kind, EventKind::kVmmStarting);
   EXPECT_EQ(events[1].kind, EventKind::kBooting);
@@ -38,7 +32,7 @@ TEST(EventParserTest, TheStreamOfARealVmmIsRead) {
 
 TEST(EventParserTest, EventsCutAnywhereAreWhole) {
   const std::string stream =
-      Object("vm", "booted", "{\n    \"a\": \"}{\\\"\"\n  }") + Object("vm", "shutdown");
+      EventText("vm", "booted", "{\n    \"a\": \"}{\\\"\"\n  }") + EventText("vm", "shutdown");
   for (size_t cut = 0; cut <= stream.size(); ++cut) {
     EventParser parser;
     auto events = parser.Feed(stream.substr(0, cut));
@@ -51,8 +45,9 @@ TEST(EventParserTest, EventsCutAnywhereAreWhole) {
 
 TEST(EventParserTest, GarbageIsSkippedAndCounted) {
   EventParser parser;
-  const auto events = parser.Feed("}}x" + std::string(10, '\0') + "{\"source\": 1}\n\n{]}\n\n" +
-                                  Object("vm", "paused") + "{ \"torn\n" + Object("vm", "resumed"));
+  const auto events =
+      parser.Feed("}}x" + std::string(10, '\0') + "{\"source\": 1}\n\n{]}\n\n" +
+                  EventText("vm", "paused") + "{ \"torn\n" + EventText("vm", "resumed"));
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].kind, EventKind::kPaused);
   EXPECT_EQ(events[1].kind, EventKind::kResumed);
@@ -63,7 +58,7 @@ TEST(EventParserTest, AnObjectWithoutEndCostsNoMemoryAndHidesNothing) {
   EventParser parser;
   EXPECT_TRUE(parser.Feed("{\n  \"source\": [").empty());
   for (int i = 0; i < 1000; ++i) EXPECT_TRUE(parser.Feed(std::string(4096, '1')).empty());
-  const auto events = parser.Feed("\n" + Object("vm", "booted"));
+  const auto events = parser.Feed("\n" + EventText("vm", "booted"));
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].kind, EventKind::kBooted);
 }
@@ -97,10 +92,10 @@ TEST_F(EventTailTest, EachEventIsToldOnceAndAgainToWhoComesLater) {
   auto tail = EventTail::Open(path_);
   ASSERT_TRUE(tail);
   EXPECT_TRUE(tail->Read()->empty());
-  Write(Object("vm", "booting"));
+  Write(EventText("vm", "booting"));
   EXPECT_EQ(tail->Read()->size(), 1u);
   EXPECT_TRUE(tail->Read()->empty());
-  Write(Object("vm", "booted"));
+  Write(EventText("vm", "booted"));
   EXPECT_EQ(tail->Read()->size(), 1u);
   EXPECT_EQ(EventTail::Open(path_)->Read()->size(), 2u);
 }
@@ -114,7 +109,7 @@ TEST_F(EventTailTest, AGuestThatMakesEventsForEverTakesNoDisk) {
   ASSERT_TRUE(tail);
   std::string reset;
   for (int i = 0; i < 100; ++i)
-    reset += Object("virtio-device", "reset", "{\n    \"id\": \"net0\"\n  }");
+    reset += EventText("virtio-device", "reset", "{\n    \"id\": \"net0\"\n  }");
   size_t written = 0;
   size_t seen = 0;
   while (written < (size_t{4} << 20)) {
@@ -129,7 +124,7 @@ TEST_F(EventTailTest, AGuestThatMakesEventsForEverTakesNoDisk) {
 
   // A restarted agent passes the hole and reads on.
   auto again = EventTail::Open(path_);
-  Write(Object("vm", "shutdown"));
+  Write(EventText("vm", "shutdown"));
   std::vector<Event> events = *again->Read();
   for (auto more = *again->Read(); !more.empty(); more = *again->Read()) {
     events.insert(events.end(), more.begin(), more.end());

@@ -18,13 +18,13 @@
 namespace dormouse::vmm {
 namespace {
 
-constexpr size_t kMaxLine = 200;
-constexpr size_t kReadAtOnce = 16 * 1024;
+constexpr size_t kMaxLineBytes = 200;
+constexpr size_t kConsoleReadBytes = 16 * 1024;
 
 // Printable ASCII and tabs; of anything else a dot, so that no terminal and no JSON is hurt.
 std::string Printable(std::string_view line) {
   std::string clean;
-  for (const char c : line.substr(0, kMaxLine)) {
+  for (const char c : line.substr(0, kMaxLineBytes)) {
     if (c == '\r') continue;
     clean += (c >= 0x20 && c < 0x7f) || c == '\t' ? c : '.';
   }
@@ -70,7 +70,7 @@ std::string LastLinesOfLog(const std::string& path, size_t count) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
   if (!file || ::fstat(file.get(), &info) != 0) return {};
-  std::string tail(std::min<size_t>(kReadAtOnce, static_cast<size_t>(info.st_size)), '\0');
+  std::string tail(std::min<size_t>(kConsoleReadBytes, static_cast<size_t>(info.st_size)), '\0');
   const ssize_t got =
       ::pread(file.get(), tail.data(), tail.size(), info.st_size - static_cast<off_t>(tail.size()));
   if (got <= 0) return {};
@@ -146,7 +146,7 @@ SerialReader::State SerialReader::OnReadable() {
   }
   throttled_until_.reset();
 
-  std::array<char, kReadAtOnce> block;
+  std::array<char, kConsoleReadBytes> block;
   while (tokens_ > 0) {
     const ssize_t got = ::read(fd_.get(), block.data(), std::min(block.size(), tokens_));
     if (got < 0 && errno == EINTR) continue;

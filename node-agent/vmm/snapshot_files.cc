@@ -6,7 +6,7 @@ namespace dormouse::vmm {
 namespace {
 
 // Keeps the order of keys, so that what we do not touch stays as it was.
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 
 constexpr char kZone[] = "mem0";  // the VMM's name of the zone that `size` makes (v53.0)
 constexpr uint64_t kPage = 4096;
@@ -21,10 +21,10 @@ tl::unexpected<Error> Corrupt(const std::string& file, const std::string& why) {
 }
 
 // A number that is no 64-bit integer is read as a double, and would be written as another one.
-bool HasFraction(const json& value) {
+bool HasFraction(const ordered_json& value) {
   if (value.is_number_float()) return true;
   if (!value.is_structured()) return false;
-  for (const json& element : value) {
+  for (const ordered_json& element : value) {
     if (HasFraction(element)) return true;
   }
   return false;
@@ -33,40 +33,40 @@ bool HasFraction(const json& value) {
 // The deepest that the VMM writes is 7; what a guest made it write may not exhaust our stack.
 constexpr int kMaxDepth = 64;
 
-Result<json> Parse(const std::string& file, std::string_view text, size_t max_bytes) {
+Result<ordered_json> Parse(const std::string& file, std::string_view text, size_t max_bytes) {
   if (text.size() > max_bytes) {
     return Corrupt(file, "is larger than " + std::to_string(max_bytes) + " bytes");
   }
   bool deep = false;
-  const auto limit = [&deep](int depth, json::parse_event_t, json&) {
+  const auto limit = [&deep](int depth, ordered_json::parse_event_t, ordered_json&) {
     deep = deep || depth > kMaxDepth;
     return !deep;
   };
   try {
-    json parsed = json::parse(text, limit);
+    ordered_json parsed = ordered_json::parse(text, limit);
     if (deep || !parsed.is_object()) return Corrupt(file, "is not what the VMM writes");
     if (HasFraction(parsed)) return Unsupported(file + " holds a number that is not an integer");
     return parsed;
-  } catch (const json::exception& error) {
+  } catch (const ordered_json::exception& error) {
     return Corrupt(file, std::string("is malformed: ") + error.what());
   }
 }
 
 // get<uint64_t>() would take a negative number or a boolean.
-uint64_t Number(const json& object, const char* key) {
-  const json& value = object.at(key);
+uint64_t Number(const ordered_json& object, const char* key) {
+  const ordered_json& value = object.at(key);
   if (!value.is_number_unsigned()) throw std::invalid_argument(key);
   return value.get<uint64_t>();
 }
 
 // The string that holds the state of the node `name` below `parent`.
-std::string& StateText(json& parent, const std::string& name) {
+std::string& StateText(ordered_json& parent, const std::string& name) {
   return parent.at("snapshots").at(name).at("snapshot_data").at("state").get_ref<std::string&>();
 }
 
-StateSummary Summarize(const json& memory, std::string* unsupported) {
+StateSummary Summarize(const ordered_json& memory, std::string* unsupported) {
   StateSummary summary;
-  for (const json& mapping : memory.at("guest_ram_mappings")) {
+  for (const ordered_json& mapping : memory.at("guest_ram_mappings")) {
     if (mapping.at("virtio_mem").get<bool>()) *unsupported = "its memory is hotplugged";
     if (mapping.at("zone_id").get<std::string>() != kZone) *unsupported = "it has memory zones";
     const uint64_t slot = Number(mapping, "slot");
@@ -92,8 +92,8 @@ StateSummary Summarize(const json& memory, std::string* unsupported) {
 
 // memory_ranges is what the VMM writes to the memory file: all, in our order, or the file is not
 // laid out as we think. An edited state, of a clone that was never captured, has none.
-bool CoversAll(const json& memory, const StateSummary& summary) {
-  const json& data = memory.at("memory_ranges").at("data");
+bool CoversAll(const ordered_json& memory, const StateSummary& summary) {
+  const ordered_json& data = memory.at("memory_ranges").at("data");
   if (!data.is_array()) throw std::invalid_argument("memory_ranges");
   if (data.empty()) return true;
   if (data.size() != summary.ranges.size()) return false;
@@ -106,7 +106,7 @@ bool CoversAll(const json& memory, const StateSummary& summary) {
   return true;
 }
 
-Result<StateSummary> SummaryOf(const json& memory) {
+Result<StateSummary> SummaryOf(const ordered_json& memory) {
   std::string unsupported;
   StateSummary summary = Summarize(memory, &unsupported);
   if (unsupported.empty() && !CoversAll(memory, summary)) {
@@ -116,11 +116,12 @@ Result<StateSummary> SummaryOf(const json& memory) {
   return summary;
 }
 
-Result<json> MemoryState(json& state) {
-  return Parse("state.json's memory-manager", StateText(state, "memory-manager"), kMaxStateBytes);
+Result<ordered_json> MemoryState(ordered_json& state) {
+  return Parse("state.ordered_json's memory-manager", StateText(state, "memory-manager"),
+               kMaxStateBytes);
 }
 
-bool IsSet(const json& object, const char* key) {
+bool IsSet(const ordered_json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null()) return false;
   if (found->is_boolean()) return found->get<bool>();
@@ -128,14 +129,14 @@ bool IsSet(const json& object, const char* key) {
   return true;
 }
 
-Result<> CheckMemoryConfig(const json& memory) {
+Result<> CheckMemoryConfig(const ordered_json& memory) {
   for (const char* key :
        {"shared", "hugepages", "hugepage_size", "mergeable", "hotplug_size", "hotplugged_size"}) {
     if (IsSet(memory, key)) return Unsupported(std::string("its memory has ") + key);
   }
   if (!IsSet(memory, "zones")) return {};
   if (memory.at("zones").size() != 1) return Unsupported("it has memory zones");
-  const json& zone = memory.at("zones")[0];
+  const ordered_json& zone = memory.at("zones")[0];
   for (const char* key : {"shared", "hugepages", "hugepage_size", "mergeable", "hotplug_size",
                           "hotplugged_size", "host_numa_node"}) {
     if (IsSet(zone, key)) return Unsupported(std::string("its memory zone has ") + key);
@@ -143,7 +144,7 @@ Result<> CheckMemoryConfig(const json& memory) {
   return {};
 }
 
-Result<> CheckConfig(const json& config) {
+Result<> CheckConfig(const ordered_json& config) {
   DORMOUSE_TRY(CheckMemoryConfig(config.at("memory")));
   for (const char* key : {"balloon", "devices", "user_devices", "vdpa", "fs", "generic_vhost_user",
                           "pmem", "numa", "ivshmem", "pvmemcontrol"}) {
@@ -151,7 +152,7 @@ Result<> CheckConfig(const json& config) {
   }
   for (const char* kind : {"disks", "net"}) {
     if (!IsSet(config, kind)) continue;
-    for (const json& device : config.at(kind)) {
+    for (const ordered_json& device : config.at(kind)) {
       if (IsSet(device, "vhost_user")) return Unsupported(std::string(kind) + " have vhost_user");
       if (IsSet(device, "fds")) return Unsupported(std::string(kind) + " are file descriptors");
     }
@@ -171,18 +172,18 @@ Result<> CheckEdits(const RestoreEdits& edits) {
   return {};
 }
 
-Result<> EditMemory(const StateSummary& summary, const RestoreEdits& edits, json* config,
-                    json* memory_state) {
-  json& memory = config->at("memory");
+Result<> EditMemory(const StateSummary& summary, const RestoreEdits& edits, ordered_json* config,
+                    ordered_json* memory_state) {
+  ordered_json& memory = config->at("memory");
   uint64_t configured = Number(memory, "size");
   if (IsSet(memory, "zones")) configured += Number(memory.at("zones")[0], "size");
   if (configured != summary.memory_bytes) {
-    return Corrupt("config.json", "has " + std::to_string(configured) +
-                                      " bytes of memory, state.json " +
-                                      std::to_string(summary.memory_bytes));
+    return Corrupt("config.ordered_json", "has " + std::to_string(configured) +
+                                              " bytes of memory, state.ordered_json " +
+                                              std::to_string(summary.memory_bytes));
   }
   const bool mapped = edits.memory == RestoreMemory::kCopyOnWrite;
-  json to_copy = json::array();
+  ordered_json to_copy = ordered_json::array();
   for (size_t i = 0; i < summary.ranges.size(); ++i) {
     const RamRange& range = summary.ranges[i];
     memory_state->at("guest_ram_mappings")[i]["file_offset"] = mapped ? range.file_offset : 0;
@@ -194,25 +195,26 @@ Result<> EditMemory(const StateSummary& summary, const RestoreEdits& edits, json
   memory["size"] = mapped ? 0 : summary.memory_bytes;
   memory.erase("zones");
   if (mapped) {
-    memory["zones"] = json::array({{{"id", kZone},
-                                    {"size", summary.memory_bytes},
-                                    {"file", edits.memory_file},
-                                    {"shared", false}}});
+    memory["zones"] = ordered_json::array({{{"id", kZone},
+                                            {"size", summary.memory_bytes},
+                                            {"file", edits.memory_file},
+                                            {"shared", false}}});
   }
   return {};
 }
 
-Result<> EditDevices(const RestoreEdits& edits, json* config, json* state) {
+Result<> EditDevices(const RestoreEdits& edits, ordered_json* config, ordered_json* state) {
   if (!IsSet(*config, "disks") || config->at("disks").size() != 1) {
     return Unsupported("it has other than one disk");
   }
   if (!IsSet(*config, "vsock")) return Unsupported("it has no vsock");
   if (config->at("serial").at("mode") != "Socket") return Unsupported("its serial is no socket");
-  json& disk = config->at("disks")[0];
+  ordered_json& disk = config->at("disks")[0];
   disk.at("path") = edits.disk;
-  json& devices = state->at("snapshots").at("device-manager");
+  ordered_json& devices = state->at("snapshots").at("device-manager");
   std::string& disk_text = StateText(devices, disk.at("id").get<std::string>());
-  DORMOUSE_ASSIGN(json disk_state, Parse("state.json's disk", disk_text, kMaxStateBytes));
+  DORMOUSE_ASSIGN(ordered_json disk_state,
+                  Parse("state.ordered_json's disk", disk_text, kMaxStateBytes));
   disk_state.at("disk_path") = edits.disk;
   disk_text = disk_state.dump();
   config->at("vsock").at("socket") = edits.vsock_socket;
@@ -220,7 +222,7 @@ Result<> EditDevices(const RestoreEdits& edits, json* config, json* state) {
   config->at("payload").at("kernel") = edits.kernel;
   config->at("payload").at("initramfs") = edits.initramfs;
   if (!IsSet(*config, "net")) return {};
-  for (json& net : config->at("net")) net.erase("host_mac");
+  for (ordered_json& net : config->at("net")) net.erase("host_mac");
   return {};
 }
 
@@ -239,22 +241,24 @@ auto Guarded(Function function) -> decltype(function()) {
 
 Result<StateSummary> ReadStateSummary(std::string_view state_json) {
   return Guarded([&]() -> Result<StateSummary> {
-    DORMOUSE_ASSIGN(json state, Parse("state.json", state_json, kMaxStateBytes));
-    DORMOUSE_ASSIGN(const json memory, MemoryState(state));
+    DORMOUSE_ASSIGN(ordered_json state, Parse("state.ordered_json", state_json, kMaxStateBytes));
+    DORMOUSE_ASSIGN(const ordered_json memory, MemoryState(state));
     return SummaryOf(memory);
   });
 }
 
 Result<> CheckPrivateMemory(std::string_view config_json) {
   return Guarded([&]() -> Result<> {
-    DORMOUSE_ASSIGN(const json config, Parse("config.json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const ordered_json config,
+                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
     return CheckConfig(config);
   });
 }
 
 Result<std::string> ReadCommandLine(std::string_view config_json) {
   return Guarded([&]() -> Result<std::string> {
-    DORMOUSE_ASSIGN(const json config, Parse("config.json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const ordered_json config,
+                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
     const auto payload = config.find("payload");
     if (payload == config.end() || payload->is_null()) return std::string();
     if (!payload->is_object()) throw std::invalid_argument("payload");
@@ -272,10 +276,11 @@ Result<RestoreTexts> PrepareRestore(std::string_view config_json, std::string_vi
                                     const RestoreEdits& edits) {
   DORMOUSE_TRY(CheckEdits(edits));
   return Guarded([&]() -> Result<RestoreTexts> {
-    DORMOUSE_ASSIGN(json config, Parse("config.json", config_json, kMaxConfigBytes));
-    DORMOUSE_ASSIGN(json state, Parse("state.json", state_json, kMaxStateBytes));
+    DORMOUSE_ASSIGN(ordered_json config,
+                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(ordered_json state, Parse("state.ordered_json", state_json, kMaxStateBytes));
     DORMOUSE_TRY(CheckConfig(config));
-    DORMOUSE_ASSIGN(json memory, MemoryState(state));
+    DORMOUSE_ASSIGN(ordered_json memory, MemoryState(state));
     DORMOUSE_ASSIGN(const StateSummary summary, SummaryOf(memory));
     DORMOUSE_TRY(EditMemory(summary, edits, &config, &memory));
     DORMOUSE_TRY(EditDevices(edits, &config, &state));

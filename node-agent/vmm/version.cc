@@ -5,7 +5,7 @@
 namespace dormouse::vmm {
 namespace {
 
-constexpr size_t kMaxLine = 256;
+constexpr size_t kMaxVersionBytes = 256;
 
 // "<digits>.<digits>" at the start of `text`, an optional "v" before it.
 bool ParseNumbers(std::string_view text, VmmVersion* out) {
@@ -18,7 +18,7 @@ bool ParseNumbers(std::string_view text, VmmVersion* out) {
   return minor.ptr == end || *minor.ptr == '.' || *minor.ptr == '-' || *minor.ptr == ' ';
 }
 
-bool Printable(std::string_view text) {
+bool IsPrintable(std::string_view text) {
   for (const char c : text) {
     if (c < 0x20 || c > 0x7e) return false;
   }
@@ -35,7 +35,7 @@ Result<VmmVersion> ParseVersionOutput(std::string_view output) {
   const std::string_view line = output.substr(0, output.find('\n'));
   constexpr std::string_view kPrefix = "cloud-hypervisor ";
   VmmVersion version;
-  if (line.size() > kMaxLine || !Printable(line) || !line.starts_with(kPrefix) ||
+  if (line.size() > kMaxVersionBytes || !IsPrintable(line) || !line.starts_with(kPrefix) ||
       !ParseNumbers(line.substr(kPrefix.size()), &version)) {
     return Fail(ErrorCode::kInvalid, "not a version line of cloud-hypervisor");
   }
@@ -46,7 +46,7 @@ Result<VmmVersion> ParseVersionOutput(std::string_view output) {
 
 Result<VmmVersion> VersionFromPing(std::string_view build_version, std::string_view version) {
   VmmVersion parsed;
-  if (build_version.size() > kMaxLine || !Printable(build_version) ||
+  if (build_version.size() > kMaxVersionBytes || !IsPrintable(build_version) ||
       !ParseNumbers(version, &parsed)) {
     return Fail(ErrorCode::kCorrupt, "vmm.ping: not a version");
   }

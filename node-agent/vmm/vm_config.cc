@@ -2,12 +2,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node-agent/vmm/command_line.h"
+
 namespace dormouse::vmm {
 namespace {
 
-constexpr size_t kMaxUnixPath = 107;  // sun_path without its NUL (unix(7))
-constexpr size_t kMaxBody = 51'200;   // micro_http's limit for a request body, v53.0
-constexpr uint32_t kMaxVcpus = 254;   // x86, xAPIC ids (vmm/src/config.rs, v53.0)
+constexpr size_t kMaxBody = 51'200;  // micro_http's limit for a request body, v53.0
+constexpr uint32_t kMaxVcpus = 254;  // x86, xAPIC ids (vmm/src/config.rs, v53.0)
 
 tl::unexpected<Error> Bad(const std::string& field, const std::string& why) {
   return Fail(ErrorCode::kInvalid, "VM config: " + field + " " + why);

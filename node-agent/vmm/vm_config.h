@@ -10,10 +10,9 @@
 #include <string>
 
 #include "src/common/base/result.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::vmm {
-
-inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 struct PayloadConfig {
   std::string

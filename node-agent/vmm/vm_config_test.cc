@@ -7,7 +7,7 @@
 namespace dormouse::vmm {
 namespace {
 
-VmConfig Whole() {
+VmConfig WholeMachine() {
   VmConfig config;
   config.payload.kernel = "/a/vmlinuz";
   config.payload.initramfs = "/a/initrd";
@@ -19,7 +19,7 @@ VmConfig Whole() {
 
 TEST(VmConfigTest, TheDefaultMachineIsThis) {
   EXPECT_EQ(
-      *ToJson(Whole()),
+      *ToJson(WholeMachine()),
       R"({"console":{"mode":"Off"},"cpus":{"boot_vcpus":1,"max_vcpus":1},)"
       R"("disks":[{"id":"disk0","image_type":"Raw","path":"/dev/mapper/dormouse-x-root",)"
       R"("readonly":false,"sparse":false}],"memory":{"shared":false,"size":536870912},)"
@@ -32,14 +32,14 @@ TEST(VmConfigTest, TheDefaultMachineIsThis) {
 }
 
 TEST(VmConfigTest, WhatIsAskedForIsWhatIsSent) {
-  VmConfig config = Whole();
+  VmConfig config = WholeMachine();
   config.vcpus = 4;
   config.memory_bytes = 4096 * kMiB;
   config.payload.cmdline = "quoted \"x\" y";
-  const std::string json = *ToJson(config);
-  EXPECT_NE(json.find(R"("boot_vcpus":4,"max_vcpus":4)"), std::string::npos);
-  EXPECT_NE(json.find(R"("size":4294967296)"), std::string::npos);
-  EXPECT_NE(json.find(R"("cmdline":"quoted \"x\" y")"), std::string::npos);
+  const std::string body = *ToJson(config);
+  EXPECT_NE(body.find(R"("boot_vcpus":4,"max_vcpus":4)"), std::string::npos);
+  EXPECT_NE(body.find(R"("size":4294967296)"), std::string::npos);
+  EXPECT_NE(body.find(R"("cmdline":"quoted \"x\" y")"), std::string::npos);
 }
 
 TEST(VmConfigTest, EachMissingOrWrongFieldIsNamed) {
@@ -69,12 +69,12 @@ TEST(VmConfigTest, EachMissingOrWrongFieldIsNamed) {
       {"serial_socket is missing", [](VmConfig& c) { c.serial_socket.clear(); }},
   };
   for (const auto& c : cases) {
-    VmConfig config = Whole();
+    VmConfig config = WholeMachine();
     c.spoil(config);
-    const auto json = ToJson(config);
-    ASSERT_FALSE(json) << c.named;
-    EXPECT_EQ(json.error().code(), ErrorCode::kInvalid);
-    EXPECT_NE(json.error().message().find(c.named), std::string::npos) << json.error().message();
+    const auto body = ToJson(config);
+    ASSERT_FALSE(body) << c.named;
+    EXPECT_EQ(body.error().code(), ErrorCode::kInvalid);
+    EXPECT_NE(body.error().message().find(c.named), std::string::npos) << body.error().message();
   }
 }
 

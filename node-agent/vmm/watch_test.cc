@@ -17,13 +17,10 @@
 #include <mutex>
 #include <thread>
 
+#include "node-agent/vmm/event_test_parts.h"
+
 namespace dormouse::vmm {
 namespace {
-
-std::string Object(const std::string& source, const std::string& name) {
-  return "{\n  \"timestamp\": {\n    \"secs\": 1,\n    \"nanos\": 0\n  },\n  \"source\": \"" +
-         source + "\",\n  \"event\": \"" + name + "\",\n  \"properties\": null\n}\n\n";
-}
 
 class WatchTest : public ::testing::Test {
  protected:
@@ -75,13 +72,13 @@ class WatchTest : public ::testing::Test {
 };
 
 TEST_F(WatchTest, EventsBeforeAndAfterTheAddAreTold) {
-  Say(Object("vm", "booting"));
+  Say(EventText("vm", "booting"));
   WatchSpec spec;
   spec.key = "a";
   spec.event_file = events();
   ASSERT_TRUE(watch_->Add(std::move(spec)));
   EXPECT_TRUE(Told("a:booting"));
-  Say(Object("virtio-device", "reset") + Object("vm", "booted"));
+  Say(EventText("virtio-device", "reset") + EventText("vm", "booted"));
   EXPECT_TRUE(Told("a:booted"));
   const auto recent = watch_->RecentEvents("a");
   ASSERT_EQ(recent.size(), 2u);
@@ -95,7 +92,7 @@ TEST_F(WatchTest, DeathIsToldOnceAfterTheLastWords) {
   spec.pidfd = StartProcess();
   ASSERT_TRUE(spec.pidfd);
   ASSERT_TRUE(watch_->Add(std::move(spec)));
-  Say(Object("vm", "shutdown"));
+  Say(EventText("vm", "shutdown"));
   ::kill(child_, SIGKILL);
   ASSERT_TRUE(Told("a:exited"));
   const std::lock_guard lock(mutex_);
@@ -121,7 +118,7 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
   ASSERT_TRUE(watch_->Add(std::move(spec)));
   watch_->Remove("a");
   ::kill(child_, SIGKILL);
-  Say(Object("vm", "booted"));
+  Say(EventText("vm", "booted"));
   WatchSpec other;
   other.key = "b";
   other.event_file = events();

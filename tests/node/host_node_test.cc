@@ -19,6 +19,7 @@
 #include "node-agent/host/test_support.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::test {
 namespace {
@@ -26,7 +27,6 @@ namespace {
 using namespace disk;  // NOLINT: a test of two rooms
 using namespace host;  // NOLINT
 
-constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kBaseBytes = 16 * kMiB;
 constexpr uint64_t kDiskBytes = 64 * kMiB;
 

@@ -96,7 +96,7 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   return result;
 }
 
-SandboxStatus ReadStatus(const FieldReader& status) {
+SandboxStatus ReadSandboxStatus(const FieldReader& status) {
   SandboxStatus result;
   result.observed_generation = status.Integer("observedGeneration", 0, INT64_MAX).value_or(0);
   result.phase = status.Text("phase");
@@ -158,7 +158,7 @@ Result<Sandbox> ParseSandbox(const json& object) {
   std::optional<Error> error;
   const FieldReader top(&object, "", &error);
   sandbox.spec = ReadSpec(top.Object("spec"));
-  sandbox.status = ReadStatus(top.Object("status"));
+  sandbox.status = ReadSandboxStatus(top.Object("status"));
   if (error) return Fail(*error);
   return sandbox;
 }

@@ -30,7 +30,7 @@ json AmountToJson(const NodeAmount& amount) {
           {"sleeping", amount.sleeping}};
 }
 
-SandboxNodeStatus ReadStatus(const FieldReader& status) {
+SandboxNodeStatus ReadNodeStatus(const FieldReader& status) {
   SandboxNodeStatus result;
   result.capacity = ReadAmount(status.Object("capacity"));
   result.allocated = ReadAmount(status.Object("allocated"));
@@ -68,7 +68,7 @@ Result<SandboxNode> ParseSandboxNode(const json& object) {
   spec.ForEach("taints", [&node](const FieldReader& entry) {
     node.taints.push_back({entry.Text("key"), entry.Text("value"), entry.Text("effect")});
   });
-  node.status = ReadStatus(top.Object("status"));
+  node.status = ReadNodeStatus(top.Object("status"));
   if (error) return Fail(*error);
   return node;
 }

@@ -9,7 +9,7 @@ namespace {
 
 using nlohmann::json;
 
-json Minimal() {
+json MinimalNode() {
   return json::parse(R"({"apiVersion": "dormouse.dev/v1alpha1", "kind": "SandboxNode",
     "metadata": {"name": "n1", "uid": "aaaa0000-1111", "resourceVersion": "5", "labels": {"zone": "a"}}})");
 }
@@ -29,7 +29,7 @@ TEST(SandboxNodeTest, TheStatusIsReadBackAsItWasWritten) {
   status.templates = {"uid-1"};
   SetCondition(&status.conditions, {"Ready", ConditionStatus::kTrue, "Ready", "", 1, {}},
                WallTime{std::chrono::seconds(1000)});
-  json object = Minimal();
+  json object = MinimalNode();
   object["status"] = SandboxNodeStatusToJson(status);
   EXPECT_EQ(object["status"]["images"][0]["digest"], "sha256:9f86d081");
   const auto node = ParseSandboxNode(object);
@@ -38,7 +38,7 @@ TEST(SandboxNodeTest, TheStatusIsReadBackAsItWasWritten) {
 }
 
 TEST(SandboxNodeTest, ReadsWhatPeopleSet) {
-  json object = Minimal();
+  json object = MinimalNode();
   object["spec"] =
       json::parse(R"({"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]})");
   const auto node = ParseSandboxNode(object);
@@ -49,7 +49,7 @@ TEST(SandboxNodeTest, ReadsWhatPeopleSet) {
 }
 
 TEST(SandboxNodeTest, AnErrorNamesTheField) {
-  json object = Minimal();
+  json object = MinimalNode();
   object["status"] = {{"capacity", {{"memory", "much"}}}};
   EXPECT_EQ(ParseSandboxNode(object).error().message().find("status.capacity.memory: "), 0U);
   object["status"] = {{"images", {{{"digest", "x"}}}}};

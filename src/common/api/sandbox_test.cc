@@ -10,7 +10,7 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-json Minimal() {
+json MinimalSandbox() {
   return json::parse(R"({
     "apiVersion": "dormouse.dev/v1alpha1", "kind": "Sandbox",
     "metadata": {"name": "web", "namespace": "team", "uid": "3f2a0000-1111-2222-3333-444455556666",
@@ -24,7 +24,7 @@ std::string ErrorOf(const json& object) {
 }
 
 TEST(SandboxTest, WhatIsLeftOutHasItsDefault) {
-  const auto sandbox = ParseSandbox(Minimal());
+  const auto sandbox = ParseSandbox(MinimalSandbox());
   ASSERT_TRUE(sandbox) << sandbox.error().message();
   EXPECT_EQ(sandbox->meta.key().ToString(), "team/web");
   EXPECT_EQ(sandbox->spec.image, "debian-12");
@@ -40,7 +40,7 @@ TEST(SandboxTest, WhatIsLeftOutHasItsDefault) {
 }
 
 TEST(SandboxTest, ReadsAllThatAUserWrote) {
-  json object = Minimal();
+  json object = MinimalSandbox();
   object["spec"] = json::parse(R"({
     "source": {"snapshotTemplate": {"name": "warm"}},
     "resources": {"cpu": 2}, "disk": {"size": "5Gi"},
@@ -101,7 +101,7 @@ TEST(SandboxTest, AnErrorNamesTheField) {
       {R"({"tolerations": ["x"]})", "spec.tolerations[0]: must be an object"},
   };
   for (const auto& [patch, message] : table) {
-    json object = Minimal();
+    json object = MinimalSandbox();
     object["spec"].merge_patch(json::parse(patch));
     EXPECT_EQ(ErrorOf(object).substr(0, std::string(message).size()), message) << patch;
     EXPECT_EQ(ParseSandbox(object).error().code(), ErrorCode::kInvalid) << patch;
@@ -109,14 +109,14 @@ TEST(SandboxTest, AnErrorNamesTheField) {
 }
 
 TEST(SandboxTest, WhatIsNoSandboxIsCorrupt) {
-  json other = Minimal();
+  json other = MinimalSandbox();
   other["kind"] = "Pod";
   EXPECT_EQ(ParseSandbox(other).error().code(), ErrorCode::kCorrupt);
   EXPECT_EQ(ParseSandbox(json(1)).error().code(), ErrorCode::kCorrupt);
-  json path = Minimal();
+  json path = MinimalSandbox();
   path["metadata"]["uid"] = "../../etc/passwd";
   EXPECT_EQ(ParseSandbox(path).error().code(), ErrorCode::kInvalid);
-  json item = Minimal();
+  json item = MinimalSandbox();
   item.erase("kind");
   EXPECT_TRUE(ParseSandbox(item)) << "items of a list carry no kind";
 }
@@ -140,7 +140,7 @@ SandboxStatus FullStatus() {
 }
 
 TEST(SandboxTest, TheAgentsStatusIsReadBackAsItWasWritten) {
-  json object = Minimal();
+  json object = MinimalSandbox();
   object["status"] = AgentStatusToJson(FullStatus());
   const auto sandbox = ParseSandbox(object);
   ASSERT_TRUE(sandbox) << sandbox.error().message();
@@ -168,7 +168,7 @@ TEST(SandboxTest, EachWriterSendsOnlyItsOwnFields) {
 }
 
 TEST(SandboxTest, AStatusWriteNamesTheVersionThatWasChecked) {
-  const auto sandbox = ParseSandbox(Minimal());
+  const auto sandbox = ParseSandbox(MinimalSandbox());
   const json body =
       json::parse(StatusApplyBody("Sandbox", sandbox->meta, json{{"phase", "Pending"}}));
   EXPECT_EQ(body, json::parse(R"({"apiVersion": "dormouse.dev/v1alpha1", "kind": "Sandbox",

@@ -45,7 +45,7 @@ SnapshotTemplateStatus::Compatibility ReadCompatibility(const FieldReader& needs
   return result;
 }
 
-SnapshotTemplateStatus ReadStatus(const FieldReader& status) {
+SnapshotTemplateStatus ReadTemplateStatus(const FieldReader& status) {
   SnapshotTemplateStatus result;
   result.observed_generation = status.Integer("observedGeneration", 0, INT64_MAX).value_or(0);
   result.node_name = status.Text("nodeName");
@@ -91,7 +91,7 @@ Result<SnapshotTemplate> ParseSnapshotTemplate(const json& object) {
   std::optional<Error> error;
   const FieldReader top(&object, "", &error);
   ReadSpec(top.Object("spec"), &result);
-  result.status = ReadStatus(top.Object("status"));
+  result.status = ReadTemplateStatus(top.Object("status"));
   if (error) return Fail(*error);
   return result;
 }

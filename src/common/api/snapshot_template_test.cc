@@ -10,14 +10,14 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-json Minimal() {
+json MinimalTemplate() {
   return json::parse(R"({"kind": "SnapshotTemplate",
     "metadata": {"name": "warm", "namespace": "team", "uid": "aaaa0000-1111", "resourceVersion": "5"},
     "spec": {"source": {"sandbox": {"name": "s1"}}}})");
 }
 
 TEST(SnapshotTemplateTest, ReadsWherePlacementLooks) {
-  json object = Minimal();
+  json object = MinimalTemplate();
   object["status"] =
       json::parse(R"({"nodeName": "n1", "phase": "Ready", "readyToUse": true, "sourceUID": "u1",
     "nodes": ["n1", "n2"], "resources": {"cpu": 2, "memory": "1Gi"}})");
@@ -33,7 +33,7 @@ TEST(SnapshotTemplateTest, ReadsWherePlacementLooks) {
 }
 
 TEST(SnapshotTemplateTest, WhatIsLeftOutHasItsDefault) {
-  const auto result = ParseSnapshotTemplate(Minimal());
+  const auto result = ParseSnapshotTemplate(MinimalTemplate());
   ASSERT_TRUE(result) << result.error().message();
   EXPECT_EQ(result->source_after_capture, SourceAfterCapture::kResume);
   EXPECT_EQ(result->failure_deadline, 5min);
@@ -43,7 +43,7 @@ TEST(SnapshotTemplateTest, WhatIsLeftOutHasItsDefault) {
 }
 
 TEST(SnapshotTemplateTest, ReadsAllThatAUserWrote) {
-  json object = Minimal();
+  json object = MinimalTemplate();
   object["spec"].update(json::parse(R"({"sourceAfterCapture": "Suspend", "failureDeadline": "90s",
     "ttl": "24h", "deletionPolicy": "Retain"})"));
   auto result = ParseSnapshotTemplate(object);
@@ -82,7 +82,7 @@ SnapshotTemplateStatus Whole() {
 }
 
 TEST(SnapshotTemplateTest, WhatTheAgentSendsIsWhatIsRead) {
-  json object = Minimal();
+  json object = MinimalTemplate();
   object["status"] = AgentStatusToJson(Whole());
   const auto result = ParseSnapshotTemplate(object);
   ASSERT_TRUE(result) << result.error().message();
@@ -116,7 +116,7 @@ TEST(SnapshotTemplateTest, TheControllerSendsOnlyWhatIsIts) {
 }
 
 TEST(SnapshotTemplateTest, AFormatVersionMayBeANumber) {
-  json object = Minimal();
+  json object = MinimalTemplate();
   object["status"] = {{"compatibility", {{"formatVersion", 2}}}};
   const auto result = ParseSnapshotTemplate(object);
   ASSERT_TRUE(result) << result.error().message();
@@ -124,19 +124,19 @@ TEST(SnapshotTemplateTest, AFormatVersionMayBeANumber) {
 }
 
 TEST(SnapshotTemplateTest, AnErrorNamesTheField) {
-  json object = Minimal();
+  json object = MinimalTemplate();
   object["status"] = {{"readyToUse", "yes"}};
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
             "status.readyToUse: must be true or false");
-  object = Minimal();
+  object = MinimalTemplate();
   object["spec"] = json::object();
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
             "spec.source.sandbox.name: must not be empty");
-  object = Minimal();
+  object = MinimalTemplate();
   object["spec"]["ttl"] = "soon";
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
             "spec.ttl: must be a duration such as 5m");
-  object = Minimal();
+  object = MinimalTemplate();
   object["spec"]["sourceAfterCapture"] = "Explode";
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
             "spec.sourceAfterCapture: must be one of Resume, Suspend, Delete, not \"Explode\"");

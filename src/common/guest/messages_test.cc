@@ -2,12 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "src/common/guest/messages_test_parts.h"
+
 namespace dormouse::guest {
 namespace {
-
-std::string_view Payload(const std::string& frame) {
-  return std::string_view(frame).substr(kFrameHeaderBytes);
-}
 
 TEST(MessagesTest, ConfigureComesBackAsItWentIn) {
   ConfigureRequest request;

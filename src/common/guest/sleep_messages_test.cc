@@ -1,13 +1,10 @@
 #include <gtest/gtest.h>
 
 #include "src/common/guest/messages.h"
+#include "src/common/guest/messages_test_parts.h"
 
 namespace dormouse::guest {
 namespace {
-
-std::string_view Payload(const std::string& frame) {
-  return std::string_view(frame).substr(kFrameHeaderBytes);
-}
 
 constexpr char kMachineId[] = "0123456789abcdef0123456789abcdef";
 

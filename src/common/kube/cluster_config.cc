@@ -14,7 +14,6 @@ namespace dormouse::kube {
 namespace {
 
 constexpr std::size_t kMaxFileBytes = 4 * 1024 * 1024;
-constexpr std::size_t kMaxTokenBytes = 64 * 1024;
 
 /// An entry of one of the three lists, and where its relative paths start.
 struct Entry {

@@ -7,6 +7,7 @@
 // authentication, impersonation) is refused by name rather than left out in silence.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,8 @@ struct ExecConfig {
   bool provide_cluster_info = false;
   std::string install_hint{};
 };
+
+inline constexpr std::size_t kMaxTokenBytes = 64 * 1024;  ///< of a token's file
 
 struct ClusterConfig {
   std::string server{};  ///< "https://host:port[/prefix]"; http is allowed, for tests

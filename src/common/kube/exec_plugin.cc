@@ -39,9 +39,9 @@ bool HidesRoots(std::string_view entry) {
 }
 
 /// The process's environment with `extra` on top, as execve wants it.
-class Environment {
+class PluginEnvironment {
  public:
-  explicit Environment(const std::vector<std::pair<std::string, std::string>>& extra) {
+  explicit PluginEnvironment(const std::vector<std::pair<std::string, std::string>>& extra) {
     for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
       const std::string_view text(*entry);
       const std::string_view name = text.substr(0, text.find('='));
@@ -128,7 +128,7 @@ Result<std::string> RunProgram(const ExecConfig& config, const std::string& exec
 
   auto env = config.env;
   env.emplace_back("KUBERNETES_EXEC_INFO", exec_info);
-  Environment environment(env);
+  PluginEnvironment environment(env);
   std::vector<std::string> words{config.command};
   words.insert(words.end(), config.args.begin(), config.args.end());
   std::vector<char*> argv;

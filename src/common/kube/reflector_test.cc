@@ -15,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-std::string Object(const std::string& name, const std::string& version) {
+std::string Listed(const std::string& name, const std::string& version) {
   return "{\"metadata\":{\"namespace\":\"ns\",\"name\":\"" + name + "\",\"uid\":\"u-" + name +
          "\",\"resourceVersion\":\"" + version + "\"}}";
 }
@@ -74,9 +74,9 @@ class ReflectorTest : public testing::Test {
 };
 
 TEST_F(ReflectorTest, ListsFromTheCacheThenWatchesFromThere) {
-  transport_.Push({.body = List("10", Object("a", "7") + "," + Object("b", "8"))});
-  transport_.Push(Healthy(Event("MODIFIED", Object("a", "11")) +
-                          Event("DELETED", Object("b", "12")) +
+  transport_.Push({.body = List("10", Listed("a", "7") + "," + Listed("b", "8"))});
+  transport_.Push(Healthy(Event("MODIFIED", Listed("a", "11")) +
+                          Event("DELETED", Listed("b", "12")) +
                           Event("BOOKMARK", "{\"metadata\":{\"resourceVersion\":\"40\"}}")));
   EXPECT_EQ(Step(), 0ns);
   EXPECT_EQ(
@@ -103,7 +103,7 @@ TEST_F(ReflectorTest, AWatchThatEndsInTimeIsTakenUpAtOnceFromItsBookmark) {
 
 TEST_F(ReflectorTest, GoneInTheStreamListsAgainFromWhereItWas) {
   Sync("10");
-  transport_.Push(Healthy(Event("ADDED", Object("a", "12")) + Event("ERROR", kExpired)));
+  transport_.Push(Healthy(Event("ADDED", Listed("a", "12")) + Event("ERROR", kExpired)));
   EXPECT_EQ(Step(), 0ns);
   transport_.Push({.body = List("90", "")});
   EXPECT_EQ(Step(), 0ns);
@@ -144,7 +144,7 @@ TEST_F(ReflectorTest, AVersionTheServerDoesNotHaveYetAsksForTheLatest) {
   EXPECT_GT(Step(), 0ns);
   transport_.Push({.status = 504, .body = kTooLarge, .retry_after = 1s});
   EXPECT_EQ(Step(), 0ns);
-  transport_.Push({.body = List("5", Object("a", "3"))});
+  transport_.Push({.body = List("5", Listed("a", "3"))});
   EXPECT_EQ(Step(), 0ns);
   EXPECT_EQ(list_watch_.version(), ResourceVersion("5"));
 }
@@ -170,7 +170,7 @@ TEST_F(ReflectorTest, AnUnreachableServerIsTriedEverMoreRarelyAndNothingIsLost) 
   }
   EXPECT_THAT(waits, ElementsAre(800ms, 1600ms, 3200ms, 6400ms, 12800ms, 25600ms, 30s, 30s));
   EXPECT_THAT(Take(), testing::IsEmpty()) << "no list, no deletion";
-  transport_.Push(Healthy(Event("ADDED", Object("a", "11"))));
+  transport_.Push(Healthy(Event("ADDED", Listed("a", "11"))));
   EXPECT_EQ(Step(), 0ns);
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("&resourceVersion=10&"));
 }
@@ -191,7 +191,7 @@ TEST_F(ReflectorTest, TheBackOffStartsOverAfterTwoHealthyMinutes) {
 
 TEST_F(ReflectorTest, AWatchCutWithinAnEventGoesOnFromTheLastWholeOne) {
   Sync("10");
-  transport_.Push({.body = Event("ADDED", Object("a", "11")) + "{\"type\":\"ADDED\",\"obj",
+  transport_.Push({.body = Event("ADDED", Listed("a", "11")) + "{\"type\":\"ADDED\",\"obj",
                    .error = Error(ErrorCode::kUnavailable, "truncated chunk"),
                    .takes = 3min});
   EXPECT_EQ(Step(), 0ns);
@@ -204,7 +204,7 @@ TEST_F(ReflectorTest, AWatchThatEndsAtOnceIsNotABusyLoop) {
   Sync("10");
   transport_.Push({.body = ""});
   EXPECT_EQ(Step(), 800ms);
-  transport_.Push({.body = Event("ADDED", Object("a", "11"))});
+  transport_.Push({.body = Event("ADDED", Listed("a", "11"))});
   EXPECT_EQ(Step(), 1600ms) << "nor when each brings an event";
   transport_.Push({.body = "", .error = Error(ErrorCode::kUnavailable, "reset"), .takes = 2s});
   EXPECT_EQ(Step(), 3200ms) << "nor when each is broken off";
@@ -221,7 +221,7 @@ TEST_F(ReflectorTest, GarbageInAWatchListsAgainAfterAPause) {
 
 TEST_F(ReflectorTest, AListCutInTheMiddleDeletesNothing) {
   transport_.Push(
-      {.body = "{\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" + Object("a", "7")});
+      {.body = "{\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[" + Listed("a", "7")});
   EXPECT_GT(Step(), 0ns);
   EXPECT_THAT(Take(), ElementsAre("begin", "item a")) << "no end: nothing counts as gone";
   EXPECT_TRUE(list_watch_.version().empty());
@@ -234,8 +234,8 @@ TEST_F(ReflectorTest, TheLatestComesInPages) {
   transport_.Push({.status = 410, .body = kExpired});
   (void)Step();
   Take();
-  transport_.Push({.body = List("90", Object("a", "7"), "page/2=")});
-  transport_.Push({.body = List("90", Object("b", "8"))});
+  transport_.Push({.body = List("90", Listed("a", "7"), "page/2=")});
+  transport_.Push({.body = List("90", Listed("b", "8"))});
   EXPECT_EQ(Step(), 0ns);
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("limit=500&continue=page%2F2%3D&fieldSelector="));
   EXPECT_THAT(Take(), ElementsAre("begin", "item a", "item b", "end 90"));
@@ -253,7 +253,7 @@ TEST_F(ReflectorTest, RunStopsWhenAsked) {
 
 TEST(TypedReflectorTest, ObjectsThatDoNotDecodeLeaveTheOthersAlone) {
   FakeHttpTransport transport;
-  transport.Push({.body = List("10", Object("good", "7") + "," + Object("bad", "8"))});
+  transport.Push({.body = List("10", Listed("good", "7") + "," + Listed("bad", "8"))});
   std::binary_semaphore watching(0);
   transport.Serve([&](const HttpRequest&) -> FakeHttpTransport::Answer {
     watching.release();

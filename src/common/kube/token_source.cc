@@ -11,7 +11,6 @@ namespace {
 
 /// client-go transport/token_source.go: a minute, less 10 s of leeway.
 constexpr auto kRereadEach = std::chrono::seconds(50);
-constexpr std::size_t kMaxTokenBytes = 64 * 1024;
 
 class ConstantToken : public TokenSource {
  public:

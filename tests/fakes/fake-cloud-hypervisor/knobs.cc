@@ -10,7 +10,7 @@
 namespace dormouse::fake_vmm {
 namespace {
 
-constexpr size_t kMaxFile = 4096;
+constexpr size_t kMaxKnobsBytes = 4096;
 
 std::string BesideTheProgram() {
   char path[PATH_MAX];
@@ -57,7 +57,7 @@ void ParseWords(std::string_view text, Knobs* knobs) {
 
 Knobs ReadKnobs(const std::string& cmdline, const std::string& vsock_socket) {
   Knobs knobs;
-  if (const auto text = ReadFile(BesideTheProgram(), kMaxFile)) ParseWords(*text, &knobs);
+  if (const auto text = ReadFile(BesideTheProgram(), kMaxKnobsBytes)) ParseWords(*text, &knobs);
   constexpr std::string_view kToken = "dormouse.fake=";
   for (size_t at = cmdline.find(kToken); at != std::string::npos;
        at = cmdline.find(kToken, at + 1)) {
@@ -67,7 +67,8 @@ Knobs ReadKnobs(const std::string& cmdline, const std::string& vsock_socket) {
                &knobs);
   }
   if (!vsock_socket.empty()) {
-    if (const auto text = ReadFile(vsock_socket + ".fake", kMaxFile)) ParseWords(*text, &knobs);
+    if (const auto text = ReadFile(vsock_socket + ".fake", kMaxKnobsBytes))
+      ParseWords(*text, &knobs);
   }
   return knobs;
 }

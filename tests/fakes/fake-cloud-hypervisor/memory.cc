@@ -11,12 +11,12 @@
 #include <cstring>
 
 #include "src/common/base/unique_fd.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::fake_vmm {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kPagesAtOnce = 4096;
 constexpr uint64_t kCommandLine = 0x20000;
 

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxFile = size_t{16} << 20;
+constexpr size_t kMaxSnapshotFileBytes = size_t{16} << 20;
 
 Outcome<> WriteNew(const std::string& path, const std::string& what, const std::string& text) {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
@@ -59,7 +59,7 @@ json MemoryState(const GuestMemory& memory) {
 }
 
 Outcome<json> ReadJson(const std::string& path, const std::string& what) {
-  const auto text = ReadFile(path, kMaxFile);
+  const auto text = ReadFile(path, kMaxSnapshotFileBytes);
   if (!text) {
     return Refuse({"Error opening VM " + what + " snapshot file " + Quoted(path),
                    OsCause(text.error().errnum())});
