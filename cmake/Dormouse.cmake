@@ -77,14 +77,22 @@ function(dormouse_library)
   endif()
 endfunction()
 
+# For what only tests consist of: it runs for seconds and would compile for minutes, so it is not optimized (which
+# _FORTIFY_SOURCE needs). What they test is built as it ships.
+function(dormouse_not_optimized target)
+  target_compile_options(${target} PRIVATE "$<$<CONFIG:Release>:-O0;-U_FORTIFY_SOURCE>")
+endfunction()
+
+# For the stand-ins that benchmarks run, too.
+function(dormouse_less_optimized target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 # dormouse_test(NAME kube_client_test SRCS kube_client_test.cc DEPS kube): a GoogleTest program.
-#
-# What it tests is built as it ships; its own files run for seconds and would compile for minutes, so they are
-# not optimized (which _FORTIFY_SOURCE needs).
 function(dormouse_test)
   cmake_parse_arguments(arg "" "NAME" "SRCS;DEPS" ${ARGN})
   add_executable(${arg_NAME} ${arg_SRCS})
-  target_compile_options(${arg_NAME} PRIVATE "$<$<CONFIG:Release>:-O0;-U_FORTIFY_SOURCE>")
+  dormouse_not_optimized(${arg_NAME})
   dormouse_link(${arg_NAME} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
 endfunction()
 
