@@ -8,6 +8,7 @@
 #include "guest-agent/init/modules.h"
 #include "guest-agent/init/network.h"
 #include "guest-agent/init/root_disk.h"
+#include "guest-agent/init/stillness.h"
 
 namespace dormouse::guest {
 namespace {
@@ -55,6 +56,15 @@ TEST_F(InitTest, NoListIsNoModulesAndAMissingFileIsSaid) {
   const auto missing = ModuleSet::Open(directory_);
   ASSERT_FALSE(missing);
   EXPECT_NE(missing.error().message().find("nowhere.ko"), std::string::npos);
+}
+
+TEST_F(InitTest, AKernelIsToldToStandStillAsFarAsItCan) {
+  std::filesystem::create_directory(directory_ + "/vm");
+  ASSERT_TRUE(WriteSmallFile(directory_ + "/vm/stat_interval", "1\n"));
+  ASSERT_TRUE(KeepStill(directory_));
+  EXPECT_EQ(*ReadSmallFile(directory_ + "/vm/stat_interval"), "60");
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/vm/compaction_proactiveness"))
+      << "an older kernel's";
 }
 
 TEST_F(InitTest, ResolvConfIsWrittenOnlyWhereThereIsNone) {

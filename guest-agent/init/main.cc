@@ -16,6 +16,7 @@
 #include "guest-agent/init/modules.h"
 #include "guest-agent/init/network.h"
 #include "guest-agent/init/root_disk.h"
+#include "guest-agent/init/stillness.h"
 #include "guest-agent/server/server.h"
 
 namespace dormouse::guest {
@@ -62,6 +63,7 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
 
   std::vector<std::string> warnings;
   if (!args.read_only) Note(warnings, GrowRoot(type, args.root));
+  Note(warnings, KeepStill("/proc/sys"));
   Note(warnings, BringUpLoopback());
   Note(warnings, modules.Load("net"));
   if (args.network) {

@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "node-agent/vmm/api_error.h"
+#include "src/common/base/files.h"
 #include "src/common/base/unique_fd.h"
 #include "src/common/http/unix_client.h"
 
@@ -16,6 +19,7 @@ using nlohmann::json;
 
 constexpr const char* kGet = "GET";
 constexpr const char* kPut = "PUT";
+constexpr int kKnockMs = 2;
 
 std::string FileUrl(const std::string& directory) {
   return "file://" + directory;
@@ -147,6 +151,11 @@ Result<std::string> ApiClient::Call(const char* method, const char* endpoint,
 
 Result<PingReply> ApiClient::AwaitReady(std::chrono::milliseconds limit, int pidfd) const {
   const auto deadline = std::chrono::steady_clock::now() + limit;
+  // The directory tells when the socket is made: to knock all the time would take from the VMM's
+  // start what it waits for. Where it cannot be watched, there is knocking.
+  const UniqueFd made(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  const std::string directory = socket_path_.substr(0, socket_path_.rfind('/'));
+  const bool told = made && ::inotify_add_watch(made.get(), directory.c_str(), IN_CREATE) >= 0;
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         deadline - std::chrono::steady_clock::now());
@@ -157,10 +166,15 @@ Result<PingReply> ApiClient::AwaitReady(std::chrono::milliseconds limit, int pid
     auto reply = Call(kGet, "vmm.ping", "", left);
     if (reply) return ParsePing(*reply);
     if (reply.error().code() != ErrorCode::kUnavailable) return Fail(reply.error());
-    pollfd process{pidfd, POLLIN,
-                   0};  // a negative fd is ignored: then this is the pause between two tries
-    if (::poll(&process, 1, 2) > 0) {
+    // A negative fd is ignored. Between its making and its listening there is a moment to knock in.
+    const bool absent = told && !PathExists(socket_path_);
+    pollfd both[] = {{pidfd, POLLIN, 0}, {absent ? made.get() : -1, POLLIN, 0}};
+    (void)::poll(both, 2, absent ? static_cast<int>(left.count()) : kKnockMs);
+    if (both[0].revents != 0) {
       return Fail(ErrorCode::kUnavailable, "vmm.ping: the VMM exited before it answered");
+    }
+    char events[4096];
+    while (both[1].revents != 0 && ::read(made.get(), events, sizeof(events)) > 0) {
     }
   }
 }

@@ -228,6 +228,20 @@ TEST(ApiClientTest, AVmmThatDiedAtItsStartIsToldAtOnce) {
   ::waitpid(child, nullptr, 0);
 }
 
+TEST(ApiClientTest, AVmmIsFoundAsSoonAsItsSocketIsThere) {
+  // A socket that comes before the first look, between it and the wait, or during the wait.
+  constexpr int kRounds = 20;
+  ScriptedVmm vmm(std::vector<std::string>(kRounds, Answer(200, kPing)));
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string socket = vmm.directory() + "/" + std::to_string(round) + ".sock";
+    std::thread appears([&] { EXPECT_EQ(::link(vmm.path().c_str(), socket.c_str()), 0); });
+    const auto ready = ApiClient(socket).AwaitReady(std::chrono::minutes(1));
+    appears.join();
+    ASSERT_TRUE(ready) << ready.error().message();
+    EXPECT_EQ(ready->pid, 4711);
+  }
+}
+
 TEST(ApiClientTest, AwaitReadyEndsAtItsLimit) {
   const auto ready = ApiClient("/nonexistent/api.sock").AwaitReady(milliseconds(20));
   ASSERT_FALSE(ready);

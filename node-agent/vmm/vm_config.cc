@@ -50,7 +50,8 @@ bool IsMac(const std::string& mac) {
 }  // namespace
 
 std::string DefaultCmdline() {
-  return "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock net.ifnames=0 quiet "
+  return "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock tsc=nowatchdog "
+         "net.ifnames=0 quiet "
          "ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off";
 }
 

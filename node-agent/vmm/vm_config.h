@@ -52,6 +52,8 @@ struct VmConfig {
 
 /// root on /dev/vda, console on ttyS0, panic = reboot (which we see as an event), the kvm clock,
 /// and guest 169.254.0.21/30 behind gateway .22 on eth0.
+/// Without the watchdog over the TSC, which is not the clock here: it would wake an idle guest
+/// twice a second, and complain after each sleep.
 [[nodiscard]] std::string DefaultCmdline();
 
 /// kInvalid naming the first field that is missing or out of range ("payload.kernel is missing"),

@@ -14,6 +14,8 @@ SHAPE = {"cpu": 1, "memory": "512Mi"}
 SMALL = {"cpu": 1, "memory": "96Mi"}  # twenty of them fit
 ROUNDS = 3
 MANY = 20
+SETTLE_SECONDS = 8  # the guest's file system commits after five
+IDLE_SECONDS = 15
 PRIVATE = re.compile(r"^Private_Dirty: +(\d+) kB", re.MULTILINE)
 # Bound by memory: a file in memory, copied within it, again and again; its milliseconds.
 WORK = """
@@ -60,7 +62,7 @@ def clones(cluster: Cluster) -> list[Figure]:
     cluster.apply(template("bench-warm", "warm-source"))
     paused = milliseconds(cluster.wait_template("bench-warm")["status"]["pauseWindow"])
     gone(cluster, "warm-source")
-    cold, warm, dirty, booted_work, cloned_work = [], [], [], [], []
+    cold, warm, dirty, idle, booted_work, cloned_work = [], [], [], [], [], []
     for number in range(ROUNDS):
         booted, cloned = f"cold-{number}", f"warm-{number}"
         ready(cluster, sandbox(booted, resources=SHAPE, bootSnapshot="Never"))
@@ -68,6 +70,7 @@ def clones(cluster: Cluster) -> list[Figure]:
         ready(cluster, clone(cloned, "bench-warm"))
         warm.append(answered_after(cluster, cloned))
         dirty.append(private_dirty_mib(cluster, cloned))
+        idle.append(processor_share(cluster, cloned))
         booted_work.append(work(cluster, booted))
         cloned_work.append(work(cluster, cloned))
         gone(cluster, booted, cloned)
@@ -77,6 +80,7 @@ def clones(cluster: Cluster) -> list[Figure]:
         Figure.of("clone, 512 MiB: VMM start to guest", median(warm), "ms"),
         Figure.of("clone, 512 MiB: against a cold boot", median(cold) / median(warm), "x", ">= 8"),
         Figure.of("idle clone: private dirty memory", median(dirty), "MiB", "<= 4"),
+        Figure.of("idle clone: share of a processor", median(idle), "%"),
         Figure.of("memory-bound work: a warm clone against a booted guest", median(booted_work) / median(cloned_work), "x", ">= 0.9"),
     ]  # fmt: skip
 
@@ -84,6 +88,20 @@ def clones(cluster: Cluster) -> list[Figure]:
 def private_dirty_mib(cluster: Cluster, name: str) -> float:
     rollup = cluster.node.read(f"/proc/{cluster.vmm_pid(name)}/smaps_rollup")
     return int(PRIVATE.search(rollup)[1]) / 1024
+
+
+def processor_share(cluster: Cluster, name: str) -> float:
+    """Percent, of the VMM and its guest, once what woke with it has settled."""
+
+    def ticks() -> int:
+        fields = cluster.node.read(f"/proc/{pid}/stat").rsplit(") ", 1)[1].split()
+        return int(fields[11]) + int(fields[12])  # utime, stime: 100 a second
+
+    pid = cluster.vmm_pid(name)
+    time.sleep(SETTLE_SECONDS)
+    before, began = ticks(), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return (ticks() - before) / (time.monotonic() - began)
 
 
 def work(cluster: Cluster, name: str) -> float:
