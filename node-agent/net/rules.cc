@@ -172,7 +172,7 @@ std::string NodeTable(const NodeRules& rules) {
          "table inet dormouse {\n"
          "  chain from_sandbox {\n"
          "    meta nfproto ipv6 drop\n"
-         // A veth leads to one address (SandboxNets::TakeVeth), and may send as that one only.
+         // A veth leads to one address (SandboxNets::ConnectVeth), and may send as that one only.
          "    fib saddr . iif oif missing drop\n"
          "    ct state established,related accept\n" +
          before_dnat +

@@ -14,6 +14,7 @@
 
 #include "src/common/api/ids.h"
 #include "src/common/base/clock.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 
@@ -35,6 +36,7 @@ class WakeTurns {
   const std::size_t at_once_;
   const std::chrono::nanoseconds longest_;
   const Clock& clock_;
+  const metrics::Gauge in_line_;
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, MonotonicTime> taken_;
   std::deque<api::SandboxUid> line_;

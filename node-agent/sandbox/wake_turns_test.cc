@@ -37,6 +37,19 @@ TEST_F(WakeTurnsTest, SoManyAtOnceAndTheOthersInTheOrderInWhichTheyCame) {
   EXPECT_THAT(turns_.Leave(Uid(1)), ElementsAre(Uid(4)));
 }
 
+TEST_F(WakeTurnsTest, ThoseInLineAreCounted) {
+  const auto counted = [] {
+    return metrics::Registry::Default().MakeGauge("dormouse_wakes_in_line", "").Value();
+  };
+  for (int number = 1; number <= 4; ++number) turns_.Take(Uid(number));
+  EXPECT_EQ(counted(), 2);
+  turns_.Leave(Uid(1));
+  EXPECT_TRUE(turns_.Take(Uid(3)));
+  EXPECT_EQ(counted(), 1);
+  turns_.Leave(Uid(4));
+  EXPECT_EQ(counted(), 0);
+}
+
 TEST_F(WakeTurnsTest, OneThatGivesUpItsPlaceLetsTheNextIn) {
   EXPECT_TRUE(turns_.Take(Uid(1)));
   EXPECT_TRUE(turns_.Take(Uid(2)));
