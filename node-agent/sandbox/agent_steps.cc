@@ -49,7 +49,14 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
   for (const Stage& stage : plan.stages) {
     auto carried = CarryStage(stage, spec, record, failed);
     if (!carried) {
-      if (plan.from_nothing && *failed == Step::kSaveIntent) machine_.DropCell(record);
+      if (plan.from_nothing && *failed == Step::kSaveIntent) {
+        machine_.DropCell(record);
+        if (auto dropped = records_.DropUnrecorded(record->uid); !dropped) {
+          log::Warning(
+              "what was made beside a record that could not be written stays",
+              {{"sandbox", record->key().ToString()}, {"error", dropped.error().message()}});
+        }
+      }
       return carried;
     }
   }

@@ -155,6 +155,29 @@ TEST_F(AgentTest, ACellWhoseRecordCannotBeWrittenIsGivenUp) {
   EXPECT_EQ(Phase(), "Running");
 }
 
+TEST_F(AgentTest, AStoreWhoseRecordCannotBeWrittenGoesAndOneThatHasARecordStays) {
+  const std::string store = paths_.Store(kUid);
+  machine_.meanwhile = [&](Step step) {
+    if (step != Step::kMakeStore) return;
+    EXPECT_TRUE(MakeDirectories(paths_.Sandbox(kUid)));
+    EXPECT_TRUE(WriteFileAtomically(store, "blocks"));
+  };
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=1*error(ENOSPC)"));
+  EXPECT_FALSE(Reconcile());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid))) << "no record will ever release it";
+  Settle();
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_TRUE(PathExists(store));
+
+  // As after the node's boot: all is gone but its files.
+  vm() = {};
+  Restart();
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=1*error(ENOSPC)"));
+  EXPECT_FALSE(Reconcile());
+  machine_.meanwhile = nullptr;
+  EXPECT_TRUE(PathExists(store));
+}
+
 TEST_F(AgentTest, CellsThatNoRecordNamesGoAtTheStartAndThePoolsOwnStay) {
   machine_.cells["00000000aaaa"] = {77, false};
   machine_.cells["00000000bbbb"] = {78, true};

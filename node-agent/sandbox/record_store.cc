@@ -28,7 +28,7 @@ Result<RecordStore::Loaded> RecordStore::Load() {
     auto text = ReadFile(paths_.Record(*uid), kMaxRecordBytes);
     if (!text && text.error().code() == ErrorCode::kNotFound) {
       // Killed before the first record was written, or after the last of it was removed: nothing
-      // was made.
+      // was made but what is in here.
       DORMOUSE_TRY(RemoveTree(paths_.Sandbox(*uid)));
       continue;
     }
@@ -138,6 +138,14 @@ Result<> RecordStore::Remove(const api::SandboxUid& uid) {
   slots_.erase(uid);
   unusable_.erase(uid);
   return {};
+}
+
+Result<> RecordStore::DropUnrecorded(const api::SandboxUid& uid) {
+  {
+    std::lock_guard lock(mutex_);
+    if (records_.contains(uid) || unusable_.contains(uid)) return {};
+  }
+  return RemoveTree(paths_.Sandbox(uid));
 }
 
 Result<uint32_t> RecordStore::ReserveSlot(const api::SandboxUid& uid, uint32_t limit) {

@@ -44,6 +44,9 @@ class RecordStore {
   /// Removes a sandbox's directory, its record last of all, and forgets it. Success when it is not
   /// there.
   Result<> Remove(const api::SandboxUid& uid);
+  /// Removes what was made in the directory of one whose first record could not be written: nothing
+  /// else speaks for it. Leaves one alone that has a record.
+  Result<> DropUnrecorded(const api::SandboxUid& uid);
 
   /// A slot that no record uses, in [1, limit). The caller saves a record with it before it takes
   /// another; until then the slot is reserved in memory. kNoSpace when all are taken.
