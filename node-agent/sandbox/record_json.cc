@@ -63,7 +63,7 @@ std::optional<WallTime> ReadTime(const json& object, const char* key) {
   if (value.is_null()) return std::nullopt;
   const auto time = ParseTime(value.get<std::string>());
   if (!time) throw std::invalid_argument(key);
-  return time;
+  return std::chrono::floor<std::chrono::microseconds>(*time);  // as it is written
 }
 
 }  // namespace dormouse

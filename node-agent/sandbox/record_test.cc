@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "src/common/base/sealed_json.h"
@@ -30,6 +31,17 @@ Record Example() {
   record.disk_boot_spent = true;
   record.not_before = ParseTime("2026-01-01T00:00:10Z");
   return record;
+}
+
+// The text of `record` with its body changed by `edit`, under a right checksum.
+std::string Edited(const Record& record, const std::function<void(nlohmann::json& body)>& edit) {
+  std::string text;
+  const Seal seal{"record", Record::kVersion};
+  EXPECT_TRUE(OpenSealedJson(seal, EncodeRecord(record), [&](nlohmann::json body) {
+    edit(body);
+    text = SealJson(seal, body);
+  }));
+  return text;
 }
 
 TEST(RecordTest, ComesBackAsItWasWritten) {
@@ -63,15 +75,18 @@ TEST(RecordTest, ACellThatIsAPathIsRefused) {
 
 TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
   const Record record = Example();
-  std::string text;
-  const Seal seal{"record", Record::kVersion};
-  ASSERT_TRUE(OpenSealedJson(seal, EncodeRecord(record), [&](nlohmann::json body) {
-    body.erase("cell");
-    text = SealJson(seal, body);
-  }));
-  const auto decoded = DecodeRecord(text);
+  const auto decoded =
+      DecodeRecord(Edited(record, [](nlohmann::json& body) { body.erase("cell"); }));
   ASSERT_TRUE(decoded) << decoded.error().message();
   EXPECT_EQ(*decoded, record);
+}
+
+TEST(RecordTest, ATimeFinerThanItIsWrittenIsReadAsItIsWritten) {
+  const auto decoded = DecodeRecord(Edited(
+      Example(), [](nlohmann::json& body) { body["startedAt"] = "2026-01-01T00:00:00.1234567Z"; }));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(decoded->started_at, ParseTime("2026-01-01T00:00:00.123456Z"));
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(*decoded)), *decoded);
 }
 
 TEST(RecordTest, OneFlippedByteAnywhereIsNoticed) {

@@ -111,7 +111,9 @@ TEST(TimeTest, RoundTripsTheApisForms) {
   EXPECT_EQ(ParseTime("2026-11-21T10:30:00+02:00"), time);
   EXPECT_FALSE(ParseTime("4052-01-01T00:00:00Z")) << "it would wrap to another century";
   for (const char* bad :
-       {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z"}) {
+       {"", "2026-11-21", "2026-13-21T08:30:00Z", "2026-11-21T08:30:00", "2026-02-30T00:00:00Z",
+        "2026-11-21T-0:30:00Z", "2026-11-21T08:30:00+24:00", "1680-01-01T00:00:00+01:00",
+        "2260-12-31T23:59:60Z"}) {
     EXPECT_FALSE(ParseTime(bad)) << bad;
   }
 }

@@ -23,7 +23,7 @@ std::tm UtcOf(WallTime time) {
 bool TakeNumber(std::string_view* text, size_t digits, int* number) {
   if (text->size() < digits) return false;
   const auto [end, code] = std::from_chars(text->data(), text->data() + digits, *number);
-  if (code != std::errc() || end != text->data() + digits || *number < 0) return false;
+  if (code != std::errc() || end != text->data() + digits || text->front() == '-') return false;
   text->remove_prefix(digits);
   return true;
 }
@@ -55,7 +55,7 @@ std::optional<seconds> TakeOffset(std::string_view* text) {
   int hours = 0;
   int minutes = 0;
   if (!(TakeChar(text, '+') || TakeChar(text, '-')) || !TakeNumber(text, 2, &hours) ||
-      !TakeChar(text, ':') || !TakeNumber(text, 2, &minutes)) {
+      !TakeChar(text, ':') || !TakeNumber(text, 2, &minutes) || hours > 23 || minutes > 59) {
     return std::nullopt;
   }
   const seconds offset = std::chrono::hours(hours) + std::chrono::minutes(minutes);
@@ -92,7 +92,7 @@ std::string FormatMicroTime(WallTime time) {
 }
 
 // What nanoseconds in 64 bits can tell, with room for an offset.
-constexpr int kFirstYear = 1680, kLastYear = 2260;
+constexpr std::chrono::year kFirstYear{1680}, kLastYear{2260};
 
 std::optional<WallTime> ParseTime(std::string_view text) {
   int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0;
@@ -107,14 +107,18 @@ std::optional<WallTime> ParseTime(std::string_view text) {
   const std::chrono::year_month_day date{std::chrono::year(year),
                                          std::chrono::month(static_cast<unsigned>(month)),
                                          std::chrono::day(static_cast<unsigned>(day))};
-  if (year < kFirstYear || year > kLastYear) return std::nullopt;
+  if (date.year() < kFirstYear || date.year() > kLastYear) return std::nullopt;
   if (!fraction || !offset || !text.empty() || !date.ok() || hour > 23 || minute > 59 ||
       second > 60) {
     return std::nullopt;
   }
-  return WallTime(std::chrono::sys_days(date)) + std::chrono::hours(hour) +
-         std::chrono::minutes(minute) + seconds(second) - *offset +
-         duration_cast<WallTime::duration>(*fraction);
+  const WallTime time = WallTime(std::chrono::sys_days(date)) + std::chrono::hours(hour) +
+                        std::chrono::minutes(minute) + seconds(second) - *offset +
+                        duration_cast<WallTime::duration>(*fraction);
+  // An offset or a leap second may have led out of the years whose forms are read again.
+  const std::chrono::year_month_day utc{std::chrono::floor<std::chrono::days>(time)};
+  if (utc.year() < kFirstYear || utc.year() > kLastYear) return std::nullopt;
+  return time;
 }
 
 std::optional<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
