@@ -117,8 +117,7 @@ Result<StateSummary> SummaryOf(const ordered_json& memory) {
 }
 
 Result<ordered_json> MemoryState(ordered_json& state) {
-  return Parse("state.ordered_json's memory-manager", StateText(state, "memory-manager"),
-               kMaxStateBytes);
+  return Parse("state.json's memory-manager", StateText(state, "memory-manager"), kMaxStateBytes);
 }
 
 bool IsSet(const ordered_json& object, const char* key) {
@@ -178,9 +177,9 @@ Result<> EditMemory(const StateSummary& summary, const RestoreEdits& edits, orde
   uint64_t configured = Number(memory, "size");
   if (IsSet(memory, "zones")) configured += Number(memory.at("zones")[0], "size");
   if (configured != summary.memory_bytes) {
-    return Corrupt("config.ordered_json", "has " + std::to_string(configured) +
-                                              " bytes of memory, state.ordered_json " +
-                                              std::to_string(summary.memory_bytes));
+    return Corrupt("config.json", "has " + std::to_string(configured) +
+                                      " bytes of memory, state.json " +
+                                      std::to_string(summary.memory_bytes));
   }
   const bool mapped = edits.memory == RestoreMemory::kCopyOnWrite;
   ordered_json to_copy = ordered_json::array();
@@ -213,8 +212,7 @@ Result<> EditDevices(const RestoreEdits& edits, ordered_json* config, ordered_js
   disk.at("path") = edits.disk;
   ordered_json& devices = state->at("snapshots").at("device-manager");
   std::string& disk_text = StateText(devices, disk.at("id").get<std::string>());
-  DORMOUSE_ASSIGN(ordered_json disk_state,
-                  Parse("state.ordered_json's disk", disk_text, kMaxStateBytes));
+  DORMOUSE_ASSIGN(ordered_json disk_state, Parse("state.json's disk", disk_text, kMaxStateBytes));
   disk_state.at("disk_path") = edits.disk;
   disk_text = disk_state.dump();
   config->at("vsock").at("socket") = edits.vsock_socket;
@@ -241,7 +239,7 @@ auto Guarded(Function function) -> decltype(function()) {
 
 Result<StateSummary> ReadStateSummary(std::string_view state_json) {
   return Guarded([&]() -> Result<StateSummary> {
-    DORMOUSE_ASSIGN(ordered_json state, Parse("state.ordered_json", state_json, kMaxStateBytes));
+    DORMOUSE_ASSIGN(ordered_json state, Parse("state.json", state_json, kMaxStateBytes));
     DORMOUSE_ASSIGN(const ordered_json memory, MemoryState(state));
     return SummaryOf(memory);
   });
@@ -249,16 +247,14 @@ Result<StateSummary> ReadStateSummary(std::string_view state_json) {
 
 Result<> CheckPrivateMemory(std::string_view config_json) {
   return Guarded([&]() -> Result<> {
-    DORMOUSE_ASSIGN(const ordered_json config,
-                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const ordered_json config, Parse("config.json", config_json, kMaxConfigBytes));
     return CheckConfig(config);
   });
 }
 
 Result<std::string> ReadCommandLine(std::string_view config_json) {
   return Guarded([&]() -> Result<std::string> {
-    DORMOUSE_ASSIGN(const ordered_json config,
-                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(const ordered_json config, Parse("config.json", config_json, kMaxConfigBytes));
     const auto payload = config.find("payload");
     if (payload == config.end() || payload->is_null()) return std::string();
     if (!payload->is_object()) throw std::invalid_argument("payload");
@@ -276,9 +272,8 @@ Result<RestoreTexts> PrepareRestore(std::string_view config_json, std::string_vi
                                     const RestoreEdits& edits) {
   DORMOUSE_TRY(CheckEdits(edits));
   return Guarded([&]() -> Result<RestoreTexts> {
-    DORMOUSE_ASSIGN(ordered_json config,
-                    Parse("config.ordered_json", config_json, kMaxConfigBytes));
-    DORMOUSE_ASSIGN(ordered_json state, Parse("state.ordered_json", state_json, kMaxStateBytes));
+    DORMOUSE_ASSIGN(ordered_json config, Parse("config.json", config_json, kMaxConfigBytes));
+    DORMOUSE_ASSIGN(ordered_json state, Parse("state.json", state_json, kMaxStateBytes));
     DORMOUSE_TRY(CheckConfig(config));
     DORMOUSE_ASSIGN(ordered_json memory, MemoryState(state));
     DORMOUSE_ASSIGN(const StateSummary summary, SummaryOf(memory));

@@ -8,6 +8,7 @@
 #include "node-agent/host/test_support.h"
 #include "node-agent/vmm/vm_config.h"
 #include "src/common/base/files.h"
+#include "src/common/base/units.h"
 #include "tests/fakes/fake-cloud-hypervisor/config.h"
 #include "tests/fakes/fake-cloud-hypervisor/snapshot_files.h"
 
@@ -16,8 +17,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-
-constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 // As v53.0 writes it after a boot of a machine of ours with 4 GiB, shortened to what has a value.
 constexpr char kConfig[] = R"({"cpus":{"boot_vcpus":2,"max_vcpus":2,"kvm_hyperv":false,
@@ -275,8 +274,10 @@ TEST(PrepareRestoreTest, ACloneOfACloneAndACopyOfACloneComeOutTheSame) {
 }
 
 TEST(PrepareRestoreTest, FilesThatDisagreeOrLackADeviceAreRefused) {
-  EXPECT_EQ(CodeOf(PrepareRestore(AlteredConfig("/memory/size", kGiB), State().dump(), Edits())),
-            ErrorCode::kCorrupt);
+  const auto sizes = PrepareRestore(AlteredConfig("/memory/size", kGiB), State().dump(), Edits());
+  ASSERT_EQ(CodeOf(sizes), ErrorCode::kCorrupt);
+  EXPECT_THAT(sizes.error().message(),
+              HasSubstr("config.json has 1073741824 bytes of memory, state.json 4294967296"));
   EXPECT_EQ(CodeOf(PrepareRestore(AlteredConfig("/disks/0/id", "disk9"), State().dump(), Edits())),
             ErrorCode::kCorrupt);
   EXPECT_EQ(CodeOf(PrepareRestore(AlteredConfig("/disks", json::array()), State().dump(), Edits())),
@@ -287,7 +288,9 @@ TEST(PrepareRestoreTest, FilesThatDisagreeOrLackADeviceAreRefused) {
             ErrorCode::kUnsupported);
   EXPECT_EQ(CodeOf(PrepareRestore(AlteredConfig("/payload", nullptr), State().dump(), Edits())),
             ErrorCode::kCorrupt);
-  EXPECT_EQ(CodeOf(PrepareRestore("{", State().dump(), Edits())), ErrorCode::kCorrupt);
+  const auto torn = PrepareRestore("{", State().dump(), Edits());
+  ASSERT_EQ(CodeOf(torn), ErrorCode::kCorrupt);
+  EXPECT_THAT(torn.error().message(), HasSubstr("config.json is malformed"));
 }
 
 TEST(PrepareRestoreTest, ARelativePathIsInvalid) {
