@@ -31,8 +31,8 @@ struct InventorySources {
   std::string netns_directory;  ///< "/run/dormouse/netns"
 };
 
-/// Sorted by kind and name. Links are those of the calling thread's network
-/// namespace, which must be the node's.
+/// Sorted by kind and name. Links are those of the calling thread's network namespace, which must
+/// be the node's.
 Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources);
 
 /// "dormouse-<short id>-root" or "-store", "dmv<short id>" -> the short id; "" for anything else.

@@ -79,10 +79,10 @@ TEST_F(NetTest, AVethIsBornAcrossNamespacesAndCarriesItsOwner) {
   EXPECT_OK(RunInNetNs(inner->get(), []() -> Result<> {
     DORMOUSE_ASSIGN(RouteSocket socket, RouteSocket::Open());
     EXPECT_TRUE(socket.FindLink("eth0").value().has_value());
-    DORMOUSE_TRY(socket.AddAddress("eth0", "10.201.0.9/32"));
+    DORMOUSE_TRY(socket.AddPeerAddress("eth0", "10.201.0.9", "10.201.0.1"));
     DORMOUSE_TRY(socket.SetUp("eth0"));
-    DORMOUSE_TRY(socket.ReplaceRoute("eth0", "10.201.0.1/32", "", ""));
-    return socket.ReplaceRoute("eth0", "0.0.0.0/0", "10.201.0.1", "");
+    DORMOUSE_TRY(socket.ReplaceRoute("eth0", "0.0.0.0/0", "10.201.0.1"));
+    return socket.ReplaceRoute("eth0", "0.0.0.0/0", "10.201.0.1");  // a retry
   }));
   Inside([&]() -> Result<> {
     DORMOUSE_ASSIGN(RouteSocket socket, RouteSocket::Open());

@@ -231,23 +231,16 @@ Result<std::optional<std::string>> RouteSocket::FindPeerAddress(const std::strin
 }
 
 Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::string& destination,
-                                   const std::string& gateway, const std::string& source) {
+                                   const std::string& gateway) {
   DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
   DORMOUSE_ASSIGN(const Address to, ParseAddress(destination));
+  DORMOUSE_ASSIGN(const Address via, ParseAddress(gateway));
   const RouteObject route(rtnl_route_alloc());
   rtnl_route_set_dst(route.get(), to.get());
-  rtnl_route_set_scope(route.get(), gateway.empty() ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE);
   rtnl_nexthop* hop = rtnl_route_nh_alloc();
   rtnl_route_nh_set_ifindex(hop, rtnl_link_get_ifindex(link.get()));
+  rtnl_route_nh_set_gateway(hop, via.get());
   rtnl_route_add_nexthop(route.get(), hop);  // owns it from here
-  if (!gateway.empty()) {
-    DORMOUSE_ASSIGN(const Address via, ParseAddress(gateway));
-    rtnl_route_nh_set_gateway(hop, via.get());
-  }
-  if (!source.empty()) {
-    DORMOUSE_ASSIGN(const Address preferred, ParseAddress(source));
-    rtnl_route_set_pref_src(route.get(), preferred.get());
-  }
   const int error = rtnl_route_add(impl_->socket.get(), route.get(), NLM_F_CREATE | NLM_F_REPLACE);
   if (error < 0) return FailNl("route " + destination + " through " + link_name, error);
   return {};

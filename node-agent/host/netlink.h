@@ -67,10 +67,9 @@ class RouteSocket {
                           const std::string& peer);
   /// That peer; nothing when there is no such link, or none of it.
   Result<std::optional<std::string>> FindPeerAddress(const std::string& link);
-  /// `gateway` empty = on the link itself. `source` empty = the kernel's choice. Replaces one to
-  /// the same destination.
+  /// Replaces one to the same destination. `gateway` is on the link itself.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,
-                        const std::string& gateway, const std::string& source);
+                        const std::string& gateway);
 
  private:
   struct Impl;

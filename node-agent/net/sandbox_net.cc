@@ -38,15 +38,14 @@ Result<> CheckOwner(RouteSocket* node, const SandboxNetSpec& spec) {
 }
 
 // For a namespace without one.
-Result<> MakeVeth(const SandboxNetSpec& spec, int netns) {
+Result<> MakeVeth(RouteSocket* node, const SandboxNetSpec& spec, int netns) {
   const std::string veth = VethName(spec.short_id);
-  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-  auto made = node.CreateVeth({veth, kInnerVeth, netns});
+  auto made = node->CreateVeth({veth, kInnerVeth, netns});
   if (made || made.error().code() != ErrorCode::kAlreadyExists) return made;
   // Ours, of a namespace that has lost its name, or another sandbox's.
-  DORMOUSE_TRY(CheckOwner(&node, spec));
-  DORMOUSE_TRY(node.DeleteLink(veth));
-  return node.CreateVeth({veth, kInnerVeth, netns});
+  DORMOUSE_TRY(CheckOwner(node, spec));
+  DORMOUSE_TRY(node->DeleteLink(veth));
+  return node->CreateVeth({veth, kInnerVeth, netns});
 }
 
 }  // namespace
@@ -122,22 +121,23 @@ Result<> SandboxNets::Settle(const SandboxNetSpec& spec, std::optional<Furnished
   DORMOUSE_TRY(Step(spec, "net.rules", kNothing));  // they came with it
   DORMOUSE_TRY(Step(spec, "net.tap", hand_over_tap));
   return Step(spec, "net.veth", [&]() -> Result<> {
-    DORMOUSE_TRY(MakeVeth(spec, net->netns.get()));
-    return ConnectVeth(spec, &net->inside);
+    DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
+    DORMOUSE_TRY(MakeVeth(&node, spec, net->netns.get()));
+    return ConnectVeth(spec, &node, &net->inside);
   });
 }
 
 // What both ways end with. The node's end is up and ours last: whoever looks takes that for the
 // whole.
-Result<> SandboxNets::ConnectVeth(const SandboxNetSpec& spec, RouteSocket* inside) {
+Result<> SandboxNets::ConnectVeth(const SandboxNetSpec& spec, RouteSocket* node,
+                                  RouteSocket* inside) {
   const std::string veth = VethName(spec.short_id);
   const std::string gateway = config_.range.gateway();
   DORMOUSE_TRY(inside->AddPeerAddress(kInnerVeth, spec.host_address, gateway));
   DORMOUSE_TRY(inside->SetUp(kInnerVeth));
-  DORMOUSE_TRY(inside->ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway, ""));
-  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-  DORMOUSE_TRY(node.AddPeerAddress(veth, gateway, spec.host_address));
-  return node.SetUp(veth, spec.uid);
+  DORMOUSE_TRY(inside->ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway));
+  DORMOUSE_TRY(node->AddPeerAddress(veth, gateway, spec.host_address));
+  return node->SetUp(veth, spec.uid);
 }
 
 Result<> SandboxNets::Complete(const SandboxNetSpec& spec, int netns) {
@@ -172,8 +172,8 @@ Result<> SandboxNets::EnsureVeth(const SandboxNetSpec& spec, int netns) {
       joined = inner.has_value();
       return {};
     }));
-    if (!joined) DORMOUSE_TRY(MakeVeth(spec, netns));
-    return ConnectVeth(spec, &*inside);
+    if (!joined) DORMOUSE_TRY(MakeVeth(&node, spec, netns));
+    return ConnectVeth(spec, &node, &*inside);
   });
 }
 

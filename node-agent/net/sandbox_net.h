@@ -1,13 +1,12 @@
 // A sandbox's network: a namespace with a tap for its VMM, a veth to the node, and rules in both.
 //
-//   guest 169.254.0.21 -- tap0 (.22) [ netns: NAT, egress policy ] eth0 10.201.x.y -- dmv<id> [
-//   node ]
+//   guest 169.254.0.21 -- tap0 (.22) [netns: NAT, egress policy] eth0 10.201.x.y -- dmv<id> [node]
 //
 // The same tap name, MAC and guest address in each, so a snapshot fits any sandbox. A new one
 // begins as a furnished namespace (furnished.h), ready in the pool or made on the spot; what a
 // crash left half-done is completed. Steps are failpoints ("net.netns", "net.tap", "net.veth",
-// "net.rules"; ".done" after each). Thread-safe for different sandboxes. Called
-// from threads in the node's network namespace.
+// "net.rules"; ".done" after each). Thread-safe for different sandboxes. Called from threads in the
+// node's network namespace.
 #pragma once
 
 #include <sys/types.h>
@@ -91,7 +90,8 @@ class SandboxNets {
   Result<> Complete(const SandboxNetSpec& spec, int netns);
   Result<> EnsureTap(const SandboxNetSpec& spec, int netns);
   Result<> EnsureVeth(const SandboxNetSpec& spec, int netns);
-  Result<> ConnectVeth(const SandboxNetSpec& spec, host::RouteSocket* inside);
+  Result<> ConnectVeth(const SandboxNetSpec& spec, host::RouteSocket* node,
+                       host::RouteSocket* inside);
   Result<> EnsureRules(const SandboxNetSpec& spec, int netns);
   [[nodiscard]] SandboxRules RulesOf(const EgressPolicy& policy) const;
 

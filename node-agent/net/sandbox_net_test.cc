@@ -118,7 +118,7 @@ class SandboxNetTest : public ::testing::TestWithParam<size_t> {
       }
       return world.SetUp("world");
     }));
-    ASSERT_OK(node->ReplaceRoute("uplink", "0.0.0.0/0", kPublic, ""));
+    ASSERT_OK(node->ReplaceRoute("uplink", "0.0.0.0/0", kPublic));
   }
   static SandboxNetSpec Spec(uint32_t slot, Egress egress = Egress::kRestricted) {
     const auto range = AddressRange::Parse(kDefaultRange);
