@@ -152,12 +152,22 @@ def restart_hung_machine(during: str) -> None:
     cluster.expect_no_leaks()
 
 
-def agent_log_in_report(item: pytest.Item, report: pytest.TestReport) -> None:
-    """What the agent and the controller said last, under a failure."""
+def guests_said(cluster: Cluster) -> str:
+    """What was told of each sandbox, and the last of its console: why a guest fell, nobody else can say."""
+    said = []
+    for name in (each["metadata"]["name"] for each in cluster.list()):
+        told = (f"{event.get('reason')}: {event.get('note')}" for event in cluster.events(name))
+        said.append("\n".join([f"events of {name}:", *told]) + cluster.console(name))
+    return "\n".join(said)
+
+
+def logs_in_report(item: pytest.Item, report: pytest.TestReport) -> None:
+    """What the agent, the controller and the guests said last, under a failure."""
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster) and report.when != "teardown":
-        try:
-            report.sections.append(("agent", cluster.agent_log(80)))
-        except Exception as error:
-            report.sections.append(("agent", f"(no log: {error})"))
+        for name, read in (("agent", lambda: cluster.agent_log(80)), ("guests", lambda: guests_said(cluster))):
+            try:
+                report.sections.append((name, read()))
+            except Exception as error:
+                report.sections.append((name, f"(no log: {error})"))
         report.sections.append(("controller", cluster.controller.log_tail(30)))

@@ -50,7 +50,7 @@ def eager(cluster):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield
-    session.agent_log_in_report(item, outcome.get_result())
+    session.logs_in_report(item, outcome.get_result())
 
 
 def pytest_runtest_protocol(item, nextitem):
