@@ -81,6 +81,15 @@ TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
   EXPECT_EQ(*decoded, record);
 }
 
+TEST(RecordTest, ANumberThatNoIntegerHoldsIsCorrupt) {
+  for (const double number : {1e19, -1e300, 0.5}) {
+    const auto decoded = DecodeRecord(Edited(
+        Example(), [&](nlohmann::json& body) { body["resources"]["memoryBytes"] = number; }));
+    ASSERT_FALSE(decoded) << number;
+    EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
+  }
+}
+
 TEST(RecordTest, ATimeFinerThanItIsWrittenIsReadAsItIsWritten) {
   const auto decoded = DecodeRecord(Edited(
       Example(), [](nlohmann::json& body) { body["startedAt"] = "2026-01-01T00:00:00.1234567Z"; }));

@@ -24,7 +24,15 @@ Result<> OpenSealedJson(const Seal& seal, std::string_view text,
                         const std::function<void(const json& value)>& read) {
   const std::string name = seal.name;
   try {
-    const json whole = json::parse(text);
+    bool fraction = false;
+    const json whole = json::parse(text, [&](int, json::parse_event_t event, json& parsed) {
+      fraction = fraction || (event == json::parse_event_t::value && parsed.is_number_float());
+      return true;
+    });
+    // To read one as an integer that cannot hold it is undefined.
+    if (fraction) {
+      return Fail(ErrorCode::kCorrupt, name + " holds a number that is not a 64-bit integer");
+    }
     const int version = whole.at("version");
     if (version != seal.version) {
       return Fail(ErrorCode::kCorrupt,
