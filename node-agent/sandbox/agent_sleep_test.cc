@@ -192,6 +192,21 @@ TEST_F(AgentSleepTest, ACommitWithoutRoomForItsRecordLeavesItRunning) {
   ExpectAsleep();
 }
 
+TEST_F(AgentSleepTest, AGuestThatHangsIsNotSuspendedUntilItAnswersAndThatIsTold) {
+  vm().silent = true;
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_EQ(ReadyReason(), "GuestAgentTimeout");
+  const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
+  ASSERT_NE(suspended, nullptr);
+  EXPECT_EQ(suspended->reason, "GuestAgentTimeout");
+  EXPECT_TRUE(vm().generations.empty());
+  vm().silent = false;
+  Settle();
+  ExpectAsleep();
+}
+
 TEST_F(AgentSleepTest, AWakeThatFailsKeepsTheGenerationAndIsTriedAgain) {
   Suspend();
   Settle();

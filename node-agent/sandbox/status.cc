@@ -164,6 +164,12 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
     suspended.message = "its memory is being written";
     return suspended;
   }
+  if (in.outcome == Outcome::kAwaitGuest && in.record.started_at && !IsWaking(in.record) &&
+      sandbox.spec.operating_mode == api::OperatingMode::kSuspended) {
+    suspended.reason = reasons::kGuestAgentTimeout;
+    suspended.message = "suspended as soon as the guest agent, which has to freeze it, answers";
+    return suspended;
+  }
   if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr)
     return std::nullopt;
   suspended.reason = IsWaking(in.record) ? reasons::kResuming : reasons::kRunning;
