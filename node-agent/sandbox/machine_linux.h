@@ -183,6 +183,7 @@ class LinuxMachine : public Machine {
   Result<> ObserveVmm(const Record& record, Observed* seen);
   [[nodiscard]] Ending ExplainEnd(const Record& record) const;
   [[nodiscard]] std::optional<Ending> GuestEnding(const Record& record, VmmState vmm) const;
+  [[nodiscard]] std::string LogTail(const Record& record) const;
 
   const LinuxMachineConfig config_;
   const host::HostNamespaces& host_;

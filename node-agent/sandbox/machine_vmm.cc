@@ -299,11 +299,18 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
   return {};
 }
 
+std::string LinuxMachine::LogTail(const Record& record) const {
+  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.vm_id(), record.vm_number()), 20);
+}
+
 std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
   const std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
   const auto ends = [](const vmm::Event& event) { return vmm::EndsTheVm(event.kind); };
-  if (std::any_of(events.begin(), events.end(), ends))
-    return EndingOf(vmm::ExplainExit({}, events));
+  if (std::any_of(events.begin(), events.end(), ends)) {
+    vmm::ExitObservation exit;
+    exit.log_tail = LogTail(record);
+    return EndingOf(vmm::ExplainExit(exit, events));
+  }
   // It was ready once and holds a VM that does not run: the agent was away when it told, and only a
   // poweroff leaves that behind (v53.0 boots a rebooting guest in place).
   if (vmm == VmmState::kCreated && record.started_at) {
@@ -323,6 +330,7 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
   }
   vmm::ExitObservation exit;
   exit.oom_killed = OomKilled(cgroups_.PathOf(record.vm_id()));
+  exit.log_tail = LogTail(record);
   return EndingOf(vmm::ExplainExit(exit, events));
 }
 

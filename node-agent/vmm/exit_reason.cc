@@ -8,6 +8,9 @@
 namespace dormouse::vmm {
 namespace {
 
+// What KVM_EXIT_SHUTDOWN makes the VMM log, at the level of an error (v53.0).
+constexpr std::string_view kTripleFault = "triple-faulted";
+
 struct Story {
   bool panicked = false;
   bool rebooting = false;
@@ -80,8 +83,13 @@ ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> event
   if (seen.asked) return {ExitKind::kStopped, "stopped", true};
   // We end a VMM for what its guest did, by a signal: so the guest's story comes before the signal.
   if (story.panicked) return {ExitKind::kGuestPanic, "the guest's kernel panicked", false};
-  if (story.rebooting)
-    return {ExitKind::kGuestReboot, "the guest rebooted or its kernel panicked", false};
+  if (story.rebooting) {
+    const bool faulted = seen.log_tail.find(kTripleFault) != std::string::npos;
+    return {ExitKind::kGuestReboot,
+            faulted ? "a triple fault of its processor reset the guest"
+                    : "the guest rebooted or its kernel panicked",
+            false};
+  }
   // A VMM that exited by itself was not waiting for us, even if its last events were lost.
   const bool exited = seen.wait_status && WIFEXITED(*seen.wait_status);
   if (story.vm_shutdown && !story.vmm_shutdown && !exited) {

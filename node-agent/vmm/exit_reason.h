@@ -30,6 +30,7 @@ struct ExitObservation {
   bool asked = false;  ///< we were ending it for a reason of our own (delete, suspend), not for
                        ///< what its guest did (EndsTheVm)
   bool oom_killed = false;  ///< the cgroup's memory.events counted an oom_kill
+  std::string log_tail{};   ///< the last lines of the VMM's log: a triple fault is told there alone
 };
 
 struct ExitReason {

@@ -18,6 +18,17 @@ Event Of(EventKind kind) {
   return event;
 }
 
+TEST(ExitReasonTest, ATripleFaultIsToldFromAReboot) {
+  const std::vector<Event> reboot = {Of(EventKind::kBooted), Of(EventKind::kRebooting)};
+  ExitObservation seen;
+  seen.log_tail = "vmm: 1.0s: <vcpu0> WARN:vmm/src/cpu.rs:268 -- no SMT isolation";
+  EXPECT_EQ(ExplainExit(seen, reboot).message, "the guest rebooted or its kernel panicked");
+  seen.log_tail +=
+      "\nvmm: 79.05s: <vcpu0> ERROR:hypervisor/src/kvm/mod.rs:2531 -- Guest likely triple-faulted";
+  EXPECT_EQ(ExplainExit(seen, reboot).message, "a triple fault of its processor reset the guest");
+  EXPECT_EQ(ExplainExit(seen, reboot).kind, ExitKind::kGuestReboot);
+}
+
 TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
   const std::vector<Event> running = {Of(EventKind::kBooting), Of(EventKind::kBooted)};
   std::vector<Event> off = running;

@@ -122,6 +122,17 @@ def test_a_guest_that_cannot_start_says_why_in_an_event(cluster, sandboxes):
 
 
 @pytest.mark.real_vmm
+def test_a_guest_reset_by_a_triple_fault_says_so(cluster, sandboxes):
+    """Its console is silent then: without the VMM's word nobody could tell it from a reboot."""
+    sandboxes(sandbox("faulty", restartPolicy="Never"))
+    cluster.wait_ready("faulty")
+    fault = "echo triple >/sys/kernel/reboot/type; echo b >/proc/sysrq-trigger"
+    cluster.exec("faulty", ["sh", "-c", fault], check=False)
+    ended = cluster.wait_reason("faulty", "Ready", "GuestRebooted", 60)
+    assert "triple fault" in message(ended, "Ready")
+
+
+@pytest.mark.real_vmm
 def test_a_guest_that_hangs_before_its_agent_times_out(cluster, sandboxes):
     flags = list(cluster.agent_flags)
     try:
