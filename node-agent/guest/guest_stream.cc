@@ -2,19 +2,16 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "node-agent/guest/vsock_dial.h"
 #include "src/common/guest/messages.h"
 
 namespace dormouse {
 namespace {
 
-/// "OK " and a port number: the VMM's answer is never longer.
-constexpr size_t kMaxHandshake = 32;
 constexpr size_t kReadBytes = 32 * 1024;
 
 /// True when `events` (or an error condition, which the next call tells) came before the deadline.
@@ -36,45 +33,16 @@ Error HungUp(std::string_view when) {
   return {ErrorCode::kUnavailable, "guest hung up " + std::string(when)};
 }
 
-Result<UniqueFd> Connect(const std::string& path, Deadline deadline) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "vsock socket path is too long: " + path);
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return FailErrno("socket");
-  while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    // EAGAIN: the VMM's backlog is full. There is no descriptor to wait on, so: not now.
-    const int errnum = errno;
-    if (errnum == EINTR) continue;
-    Error error = Error::FromErrno("connect " + path, errnum);
-    const bool absent = errnum == ENOENT || errnum == ECONNREFUSED || errnum == EAGAIN;
-    return Fail(absent ? error.WithCode(ErrorCode::kUnavailable) : error);
-  }
-  if (deadline <= std::chrono::steady_clock::now()) {
-    return Fail(ErrorCode::kDeadline, "connect " + path);
-  }
-  return fd;
-}
-
-bool IsHandshake(std::string_view line) {
-  if (!line.starts_with("OK ") || line.size() < 4) return false;
-  return std::all_of(line.begin() + 3, line.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
 }  // namespace
 
 Result<GuestStream> GuestStream::Dial(const std::string& socket_path, std::string_view first,
                                       Deadline deadline) {
-  DORMOUSE_ASSIGN(UniqueFd fd, Connect(socket_path, deadline));
+  DORMOUSE_ASSIGN(UniqueFd fd, ConnectVsock(socket_path));
+  if (deadline <= std::chrono::steady_clock::now()) {
+    return Fail(ErrorCode::kDeadline, "connect " + socket_path);
+  }
   GuestStream stream(std::move(fd));
-  // One write: the VMM (v53 vsock muxer) expects the line's first bytes together, and leaves what
-  // follows the newline for the guest.
-  std::string opening = "CONNECT " + std::to_string(guest::kVsockPort) + "\n";
-  opening += first;
-  DORMOUSE_TRY(stream.Send(opening, deadline));
+  DORMOUSE_TRY(stream.Send(VsockOpening(first), deadline));
   DORMOUSE_TRY(stream.ReadHandshake(deadline));
   return stream;
 }
@@ -85,15 +53,9 @@ Result<void> GuestStream::ReadHandshake(Deadline deadline) {
     auto more = ReadSome(seen, deadline);
     if (!more) return Fail(more.error());
     if (!*more) return Fail(ErrorCode::kDeadline, "guest agent does not answer yet");
-    const size_t end = seen.find('\n');
-    if (end == std::string::npos ? seen.size() > kMaxHandshake : end > kMaxHandshake) {
-      return Fail(ErrorCode::kCorrupt, "vsock handshake without an end");
-    }
-    if (end == std::string::npos) continue;
-    if (!IsHandshake(std::string_view(seen).substr(0, end))) {
-      return Fail(ErrorCode::kCorrupt, "vsock handshake is not OK <port>");
-    }
-    decoder_.Append(std::string_view(seen).substr(end + 1));
+    DORMOUSE_ASSIGN(const size_t line, HandshakeBytes(seen));
+    if (line == 0) continue;
+    decoder_.Append(std::string_view(seen).substr(line));
     return {};
   }
 }
