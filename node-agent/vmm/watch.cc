@@ -16,6 +16,7 @@
 #include <thread>
 #include <utility>
 
+#include "node-agent/guest/workload_question.h"
 #include "src/common/base/log.h"
 
 namespace dormouse::vmm {
@@ -30,9 +31,10 @@ constexpr auto kFirstRetry = milliseconds(10);
 constexpr auto kLastRetry = milliseconds(1000);
 
 // What an epoll event is about: the low bits say which of an entry's descriptors, or one of ours.
-enum class Source : uint64_t { kWake = 0, kInotify = 1, kPidfd = 2, kSerial = 3 };
+enum class Source : uint64_t { kWake = 0, kInotify = 1, kPidfd = 2, kSerial = 3, kGuest = 4 };
+constexpr uint64_t kSourceBits = 3;
 uint64_t Tag(uint64_t entry, Source source) {
-  return entry << 2 | static_cast<uint64_t>(source);
+  return entry << kSourceBits | static_cast<uint64_t>(source);
 }
 
 struct Entry {
@@ -48,6 +50,7 @@ struct Entry {
   bool serial_listening = false;  // its descriptor is in the epoll set
   std::optional<MonotonicTime> serial_due;
   milliseconds serial_retry = kFirstRetry;
+  WorkloadQuestion question;
   bool exited = false;
 };
 
@@ -129,11 +132,28 @@ class Watch::Loop {
       // hand.
       if (entry.spec.pidfd && !entry.exited) Forget(entry.spec.pidfd.get());
       if (entry.serial && entry.serial_listening) Forget(entry.serial->fd());
+      DropQuestionLocked(entry);
       if (entry.inotify_watch >= 0) (void)::inotify_rm_watch(inotify_.get(), entry.inotify_watch);
       entries_.erase(found);
     }
     // A callback that had begun has ended after this.
     const std::lock_guard wait(dispatching_);
+  }
+
+  Result<> AwaitWorkload(const std::string& key, std::string vsock_socket) {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(key);
+    if (found == entries_.end() || found->second.exited)
+      return Fail(ErrorCode::kNotFound, "the VMM of " + key + " is not watched");
+    DORMOUSE_TRY(found->second.question.Ask(std::move(vsock_socket), clock_.Now()));
+    Wake();
+    return {};
+  }
+
+  void StopAwaiting(const std::string& key) {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(key);
+    if (found != entries_.end()) DropQuestionLocked(found->second);
   }
 
   std::string SerialTail(const std::string& key, size_t lines) const {
@@ -159,6 +179,9 @@ class Watch::Loop {
   void ReadEventsLocked(Entry& entry, std::vector<Pending>* pending);
   void ConnectSerialLocked(Entry& entry);
   void ReadSerialLocked(Entry& entry);
+  void TurnQuestionLocked(Entry& entry, std::vector<Pending>* pending,
+                          bool (WorkloadQuestion::*turn)(MonotonicTime));
+  void DropQuestionLocked(Entry& entry) const;
   void OnExitLocked(Entry& entry, std::vector<Pending>* pending);
   void Dispatch(std::vector<Pending>& pending);
 
@@ -224,7 +247,7 @@ void Watch::Loop::Run() {
 int Watch::Loop::TimeoutLocked() const {
   std::optional<MonotonicTime> next;
   for (const auto& [key, entry] : entries_) {
-    for (const auto& due : {entry.events_due, entry.serial_due}) {
+    for (const auto& due : {entry.events_due, entry.serial_due, entry.question.due()}) {
       if (due && (!next || *due < *next)) next = due;
     }
   }
@@ -234,7 +257,7 @@ int Watch::Loop::TimeoutLocked() const {
 }
 
 void Watch::Loop::OnEpollLocked(uint64_t tag, std::vector<Pending>* pending) {
-  const auto source = static_cast<Source>(tag & 3);
+  const auto source = static_cast<Source>(tag & ((1U << kSourceBits) - 1));
   if (source == Source::kWake) {
     uint64_t count = 0;
     (void)!::read(wake_.get(), &count, sizeof(count));
@@ -244,10 +267,12 @@ void Watch::Loop::OnEpollLocked(uint64_t tag, std::vector<Pending>* pending) {
     OnInotifyLocked(pending);
     return;
   }
-  Entry* entry = FindLocked(tag >> 2);
+  Entry* entry = FindLocked(tag >> kSourceBits);
   if (entry == nullptr) return;
   if (source == Source::kPidfd) {
     OnExitLocked(*entry, pending);
+  } else if (source == Source::kGuest) {
+    TurnQuestionLocked(*entry, pending, &WorkloadQuestion::OnReadable);
   } else if (entry->serial) {
     ReadSerialLocked(*entry);
   }
@@ -257,6 +282,8 @@ void Watch::Loop::OnTimersLocked(std::vector<Pending>* pending) {
   const MonotonicTime now = clock_.Now();
   for (auto& [key, entry] : entries_) {
     if (entry.events_due && *entry.events_due <= now) ReadEventsLocked(entry, pending);
+    if (entry.question.due() && *entry.question.due() <= now)
+      TurnQuestionLocked(entry, pending, &WorkloadQuestion::OnDue);
     if (entry.serial_due && *entry.serial_due <= now) {
       entry.serial_due.reset();
       if (entry.serial && entry.serial->throttled_until()) {
@@ -336,6 +363,23 @@ void Watch::Loop::ReadSerialLocked(Entry& entry) {
   }
 }
 
+void Watch::Loop::TurnQuestionLocked(Entry& entry, std::vector<Pending>* pending,
+                                     bool (WorkloadQuestion::*turn)(MonotonicTime)) {
+  // Its descriptor may be another afterwards, of the same number.
+  if (entry.question.fd() >= 0) Forget(entry.question.fd());
+  bool look = (entry.question.*turn)(clock_.Now());
+  if (entry.question.fd() >= 0 && !Listen(entry.question.fd(), Tag(entry.id, Source::kGuest))) {
+    entry.question.Drop();
+    look = true;
+  }
+  if (look) pending->push_back({entry.id, entry.spec.key, {WatchNotice::Kind::kWorkload, {}}});
+}
+
+void Watch::Loop::DropQuestionLocked(Entry& entry) const {
+  if (entry.question.fd() >= 0) Forget(entry.question.fd());
+  entry.question.Drop();
+}
+
 void Watch::Loop::OnExitLocked(Entry& entry, std::vector<Pending>* pending) {
   if (entry.exited) return;
   Forget(entry.spec.pidfd.get());
@@ -344,6 +388,7 @@ void Watch::Loop::OnExitLocked(Entry& entry, std::vector<Pending>* pending) {
   ReadEventsLocked(entry, pending);
   entry.exited = true;
   entry.serial_due.reset();
+  DropQuestionLocked(entry);
   pending->push_back({entry.id, entry.spec.key, {WatchNotice::Kind::kExited, {}}});
 }
 
@@ -373,6 +418,12 @@ Result<> Watch::Add(WatchSpec spec) {
 }
 void Watch::Remove(const std::string& key) {
   loop_->Remove(key);
+}
+Result<> Watch::AwaitWorkload(const std::string& key, std::string vsock_socket) {
+  return loop_->AwaitWorkload(key, std::move(vsock_socket));
+}
+void Watch::StopAwaiting(const std::string& key) {
+  loop_->StopAwaiting(key);
 }
 std::string Watch::SerialTail(const std::string& key, size_t lines) const {
   return loop_->SerialTail(key, lines);

@@ -1,5 +1,6 @@
 // One thread that watches all VMMs of the node: that they live (pidfd), what they say (event
-// monitor) and what their guests print (serial line).
+// monitor), what their guests print (serial line), and, where it is asked for, that their workloads
+// run (a waiting question to the guest: workload_question.h).
 //
 // Thread-safe. The callback runs on the watch's thread, one call at a time: it must not block, nor
 // call back into the Watch; hand the key to the work queue and return. It costs one thread and a
@@ -30,7 +31,8 @@ struct WatchSpec {
 };
 
 struct WatchNotice {
-  enum class Kind { kEvent, kExited };
+  /// kWorkload: it has ended, or the guest does not say; it is not waited for any more.
+  enum class Kind { kEvent, kExited, kWorkload };
   Kind kind = Kind::kEvent;
   Event event;  ///< for kEvent
 };
@@ -50,6 +52,14 @@ class Watch {
   Result<> Add(WatchSpec spec);
   /// When it returns, no callback for the key runs or will run.
   void Remove(const std::string& key);
+
+  /// From now on the workload of the guest behind `vsock_socket` is waited for, until kWorkload is
+  /// told. Harmless while it is; asking ever again costs a guest no more than a question a second,
+  /// and less where it never waits. kNotFound: not watched, or its VMM is dead; kUnsupported: this
+  /// guest does not wait.
+  Result<> AwaitWorkload(const std::string& key, std::string vsock_socket);
+  /// When it returns, nothing is open to the guest.
+  void StopAwaiting(const std::string& key);
 
   /// The last lines of the guest's console, for events and people. Empty when there are none.
   [[nodiscard]] std::string SerialTail(const std::string& key, size_t lines) const;

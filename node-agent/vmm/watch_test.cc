@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -17,7 +18,9 @@
 #include <mutex>
 #include <thread>
 
+#include "node-agent/guest/workload_question.h"
 #include "node-agent/vmm/event_test_parts.h"
+#include "src/common/guest/messages.h"
 
 namespace dormouse::vmm {
 namespace {
@@ -28,14 +31,19 @@ class WatchTest : public ::testing::Test {
     char name[] = "/tmp/dormouse-watch-XXXXXX";
     directory_ = ::mkdtemp(name);
     std::ofstream(events()).flush();
-    auto watch = Watch::Start([this](const std::string& key, const WatchNotice& notice) {
+    StartWatch(Clock::System());
+  }
+  void StartWatch(const Clock& clock) {
+    watch_.reset();
+    const auto told = [this](const std::string& key, const WatchNotice& notice) {
       const std::lock_guard lock(mutex_);
-      told_.push_back(key + ":" +
-                      (notice.kind == WatchNotice::Kind::kExited
-                           ? "exited"
-                           : std::string(EventKindName(notice.event.kind))));
+      std::string what(EventKindName(notice.event.kind));
+      if (notice.kind == WatchNotice::Kind::kExited) what = "exited";
+      if (notice.kind == WatchNotice::Kind::kWorkload) what = "workload";
+      told_.push_back(key + ":" + what);
       changed_.notify_all();
-    });
+    };
+    auto watch = Watch::Start(told, {}, clock);
     ASSERT_TRUE(watch);
     watch_ = std::move(*watch);
   }
@@ -46,6 +54,40 @@ class WatchTest : public ::testing::Test {
       ::waitpid(child_, nullptr, 0);
     }
     std::filesystem::remove_all(directory_);
+  }
+  // A socket in the test's directory; its path goes into `path`.
+  UniqueFd Listen(const char* name, std::string* path) {
+    *path = directory_ + "/" + name;
+    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, path->c_str());
+    EXPECT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(listener.get(), 4), 0);
+    return listener;
+  }
+  // Watches "a", asks its guest, and gives the connection on which that was asked.
+  UniqueFd AwaitWorkload(UniqueFd pidfd = {}) {
+    WatchSpec spec;
+    spec.key = "a";
+    spec.pidfd = std::move(pidfd);
+    EXPECT_TRUE(watch_->Add(std::move(spec)));
+    guest_ = Listen("vsock", &vsock_);
+    EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_));
+    UniqueFd peer(::accept4(guest_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char asked[256];
+    EXPECT_GT(::recv(peer.get(), asked, sizeof(asked), 0), 0);
+    return peer;
+  }
+  static void Say(const UniqueFd& peer, const std::string& bytes) {
+    EXPECT_EQ(::send(peer.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  // Waits for the host to hang up.
+  static bool HungUp(const UniqueFd& peer) {
+    pollfd ready{peer.get(), POLLIN, 0};
+    char byte = 0;
+    return ::poll(&ready, 1, 10'000) == 1 && ::recv(peer.get(), &byte, 1, 0) == 0;
   }
   [[nodiscard]] std::string events() const { return directory_ + "/events"; }
   void Say(const std::string& text) { std::ofstream(events(), std::ios::app) << text; }
@@ -64,6 +106,9 @@ class WatchTest : public ::testing::Test {
   }
 
   std::string directory_;
+  std::string vsock_;
+  UniqueFd guest_;
+  FakeClock clock_;
   std::unique_ptr<Watch> watch_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -129,18 +174,13 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
 }
 
 TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
-  const std::string path = directory_ + "/serial.sock";
   WatchSpec spec;
   spec.key = "a";
-  spec.serial_socket = path;
+  spec.serial_socket = directory_ + "/serial.sock";
   ASSERT_TRUE(watch_->Add(std::move(spec)));
 
-  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, path.c_str());
-  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  std::string path;
+  const UniqueFd listener = Listen("serial.sock", &path);
   for (const std::string line : {"first", "second"}) {
     UniqueFd guest(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_TRUE(guest);
@@ -151,6 +191,73 @@ TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
     }
     EXPECT_EQ(watch_->SerialTail("a", 1), line);
   }
+}
+
+TEST_F(WatchTest, TheEndOfAWorkloadIsToldAndUntilThenNothing) {
+  const UniqueFd peer = AwaitWorkload();
+  EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_)) << "again";
+  Say(peer, "OK 5\n");
+  guest::WorkloadStatus status;
+  status.state = guest::WorkloadState::kExited;
+  Say(peer, guest::EncodeReply(status));
+  ASSERT_TRUE(Told("a:workload"));
+  EXPECT_TRUE(HungUp(peer));
+  const std::lock_guard lock(mutex_);
+  EXPECT_EQ(told_, std::vector<std::string>{"a:workload"});
+}
+
+TEST_F(WatchTest, AGuestThatBreaksItsConnectionIsTold) {
+  AwaitWorkload().Reset();
+  EXPECT_TRUE(Told("a:workload"));
+}
+
+TEST_F(WatchTest, AGuestIsAskedAgainAfterEachAnswerThatItRuns) {
+  StartWatch(clock_);
+  UniqueFd peer = AwaitWorkload();
+  guest::WorkloadStatus status;
+  status.state = guest::WorkloadState::kRunning;
+  for (int minute = 0; minute < 3; ++minute) {
+    clock_.Advance(std::chrono::seconds(60));
+    Say(peer, "OK 5\n" + guest::EncodeReply(status));
+    peer = UniqueFd(::accept4(guest_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    ASSERT_TRUE(peer);
+  }
+  const std::lock_guard lock(mutex_);
+  EXPECT_TRUE(told_.empty());
+}
+
+TEST_F(WatchTest, AGuestThatNeverAnswersIsTold) {
+  StartWatch(clock_);
+  const UniqueFd peer = AwaitWorkload();
+  clock_.Advance(WorkloadQuestion::kLimit);
+  EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_)) << "which makes it look at the clock";
+  EXPECT_TRUE(Told("a:workload"));
+  EXPECT_TRUE(HungUp(peer));
+}
+
+TEST_F(WatchTest, NothingIsOpenToAGuestThatIsNotWaitedForAnyMore) {
+  StartWatch(clock_);
+  const UniqueFd stopped = AwaitWorkload();
+  watch_->StopAwaiting("a");
+  EXPECT_TRUE(HungUp(stopped));
+  clock_.Advance(WorkloadQuestion::kFirstPause);
+  ASSERT_TRUE(watch_->AwaitWorkload("a", vsock_));
+  const UniqueFd removed(::accept4(guest_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  watch_->Remove("a");
+  char asked[256];
+  EXPECT_GT(::recv(removed.get(), asked, sizeof(asked), 0), 0);
+  EXPECT_TRUE(HungUp(removed));
+  EXPECT_EQ(watch_->AwaitWorkload("a", vsock_).error().code(), ErrorCode::kNotFound);
+  const std::lock_guard lock(mutex_);
+  EXPECT_TRUE(told_.empty());
+}
+
+TEST_F(WatchTest, AVmmThatDiesTakesTheQuestionWithIt) {
+  const UniqueFd peer = AwaitWorkload(StartProcess());
+  ::kill(child_, SIGKILL);
+  EXPECT_TRUE(Told("a:exited"));
+  EXPECT_TRUE(HungUp(peer));
+  EXPECT_EQ(watch_->AwaitWorkload("a", vsock_).error().code(), ErrorCode::kNotFound);
 }
 
 TEST_F(WatchTest, AMissingEventFileIsRefused) {
