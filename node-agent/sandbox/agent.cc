@@ -17,7 +17,7 @@ namespace reasons = api::reasons;
 // A plan that is never satisfied is a bug; the queue's back-off keeps it from being a busy loop.
 constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
-// How soon a workload's end is seen: one short question to the guest each time.
+// Of a guest that cannot be waited for: one short question each time.
 constexpr auto kWorkloadPoll = 1s;
 constexpr auto kDamagedRetry = 60s;
 // A guest that was restored answers within a second or two, where it does.
@@ -434,7 +434,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       }
     }
   }
-  const bool working = in.observed.guest == GuestState::kWorking;
+  const bool working =
+      plan.outcome == Outcome::kRunning && in.observed.guest == GuestState::kWorking;
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
   if (failure && Suspends(plan) && !record.sleeping) in.outcome = Outcome::kSuspending;
@@ -442,10 +443,11 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   auto told = Tell(sandbox, std::move(in));
   // After the status: the user waits for that, and nothing is lost if we die in between.
   if (first_ready) DORMOUSE_TRY(records_.Save(record));
+  const bool awaited = working && machine_.AwaitWorkload(record).has_value();
   if (failure) return Fail(*failure);
   if (!told) return Fail(told.error());
   auto next = NextLook(plan.outcome, plan, record);
-  if (plan.outcome == Outcome::kRunning && working) next = kWorkloadPoll;
+  if (working && !awaited) next = kWorkloadPoll;
   if (plan.outcome == Outcome::kRunning && desired.hold_suspend) {
     const auto until = RuntimeOf(record.uid).no_capture_before - clock_.Now();
     next = std::clamp<std::chrono::nanoseconds>(until, 1ms, next);

@@ -157,6 +157,13 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
       DORMOUSE_TRY(machine_.Do(step, spec, record));
       break;
+    case Step::kPrepareCapture:
+    case Step::kPauseVm:
+      // Before the guest is frozen: its memory shall hold no connection of ours, and one that
+      // stands still cannot answer. It is asked anew when it works again.
+      machine_.StopAwaiting(*record);
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      break;
     case Step::kKillVmm:
       machine_.Unwatch(*record);
       DORMOUSE_TRY(machine_.Do(step, spec, record));

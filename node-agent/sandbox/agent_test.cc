@@ -323,20 +323,6 @@ TEST_F(AgentTest, ASpecThatNoNodeCanMeetFailsAndStays) {
   EXPECT_FALSE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
 }
 
-TEST_F(AgentTest, AWorkloadsEndIsSeenAndItsExitCodeTold) {
-  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"false"}; });
-  const auto next = Reconcile();
-  ASSERT_TRUE(next);
-  EXPECT_LE(*next->requeue_after(), 1s) << "a workload's end must not wait for the resync";
-  vm().workload = FakeMachine::Workload::kExited;
-  vm().exit_code = 3;
-  Settle();
-  EXPECT_EQ(control_plane_.live->status.phase, "Failed");
-  EXPECT_EQ(control_plane_.live->status.exit_code, 3);
-  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Finished"));
-  EXPECT_TRUE(vm().Nothing());
-}
-
 TEST_F(AgentTest, ASilentGuestEndsWithTheLastOfItsConsoleInTheEvent) {
   options_.guest_timeout = 5s;
   Restart();

@@ -102,7 +102,7 @@ class AgentTest : public ::testing::Test {
   // What kill -9 and a new process are to the agent: memory gone, records and machine as they were.
   void Restart(const std::string& cluster_id = "cluster-1") {
     agent_.reset();
-    machine_.ForgetCells();
+    machine_.ForgetAgent();
     records_ = std::make_unique<RecordStore>(paths_, cluster_id);
     templates_ = std::make_unique<TemplateStore>(paths_, cluster_id);
     agent_ = std::make_unique<Agent>(

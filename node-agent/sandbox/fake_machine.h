@@ -2,9 +2,12 @@
 // the agent is thrown away. Thread-safe.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,6 +102,8 @@ class FakeMachine : public Machine {
     steps.push_back(std::string(StepName(step)));
     if (meanwhile) meanwhile(step);
     Vm& vm = vms[record->uid];
+    if (awaited.contains(record->uid) && StandsStill(step))
+      return Fail(ErrorCode::kInternal, "a guest that is asked something is stopped");
     switch (step) {
       case Step::kPrepareDisk:
         vm.disk = true;
@@ -236,7 +241,19 @@ class FakeMachine : public Machine {
     std::lock_guard lock(mutex);
     return vms[record.uid].pid != 0 ? Result<>() : Fail(ErrorCode::kNotFound, "exited");
   }
-  void Unwatch(const Record&) override {}
+  void Unwatch(const Record& record) override { StopAwaiting(record); }
+  Result<> AwaitWorkload(const Record& record) override {
+    std::lock_guard lock(mutex);
+    if (refuses_to_wait) return Fail(ErrorCode::kUnsupported, "cannot wait");
+    const Vm& vm = vms[record.uid];
+    EXPECT_TRUE(vm.pid != 0 && !vm.paused && !vm.frozen);
+    awaited.insert(record.uid);
+    return {};
+  }
+  void StopAwaiting(const Record& record) override {
+    std::lock_guard lock(mutex);
+    awaited.erase(record.uid);
+  }
   std::string HostAddress(const Record& record) const override {
     return "10.201.0." + std::to_string(record.slot);
   }
@@ -271,9 +288,10 @@ class FakeMachine : public Machine {
   uint32_t SlotLimit() const override { return 4096; }
   DiskState CheckNodeDisk() override { return disk_state; }
 
-  /// What the death of its process is to a pool: its VMMs go on, and nobody knows them.
-  void ForgetCells() {
+  /// What the death of the agent is to what it holds: VMMs of a pool go on, and nobody knows them.
+  void ForgetAgent() {
     std::lock_guard lock(mutex);
+    awaited.clear();
     for (auto& [id, cell] : cells) cell.pooled = false;
   }
 
@@ -303,6 +321,9 @@ class FakeMachine : public Machine {
   DiskState disk_state = DiskState::kFine;
   int last_pid = 100;
   int observations = 0;
+  int guest_asked = 0;                ///< for its state
+  std::set<api::SandboxUid> awaited;  ///< whose workload's end is waited for
+  bool refuses_to_wait = false;       ///< guests of an old agent
 
  private:
   WaitingVmm* CellOf(const Record& record) {
@@ -321,7 +342,12 @@ class FakeMachine : public Machine {
     const auto found = vm.generations.find(*record.sleeping);
     return found == vm.generations.end() ? nullptr : &found->second;
   }
-  static void GuestLocked(const Vm& vm, Observed* seen) {
+  static bool StandsStill(Step step) {
+    return step == Step::kPrepareCapture || step == Step::kFreezeGuest || step == Step::kPauseVm ||
+           step == Step::kKillVmm;
+  }
+  void GuestLocked(const Vm& vm, Observed* seen) {
+    ++guest_asked;
     if (vm.silent) {
       seen->guest = GuestState::kSilent;
     } else if (vm.frozen) {

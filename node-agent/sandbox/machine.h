@@ -71,6 +71,12 @@ class Machine {
   /// with its UID.
   virtual Result<> Watch(const Record& record) = 0;
   virtual void Unwatch(const Record& record) = 0;
+  /// The workload of a guest that works is waited for from now on: `changed` is called when it has
+  /// ended, or the guest does not say, and it is not waited for any more. Harmless while it is. An
+  /// error: this guest must be asked now and then.
+  virtual Result<> AwaitWorkload(const Record& record) = 0;
+  /// When it returns, nothing is open to the guest on that account. Unwatch does it, too.
+  virtual void StopAwaiting(const Record& record) = 0;
 
   [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
   [[nodiscard]] virtual std::string VsockSocket(const Record& record) const = 0;

@@ -81,7 +81,7 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_ASSIGN(
       watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
                                                                const vmm::WatchNotice& notice) {
-        if (notice.kind == vmm::WatchNotice::Kind::kExited || vmm::EndsTheVm(notice.event.kind))
+        if (notice.kind != vmm::WatchNotice::Kind::kEvent || vmm::EndsTheVm(notice.event.kind))
           changed(key);
       }));
   return {};

@@ -50,7 +50,8 @@ struct LinuxMachineConfig {
 
 class LinuxMachine : public Machine {
  public:
-  /// Called with a sandbox's UID when its VMM has died or spoken; must not block.
+  /// Called with a sandbox's UID when its VMM has died or spoken, or its workload's end was
+  /// awaited; must not block.
   using Changed = std::function<void(const std::string& uid)>;
 
   /// Keeps VMM, kernel and initramfs by digest, prepares the node's rules and directories.
@@ -74,6 +75,8 @@ class LinuxMachine : public Machine {
   Result<DiskUsage> KeepDiskAhead(const Record& record) override;
   Result<> Watch(const Record& record) override;
   void Unwatch(const Record& record) override;
+  Result<> AwaitWorkload(const Record& record) override;
+  void StopAwaiting(const Record& record) override;
   [[nodiscard]] std::string HostAddress(const Record& record) const override;
   [[nodiscard]] std::string VsockSocket(const Record& record) const override;
   [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }

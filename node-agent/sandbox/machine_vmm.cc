@@ -235,6 +235,13 @@ void LinuxMachine::Unwatch(const Record& record) {
   watch_->Remove(record.uid.text());
 }
 
+Result<> LinuxMachine::AwaitWorkload(const Record& record) {
+  return watch_->AwaitWorkload(record.uid.text(), VsockSocket(record));
+}
+void LinuxMachine::StopAwaiting(const Record& record) {
+  watch_->StopAwaiting(record.uid.text());
+}
+
 std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
   std::string tail = watch_->SerialTail(record.uid.text(), lines);
   return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
