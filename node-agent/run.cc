@@ -1,9 +1,11 @@
 #include "node-agent/run.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
 #include <condition_variable>
 #include <cstdlib>
@@ -57,6 +59,16 @@ Result<UniqueFd> StopSignals() {
   UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   if (!fd) return FailErrno("signalfd");
   return fd;
+}
+
+// A VM takes five descriptors, and what starts us may allow no more than 1024. What we launch gets
+// a limit of its own.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    log::Warning("the limit of open files stays as it is", {{"errno", errno}});
 }
 
 // Waits for a stop signal; false when `limit` passed without one.
@@ -156,6 +168,7 @@ Hardware Hardware::Node() {
 Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const NodeName node, NodeName::Parse(flags.node_name));
   DORMOUSE_ASSIGN(const UniqueFd signals, StopSignals());
+  RaiseFileLimit();
   DORMOUSE_TRY(failpoint::ArmFromEnvironment());
   DORMOUSE_TRY(MakeDirectories(flags.state_dir, 0755));
   DORMOUSE_TRY(MakeDirectories(flags.run_dir, 0755));
