@@ -23,8 +23,8 @@ struct Seal {
 /// One line. What is no UTF-8 is replaced: a value may quote a guest.
 [[nodiscard]] std::string SealJson(const Seal& seal, const nlohmann::json& value);
 /// Gives `read` the value of what SealJson wrote, in which every number is an integer. kCorrupt for
-/// all else, another version, and for whatever `read` throws: "record version 2 is not known", "record does not match its checksum",
-/// "record is malformed: ...".
+/// all else, another version, and for whatever `read` throws: "record version 2 is not known",
+/// "record does not match its checksum", "record is malformed: ...".
 Result<> OpenSealedJson(const Seal& seal, std::string_view text,
                         const std::function<void(const nlohmann::json& value)>& read);
 
