@@ -4,11 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
 #include <thread>
 
 #include "guest-agent/server/server.h"
+#include "node-agent/host/test_support.h"
 
 namespace dormouse {
 namespace {
@@ -18,12 +17,7 @@ constexpr milliseconds kLimit{10'000};
 
 class GuestClientTest : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/guest-client-test-XXXXXX";
-    directory_ = ::mkdtemp(name);
-    path_ = directory_ + "/vsock";
-    StartServer();
-  }
+  void SetUp() override { StartServer(); }
   void StartServer() {
     guest::ServerOptions options;
     options.agent_version = "1.2.3";
@@ -38,10 +32,7 @@ class GuestClientTest : public testing::Test {
     thread_.join();
     server_.reset();
   }
-  void TearDown() override {
-    StopServer();
-    std::filesystem::remove_all(directory_);
-  }
+  void TearDown() override { StopServer(); }
   static guest::ExecRequest Shell(const std::string& script) {
     guest::ExecRequest request;
     request.process.argv = {"/bin/sh", "-c", script};
@@ -50,8 +41,8 @@ class GuestClientTest : public testing::Test {
   static Deadline Soon() { return std::chrono::steady_clock::now() + kLimit; }
 
   guest::NoMachine machine_;
-  std::string directory_;
-  std::string path_;
+  const host::ScratchDirectory directory_;
+  const std::string path_ = directory_ / "vsock";
   std::unique_ptr<guest::Server> server_;
   std::thread thread_;
 };
@@ -67,7 +58,7 @@ TEST_F(GuestClientTest, AnAbsentGuestIsUnavailableAndWaitedFor) {
   StopServer();
   const GuestClient client(path_);
   EXPECT_EQ(client.Health(kLimit).error().code(), ErrorCode::kUnavailable);
-  EXPECT_EQ(GuestClient(directory_ + "/nothing").Health(kLimit).error().code(),
+  EXPECT_EQ(GuestClient(directory_ / "nothing").Health(kLimit).error().code(),
             ErrorCode::kUnavailable);
   EXPECT_EQ(client.WaitReady(milliseconds(20), milliseconds(1)).error().code(),
             ErrorCode::kDeadline);

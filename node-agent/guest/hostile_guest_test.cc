@@ -5,13 +5,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <thread>
 
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/host/test_support.h"
 
 namespace dormouse {
 namespace {
@@ -41,9 +40,6 @@ void AwaitHangup(int fd) {
 class HostileGuest {
  public:
   explicit HostileGuest(std::function<void(int)> script) {
-    char name[] = "/tmp/hostile-guest-test-XXXXXX";
-    directory_ = ::mkdtemp(name);
-    path_ = directory_ + "/vsock";
     listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -58,13 +54,12 @@ class HostileGuest {
   ~HostileGuest() {
     (void)::shutdown(listener_.get(), SHUT_RDWR);
     thread_.join();
-    std::filesystem::remove_all(directory_);
   }
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
-  std::string directory_;
-  std::string path_;
+  const host::ScratchDirectory directory_;
+  const std::string path_ = directory_ / "vsock";
   UniqueFd listener_;
   std::thread thread_;
 };

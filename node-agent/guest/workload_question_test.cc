@@ -6,14 +6,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <thread>
 
 #include "guest-agent/server/server.h"
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/host/test_support.h"
 #include "src/common/guest/messages.h"
 
 namespace dormouse {
@@ -40,13 +39,6 @@ std::string Exited() {
 
 class WorkloadQuestionTest : public testing::Test {
  protected:
-  WorkloadQuestionTest() {
-    char name[] = "/tmp/workload-question-test-XXXXXX";
-    directory_ = ::mkdtemp(name);
-    path_ = directory_ + "/vsock";
-  }
-  ~WorkloadQuestionTest() override { std::filesystem::remove_all(directory_); }
-
   void Listen() {
     listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     sockaddr_un address{};
@@ -100,8 +92,8 @@ class WorkloadQuestionTest : public testing::Test {
     return Turn();
   }
 
-  std::string directory_;
-  std::string path_;
+  const host::ScratchDirectory directory_;
+  const std::string path_ = directory_ / "vsock";
   UniqueFd listener_;
   UniqueFd peer_;
   WorkloadQuestion question_;

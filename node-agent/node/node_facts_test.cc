@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "node-agent/host/test_support.h"
 #include "node-agent/node/node_name.h"
 
 namespace dormouse {
@@ -35,16 +36,14 @@ TEST(NodeFactsTest, FileSystemsHaveTheirNames) {
 }
 
 TEST(NodeFactsTest, ThisMachineCanBeRead) {
-  std::string directory = "/tmp/node-facts-XXXXXX";
-  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
-  const auto facts = ReadNodeFacts(directory);
+  const host::ScratchDirectory directory;
+  const auto facts = ReadNodeFacts(directory.path());
   ASSERT_TRUE(facts) << facts.error().message();
   EXPECT_GE(facts->cpus, 1);
   EXPECT_GT(facts->memory_bytes, 64 << 20);
   EXPECT_FALSE(facts->kernel_version.empty());
   EXPECT_FALSE(facts->file_system.empty());
-  EXPECT_TRUE(std::filesystem::is_empty(directory)) << "the probe left something behind";
-  std::filesystem::remove_all(directory);
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path())) << "the probe left something behind";
 }
 
 TEST(NodeFactsTest, AStateDirectoryThatIsNotThereIsNamed) {

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/fake_machine.h"
 #include "src/common/base/failpoint.h"
@@ -57,8 +57,7 @@ class FakeControlPlane : public ControlPlane {
 class AgentTest : public ::testing::Test {
  protected:
   AgentTest() {
-    char name[] = "/tmp/dormouse-agent-test-XXXXXX";
-    paths_.state = ::mkdtemp(name);
+    paths_.state = directory_.path();
     paths_.run = paths_.state + "/run";
     api::Sandbox sandbox;
     sandbox.meta.ns = "default";
@@ -76,10 +75,7 @@ class AgentTest : public ::testing::Test {
     options_.boot_snapshots = BootSnapshots::kOff;
     Restart();
   }
-  ~AgentTest() override {
-    failpoint::DisarmAll();
-    (void)RemoveTree(paths_.state);
-  }
+  ~AgentTest() override { failpoint::DisarmAll(); }
 
   void Put(const api::Sandbox& sandbox) {
     control_plane_.live = sandbox;
@@ -129,6 +125,7 @@ class AgentTest : public ::testing::Test {
     return ready == nullptr ? "" : ready->reason;
   }
 
+  const host::ScratchDirectory directory_;
   Paths paths_;
   FakeClock clock_;
   FakeMachine machine_;

@@ -6,20 +6,18 @@
 #include <filesystem>
 #include <fstream>
 
+#include "node-agent/host/test_support.h"
+
 namespace dormouse {
 namespace {
 
 class ConsoleFileTest : public testing::Test {
  protected:
-  ConsoleFileTest() {
-    if (::mkdtemp(directory_.data()) == nullptr) std::abort();
-  }
-  ~ConsoleFileTest() override { std::filesystem::remove_all(directory_); }
   void Append(const std::string& text) { std::ofstream(path(), std::ios::app) << text; }
-  [[nodiscard]] std::string path() const { return directory_ + "/console.log"; }
+  [[nodiscard]] std::string path() const { return directory_ / "console.log"; }
 
  private:
-  std::string directory_ = "/tmp/console-file-XXXXXX";
+  const host::ScratchDirectory directory_;
 };
 
 TEST_F(ConsoleFileTest, OnlyWhatComesIsRead) {

@@ -72,7 +72,7 @@ class CtlTest : public ServeTest {
       sigaddset(&signals, number);
     ::pthread_sigmask(SIG_BLOCK, &signals, &mask_before_);
     (void)::signal(SIGPIPE, SIG_IGN);
-    view_.vsock_socket = directory_ + "/vsock.sock";
+    view_.vsock_socket = directory_ / "vsock.sock";
   }
   ~CtlTest() override {
     server_.reset();

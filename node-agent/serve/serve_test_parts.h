@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/serve/control_server.h"
 
@@ -76,15 +76,11 @@ class FakeView : public AgentView {
 class ServeTest : public testing::Test {
  protected:
   ServeTest() {
-    if (::mkdtemp(directory_.data()) == nullptr) std::abort();
-    options_.paths.state = directory_;
-    options_.paths.run = directory_;
+    options_.paths.state = directory_.path();
+    options_.paths.run = directory_.path();
     options_.allowed_uid = ::geteuid();
   }
-  ~ServeTest() override {
-    server_.reset();
-    std::filesystem::remove_all(directory_);
-  }
+  ~ServeTest() override { server_.reset(); }
   void StartServer() {
     auto server = ControlServer::Listen(view_, options_);
     ASSERT_TRUE(server) << server.error().message();
@@ -93,7 +89,7 @@ class ServeTest : public testing::Test {
   }
   [[nodiscard]] std::string socket() const { return options_.paths.ControlSocket(); }
 
-  std::string directory_ = "/tmp/serve-test-XXXXXX";
+  const host::ScratchDirectory directory_;
   FakeView view_;
   ControlServerOptions options_;
   std::unique_ptr<ControlServer> server_;

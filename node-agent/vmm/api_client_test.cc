@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "node-agent/host/test_support.h"
 #include "src/common/base/unique_fd.h"
 
 namespace dormouse::vmm {
@@ -23,8 +24,6 @@ using std::chrono::milliseconds;
 class ScriptedVmm {
  public:
   explicit ScriptedVmm(std::vector<std::string> answers) : answers_(std::move(answers)) {
-    char name[] = "/tmp/dormouse-vmm-XXXXXX";
-    directory_ = ::mkdtemp(name);
     listener_.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -36,10 +35,9 @@ class ScriptedVmm {
   ~ScriptedVmm() {
     ::shutdown(listener_.get(), SHUT_RDWR);
     thread_.join();
-    std::filesystem::remove_all(directory_);
   }
-  [[nodiscard]] std::string path() const { return directory_ + "/api.sock"; }
-  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] std::string path() const { return directory_ / "api.sock"; }
+  [[nodiscard]] const std::string& directory() const { return directory_.path(); }
   // What the last finished exchange was asked; valid once its answer has been seen.
   std::string asked() {
     const std::lock_guard lock(mutex_);
@@ -76,7 +74,7 @@ class ScriptedVmm {
   }
 
   std::vector<std::string> answers_;
-  std::string directory_;
+  const host::ScratchDirectory directory_;
   UniqueFd listener_;
   std::mutex mutex_;
   std::string asked_;

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "node-agent/host/test_support.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
 
@@ -17,28 +18,23 @@ namespace fs = std::filesystem;
 
 class ArtifactStoreTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/dormouse-artifacts-XXXXXX";
-    directory_ = ::mkdtemp(name);
-    std::ofstream(source()) << "kernel one";
-  }
-  void TearDown() override { fs::remove_all(directory_); }
-  [[nodiscard]] std::string source() const { return directory_ + "/vmlinuz"; }
-  [[nodiscard]] ArtifactStore store() const { return ArtifactStore(directory_ + "/artifacts"); }
+  void SetUp() override { std::ofstream(source()) << "kernel one"; }
+  [[nodiscard]] std::string source() const { return directory_ / "vmlinuz"; }
+  [[nodiscard]] ArtifactStore store() const { return ArtifactStore(directory_ / "artifacts"); }
   std::string Script(const std::string& text) {
-    const std::string path = directory_ + "/cloud-hypervisor";
+    const std::string path = directory_ / "cloud-hypervisor";
     std::ofstream(path) << text;
     ::chmod(path.c_str(), 0755);
     return path;
   }
-  std::string directory_;
+  const host::ScratchDirectory directory_;
 };
 
 TEST_F(ArtifactStoreTest, AnUpgradeOfTheSourceKeepsWhatSleepersName) {
   const auto first = store().Keep(source(), "vmlinuz");
   ASSERT_TRUE(first) << first.error().message();
   EXPECT_EQ(first->sha256, Sha256("kernel one"));
-  EXPECT_EQ(first->path, directory_ + "/artifacts/" + first->sha256 + "/vmlinuz");
+  EXPECT_EQ(first->path, directory_ / "artifacts/" + first->sha256 + "/vmlinuz");
 
   // In place, as a package manager's careless neighbour might.
   std::ofstream(source()) << "kernel two";
@@ -85,15 +81,16 @@ TEST_F(ArtifactStoreTest, NamesCannotLeaveTheStore) {
   EXPECT_EQ(store().Find("../../etc", "passwd").error().code(), ErrorCode::kInvalid);
   EXPECT_EQ(store().Find(std::string(64, 'a'), "x/../../y").error().code(), ErrorCode::kInvalid);
   EXPECT_EQ(store().Find(std::string(64, 'a'), "vmlinuz").error().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(store().Keep(directory_ + "/none", "vmlinuz").error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(store().Keep(directory_ / "none", "vmlinuz").error().code(), ErrorCode::kNotFound);
 }
 
 TEST_F(ArtifactStoreTest, TheBinaryIsTheNamedOneElseThatOfThePath) {
   const std::string binary = Script("");
   EXPECT_EQ(*FindVmmBinary(binary, "/nonexistent"), binary);
-  EXPECT_EQ(*FindVmmBinary("", "/nonexistent::relative:" + directory_), binary);
+  EXPECT_EQ(*FindVmmBinary("", "/nonexistent::relative:" + directory_.path()), binary);
   // A wrong wish is an error, and never quietly another binary.
-  EXPECT_EQ(FindVmmBinary("/nonexistent/ch", directory_).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(FindVmmBinary("/nonexistent/ch", directory_.path()).error().code(),
+            ErrorCode::kNotFound);
   EXPECT_EQ(FindVmmBinary("", "/nonexistent").error().code(), ErrorCode::kNotFound);
   EXPECT_EQ(FindVmmBinary("", "").error().code(), ErrorCode::kNotFound);
 }
@@ -104,7 +101,7 @@ TEST_F(ArtifactStoreTest, TheVersionIsWhatTheBinarySays) {
         return text.substr(0, 23);
       }),
       "cloud-hypervisor v53.0 ");
-  EXPECT_FALSE(ReadVersionOutput(directory_ + "/none"));
+  EXPECT_FALSE(ReadVersionOutput(directory_ / "none"));
 }
 
 }  // namespace

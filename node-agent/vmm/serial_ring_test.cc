@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "node-agent/host/test_support.h"
 #include "src/common/base/files.h"
 
 namespace dormouse::vmm {
@@ -40,8 +41,6 @@ TEST(SerialRingTest, LastLinesAreWhatAPersonWouldRead) {
 class SerialReaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/dormouse-serial-XXXXXX";
-    directory_ = ::mkdtemp(name);
     listener_.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -49,15 +48,14 @@ class SerialReaderTest : public ::testing::Test {
     ASSERT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     ASSERT_EQ(::listen(listener_.get(), 4), 0);
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-  [[nodiscard]] std::string socket() const { return directory_ + "/serial.sock"; }
-  [[nodiscard]] std::string log() const { return directory_ + "/serial.log"; }
+  [[nodiscard]] std::string socket() const { return directory_ / "serial.sock"; }
+  [[nodiscard]] std::string log() const { return directory_ / "serial.log"; }
   UniqueFd Accept() {
     return UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   }
 
   FakeClock clock_;
-  std::string directory_;
+  const host::ScratchDirectory directory_;
   UniqueFd listener_;
 };
 
@@ -112,7 +110,7 @@ TEST_F(SerialReaderTest, AGuestThatWritesForEverIsReadAtItsRateAndNoMore) {
 }
 
 TEST_F(SerialReaderTest, ALogThatCannotBeWrittenDoesNotStopTheConsole) {
-  auto reader = SerialReader::Connect(socket(), directory_ + "/missing/serial.log", {}, clock_);
+  auto reader = SerialReader::Connect(socket(), directory_ / "missing/serial.log", {}, clock_);
   ASSERT_TRUE(reader);
   UniqueFd guest = Accept();
   ASSERT_EQ(::write(guest.get(), "still here\n", 11), 11);
@@ -132,7 +130,7 @@ TEST_F(SerialReaderTest, AnAgentThatCameBackAppendsToTheFile) {
 }
 
 TEST_F(SerialReaderTest, NobodyThereIsToldAtOnce) {
-  EXPECT_EQ(SerialReader::Connect(directory_ + "/none", "", {}, clock_).error().code(),
+  EXPECT_EQ(SerialReader::Connect(directory_ / "none", "", {}, clock_).error().code(),
             ErrorCode::kNotFound);
   listener_.Reset();
   EXPECT_EQ(SerialReader::Connect(socket(), "", {}, clock_).error().code(),

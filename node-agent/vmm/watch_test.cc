@@ -13,12 +13,12 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
 
 #include "node-agent/guest/workload_question.h"
+#include "node-agent/host/test_support.h"
 #include "node-agent/vmm/event_test_parts.h"
 #include "src/common/guest/messages.h"
 
@@ -28,8 +28,6 @@ namespace {
 class WatchTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/dormouse-watch-XXXXXX";
-    directory_ = ::mkdtemp(name);
     std::ofstream(events()).flush();
     StartWatch(Clock::System());
   }
@@ -53,11 +51,10 @@ class WatchTest : public ::testing::Test {
       ::kill(child_, SIGKILL);
       ::waitpid(child_, nullptr, 0);
     }
-    std::filesystem::remove_all(directory_);
   }
   // A socket in the test's directory; its path goes into `path`.
   UniqueFd Listen(const char* name, std::string* path) {
-    *path = directory_ + "/" + name;
+    *path = directory_ / name;
     UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -89,7 +86,7 @@ class WatchTest : public ::testing::Test {
     char byte = 0;
     return ::poll(&ready, 1, 10'000) == 1 && ::recv(peer.get(), &byte, 1, 0) == 0;
   }
-  [[nodiscard]] std::string events() const { return directory_ + "/events"; }
+  [[nodiscard]] std::string events() const { return directory_ / "events"; }
   void Say(const std::string& text) { std::ofstream(events(), std::ios::app) << text; }
   bool Told(const std::string& what) {
     std::unique_lock lock(mutex_);
@@ -105,7 +102,7 @@ class WatchTest : public ::testing::Test {
     return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child_, 0)));
   }
 
-  std::string directory_;
+  const host::ScratchDirectory directory_;
   std::string vsock_;
   UniqueFd guest_;
   FakeClock clock_;
@@ -176,7 +173,7 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
 TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
   WatchSpec spec;
   spec.key = "a";
-  spec.serial_socket = directory_ + "/serial.sock";
+  spec.serial_socket = directory_ / "serial.sock";
   ASSERT_TRUE(watch_->Add(std::move(spec)));
 
   std::string path;
@@ -263,7 +260,7 @@ TEST_F(WatchTest, AVmmThatDiesTakesTheQuestionWithIt) {
 TEST_F(WatchTest, AMissingEventFileIsRefused) {
   WatchSpec spec;
   spec.key = "a";
-  spec.event_file = directory_ + "/none";
+  spec.event_file = directory_ / "none";
   EXPECT_EQ(watch_->Add(std::move(spec)).error().code(), ErrorCode::kNotFound);
   EXPECT_TRUE(watch_->RecentEvents("a").empty());
 }
