@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cstring>
 #include <functional>
 #include <thread>
 
@@ -39,14 +37,7 @@ std::string Exited() {
 
 class WorkloadQuestionTest : public testing::Test {
  protected:
-  void Listen() {
-    listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
-    ASSERT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    ASSERT_EQ(::listen(listener_.get(), 8), 0);
-  }
+  void Listen() { listener_ = guest::ListenUnix(path_).value(); }
   // Whether a connection waits, which then is the guest's to answer.
   bool Asked() {
     UniqueFd next(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
