@@ -8,7 +8,7 @@ import shlex
 from bed.cluster import Cluster
 
 CMDLINE = (
-    "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock tsc=nowatchdog net.ifnames=0 quiet"
+    "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock tsc=nowatchdog nosoftlockup net.ifnames=0 quiet"
     " ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off"
 )
 
