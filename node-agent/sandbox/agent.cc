@@ -345,6 +345,11 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
+  // Until its user was told: a burst of starts is to be served from what is there.
+  std::shared_ptr<const void> starting;
+  if (desired.mode == api::OperatingMode::kRunning && !desired.deleting && !desired.no_turn &&
+      !record.started_at)
+    starting = machine_.Starting();
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;

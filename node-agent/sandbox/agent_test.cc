@@ -1,11 +1,16 @@
 #include "node-agent/sandbox/agent.h"
 
+#include <gmock/gmock.h>
+
 #include <fstream>
 
 #include "node-agent/sandbox/agent_test_parts.h"
 
 namespace dormouse {
 namespace {
+
+using ::testing::Each;
+using ::testing::ElementsAre;
 
 TEST_F(AgentTest, AFastGuestIsReadyWithOneStatusWrite) {
   ASSERT_TRUE(Reconcile());
@@ -101,6 +106,20 @@ TEST_F(AgentTest, AVmmThatWaitsIsAdoptedAndItsCellGoesWithItsSandbox) {
   ASSERT_TRUE(Reconcile());
   EXPECT_TRUE(machine_.cells.empty());
   EXPECT_TRUE(vm().Nothing());
+}
+
+TEST_F(AgentTest, NothingIsMadeAheadOfOthersUntilTheUserOfAStartWasTold) {
+  std::vector<int> while_stepping, while_telling;
+  machine_.meanwhile = [&](Step) { while_stepping.push_back(machine_.starting); };
+  control_plane_.on_write = [&] { while_telling.push_back(machine_.starting); };
+  Settle();
+  ASSERT_EQ(Phase(), "Running");
+  EXPECT_THAT(while_stepping, Each(1));
+  EXPECT_THAT(while_telling, ElementsAre(1));
+  EXPECT_EQ(machine_.starting, 0) << "one that runs is in nobody's way";
+  Delete();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_THAT(while_telling, ElementsAre(1, 0));
 }
 
 TEST_F(AgentTest, AVmmThatDiedIsStartedAnewInItsCell) {

@@ -38,6 +38,7 @@ class FakeControlPlane : public ControlPlane {
     if (down) return Fail(ErrorCode::kUnavailable, "connection refused");
     if (!live || live->uid != sandbox.uid) return std::optional<api::Sandbox>();
     writes.push_back(status);
+    if (on_write) on_write();
     live->status = status;
     live->meta.resource_version = Next(live->meta.resource_version);
     return live;
@@ -51,6 +52,7 @@ class FakeControlPlane : public ControlPlane {
   std::optional<api::Sandbox> live;
   std::vector<api::SandboxStatus> writes;
   std::vector<std::string> events;
+  std::function<void()> on_write;
   bool down = false;
 };
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -49,6 +50,10 @@ class FakeMachine : public Machine {
     return record;
   }
 
+  std::shared_ptr<const void> Starting() override {
+    ++starting;
+    return {this, [this](const void*) { --starting; }};
+  }
   void TakeCell(const api::SandboxSpec&, Record* record) override {
     std::lock_guard lock(mutex);
     if (cells_ready == 0) return;
@@ -312,6 +317,7 @@ class FakeMachine : public Machine {
   std::map<std::string, WaitingVmm> cells;       ///< that stand, by id
   std::map<api::SandboxUid, std::string> links;  ///< what names a cell beside its record
   int cells_ready = 0;                           ///< to be taken
+  std::atomic<int> starting = 0;                 ///< starts under way
   std::map<api::SandboxUid, Generation> templates;
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, check_error, restore_error, take_error;

@@ -6,6 +6,7 @@
 // sandbox.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,6 +52,10 @@ class Machine {
   virtual Result<Observed> Observe(const Record& record) = 0;
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
+
+  /// A start or a wake is under way for as long as what is returned lives: nothing is made ahead of
+  /// others' need meanwhile. May be null.
+  [[nodiscard]] virtual std::shared_ptr<const void> Starting() = 0;
 
   /// Makes a VMM that was launched ahead the record's (`cell`), where one waits and fits. The
   /// caller saves the record before its first step, or drops the cell.

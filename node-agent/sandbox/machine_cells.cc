@@ -88,8 +88,11 @@ Result<> LinuxMachine::RemoveCell(const std::string& cell) {
   return RemoveVmm(cell);
 }
 
+std::shared_ptr<const void> LinuxMachine::Starting() {
+  return std::make_shared<const VmmPool::Work>(&cells_);
+}
+
 void LinuxMachine::TakeCell(const api::SandboxSpec& spec, Record* record) {
-  const VmmPool::Work work(&cells_);
   // One that runs on what the node has now, with the network that most want.
   if (record->vmm_digest != vmm_artifact_.sha256 || record->kernel_digest != kernel_.sha256 ||
       record->initramfs_digest != initramfs_.sha256 ||

@@ -66,6 +66,7 @@ class LinuxMachine : public Machine {
   /// with the machine.
   void StartAhead() { cells_.Start(); }
 
+  std::shared_ptr<const void> Starting() override;
   void TakeCell(const api::SandboxSpec& spec, Record* record) override;
   void DropCell(Record* record) override;
   Result<Observed> Observe(const Record& record) override;

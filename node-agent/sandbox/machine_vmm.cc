@@ -342,9 +342,6 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
 }
 
 void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
-  // One that has not answered yet is being started.
-  std::optional<VmmPool::Work> work;
-  if (!record.started_at) work.emplace(&cells_);
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
   GuestClient client(VsockSocket(record));
