@@ -77,6 +77,8 @@ def test_it_sleeps_for_a_month(cluster, sandboxes, node_clock):
     assert read(cluster, "winter", "/dev/shm/kept") == "kept"
     guest = int(cluster.exec("winter", ["date", "+%s"]).stdout)
     assert abs(guest - int(cluster.node.output(["date", "+%s"]))) <= 3, "its clock is the node's"
+    said = cluster.console("winter")
+    assert "stall" not in said and "lockup" not in said, f"a sleep is taken for a processor that was stuck: {said}"
 
 
 @pytest.fixture
