@@ -59,11 +59,18 @@ TEST_F(InitTest, NoListIsNoModulesAndAMissingFileIsSaid) {
 }
 
 TEST_F(InitTest, AKernelIsToldToStandStillAsFarAsItCan) {
-  std::filesystem::create_directory(directory_ + "/vm");
-  ASSERT_TRUE(WriteSmallFile(directory_ + "/vm/stat_interval", "1\n"));
+  const std::string sysctls = directory_ + "/proc/sys";
+  const std::string rcu = directory_ + "/sys/module/rcupdate/parameters";
+  for (const std::string& directory : {sysctls + "/vm", sysctls + "/kernel", rcu})
+    std::filesystem::create_directories(directory);
+  ASSERT_TRUE(WriteSmallFile(sysctls + "/vm/stat_interval", "1\n"));
+  ASSERT_TRUE(WriteSmallFile(sysctls + "/kernel/soft_watchdog", "1\n"));
+  ASSERT_TRUE(WriteSmallFile(rcu + "/rcu_cpu_stall_suppress", "0\n"));
   ASSERT_TRUE(KeepStill(directory_));
-  EXPECT_EQ(*ReadSmallFile(directory_ + "/vm/stat_interval"), "60");
-  EXPECT_FALSE(std::filesystem::exists(directory_ + "/vm/compaction_proactiveness"))
+  EXPECT_EQ(*ReadSmallFile(sysctls + "/vm/stat_interval"), "60");
+  EXPECT_EQ(*ReadSmallFile(sysctls + "/kernel/soft_watchdog"), "0");
+  EXPECT_EQ(*ReadSmallFile(rcu + "/rcu_cpu_stall_suppress"), "1");
+  EXPECT_FALSE(std::filesystem::exists(sysctls + "/vm/compaction_proactiveness"))
       << "an older kernel's";
 }
 

@@ -63,7 +63,7 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
 
   std::vector<std::string> warnings;
   if (!args.read_only) Note(warnings, GrowRoot(type, args.root));
-  Note(warnings, KeepStill("/proc/sys"));
+  Note(warnings, KeepStill(""));
   Note(warnings, BringUpLoopback());
   Note(warnings, modules.Load("net"));
   if (args.network) {

@@ -6,15 +6,17 @@
 
 namespace dormouse::guest {
 
-Result<void> KeepStill(const std::string& sysctls) {
+Result<void> KeepStill(const std::string& root) {
   struct Setting {
-    const char* name;
+    const char* file;
     const char* value;
   };
-  // Documentation/admin-guide/sysctl/vm.rst
+  // Documentation/admin-guide/sysctl/{vm,kernel}.rst, kernel-parameters.txt
   for (const Setting& setting :
-       {Setting{"/vm/compaction_proactiveness", "0"}, Setting{"/vm/stat_interval", "60"}}) {
-    const std::string file = sysctls + setting.name;
+       {Setting{"/proc/sys/vm/compaction_proactiveness", "0"},
+        Setting{"/proc/sys/vm/stat_interval", "60"}, Setting{"/proc/sys/kernel/soft_watchdog", "0"},
+        Setting{"/sys/module/rcupdate/parameters/rcu_cpu_stall_suppress", "1"}}) {
+    const std::string file = root + setting.file;
     if (::access(file.c_str(), F_OK) == 0) DORMOUSE_TRY(WriteSmallFile(file, setting.value));
   }
   return {};

@@ -9,8 +9,11 @@
 namespace dormouse::guest {
 
 /// Compaction only on demand (the kernel looks twice a second otherwise), statistics folded once a
-/// minute rather than each second. `sysctls` is /proc/sys. A kernel that lacks one is left alone;
-/// an image's own sysctls come later, and win.
-[[nodiscard]] Result<void> KeepStill(const std::string& sysctls);
+/// minute rather than each second. No detectors of soft lockups (a look every four seconds) and of
+/// RCU's stalls: the clock goes on over a sleep, which they would report, stacks and all, before
+/// the guest has answered. A kernel that hangs in its boot, before this, reports it.
+/// `root` is empty but in tests. A kernel that lacks one is left alone; what an image sets comes
+/// later, and wins.
+[[nodiscard]] Result<void> KeepStill(const std::string& root);
 
 }  // namespace dormouse::guest

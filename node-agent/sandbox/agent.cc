@@ -282,6 +282,16 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   return desired;
 }
 
+bool Agent::IsStarting(const Record& record, const Desired& desired) const {
+  if (desired.mode != api::OperatingMode::kRunning || desired.deleting || desired.no_turn ||
+      desired.no_room || record.started_at) {
+    return false;
+  }
+  // A guest that never answers is in the way of others for no longer than one that wakes.
+  const auto launched = RuntimeOf(record.uid).launched;
+  return !record.vmm || !launched || clock_.Now() - *launched < kLongestTurn;
+}
+
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
   // Intent before act: without a record nothing was made.
   if (is_new) return Observed{.recorded = false};
@@ -345,11 +355,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
-  // Until its user was told: a burst of starts is to be served from what is there.
-  std::shared_ptr<const void> starting;
-  if (desired.mode == api::OperatingMode::kRunning && !desired.deleting && !desired.no_turn &&
-      !record.started_at)
-    starting = machine_.Starting();
+  // A burst is to be served from what is there, until its users were told.
+  const auto starting = IsStarting(record, desired) ? machine_.Starting() : nullptr;
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;

@@ -190,6 +190,8 @@ class Agent : public AgentView {
   void LeaveRoom(const Record& record);
   /// Whether a wake of it may begin now: they take turns.
   [[nodiscard]] bool TakeTurn(const api::Sandbox& sandbox, const Record& record);
+  /// Whether its user waits for it to run, and nothing else is waited for.
+  [[nodiscard]] bool IsStarting(const Record& record, const Desired& desired) const;
   void LeaveTurn(const api::SandboxUid& uid);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,

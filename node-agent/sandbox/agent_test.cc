@@ -112,14 +112,44 @@ TEST_F(AgentTest, NothingIsMadeAheadOfOthersUntilTheUserOfAStartWasTold) {
   std::vector<int> while_stepping, while_telling;
   machine_.meanwhile = [&](Step) { while_stepping.push_back(machine_.starting); };
   control_plane_.on_write = [&] { while_telling.push_back(machine_.starting); };
-  Settle();
+  ASSERT_TRUE(Reconcile());
   ASSERT_EQ(Phase(), "Running");
   EXPECT_THAT(while_stepping, Each(1));
   EXPECT_THAT(while_telling, ElementsAre(1));
-  EXPECT_EQ(machine_.starting, 0) << "one that runs is in nobody's way";
-  Delete();
+}
+
+TEST_F(AgentTest, WhatDoesNotStartIsNotInTheWayOfWhatIsMadeAhead) {
   ASSERT_TRUE(Reconcile());
-  EXPECT_THAT(while_telling, ElementsAre(1, 0));
+  ASSERT_EQ(Phase(), "Running");
+  machine_.starts = 0;
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(machine_.starts, 0) << "one that runs";
+  Restart();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(machine_.starts, 0) << "one that an agent finds running";
+}
+
+TEST_F(AgentTest, AStartIsInTheWayOfWhatIsMadeAheadForAsLongAsAWakeTakes) {
+  vm().silent = true;
+  ASSERT_TRUE(Reconcile());
+  clock_.Advance(9s);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(machine_.starts, 2);
+  clock_.Advance(2s);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(machine_.starts, 2) << "its guest may never answer";
+}
+
+TEST_F(AgentTest, AStartThatIsNotWantedAnyMoreIsNotInTheWayOfWhatIsMadeAhead) {
+  vm().silent = true;
+  ASSERT_TRUE(Reconcile());
+  Wish(api::OperatingMode::kSuspended);
+  (void)Reconcile();
+  EXPECT_EQ(machine_.starts, 1);
+  Wish(api::OperatingMode::kRunning);
+  Delete();
+  (void)Reconcile();
+  EXPECT_EQ(machine_.starts, 1);
 }
 
 TEST_F(AgentTest, AVmmThatDiedIsStartedAnewInItsCell) {

@@ -51,6 +51,7 @@ class FakeMachine : public Machine {
   }
 
   std::shared_ptr<const void> Starting() override {
+    ++starts;
     ++starting;
     return {this, [this](const void*) { --starting; }};
   }
@@ -317,7 +318,7 @@ class FakeMachine : public Machine {
   std::map<std::string, WaitingVmm> cells;       ///< that stand, by id
   std::map<api::SandboxUid, std::string> links;  ///< what names a cell beside its record
   int cells_ready = 0;                           ///< to be taken
-  std::atomic<int> starting = 0;                 ///< starts under way
+  std::atomic<int> starting = 0, starts = 0;     ///< under way; that there have been
   std::map<api::SandboxUid, Generation> templates;
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, check_error, restore_error, take_error;

@@ -53,8 +53,8 @@ class Machine {
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
 
-  /// A start or a wake is under way for as long as what is returned lives: nothing is made ahead of
-  /// others' need meanwhile. May be null.
+  /// A worker starts or wakes a sandbox for as long as what is returned lives: nothing is made
+  /// ahead of others' need meanwhile.
   [[nodiscard]] virtual std::shared_ptr<const void> Starting() = 0;
 
   /// Makes a VMM that was launched ahead the record's (`cell`), where one waits and fits. The

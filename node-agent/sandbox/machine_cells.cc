@@ -89,7 +89,12 @@ Result<> LinuxMachine::RemoveCell(const std::string& cell) {
 }
 
 std::shared_ptr<const void> LinuxMachine::Starting() {
-  return std::make_shared<const VmmPool::Work>(&cells_);
+  struct Work {
+    Work(VmmPool* vmm_pool, net::NetPool* net_pool) : vmms(vmm_pool), nets(net_pool) {}
+    VmmPool::Work vmms;
+    net::NetPool::Work nets;
+  };
+  return std::make_shared<const Work>(&cells_, &nets_.pool());
 }
 
 void LinuxMachine::TakeCell(const api::SandboxSpec& spec, Record* record) {

@@ -82,7 +82,7 @@ class LinuxMachine : public Machine {
   [[nodiscard]] std::string VsockSocket(const Record& record) const override;
   [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }
   [[nodiscard]] std::string BootTraits() const override {
-    return config_.cpu_model + "\n" + config_.extra_cmdline;
+    return config_.cpu_model + "\n" + GuestCmdline();
   }
   [[nodiscard]] std::string CpuModel() const override { return config_.cpu_model; }
   [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
@@ -139,6 +139,7 @@ class LinuxMachine : public Machine {
     host::LaunchSpec spec;  ///< what is not the same for all: network, drop, disk and memory
   };
   Result<host::LaunchedProcess> LaunchVmm(Launching launching);
+  [[nodiscard]] std::string GuestCmdline() const;
   Result<> Create(const Record& record);
   Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
   Result<> FreezeGuest(const Record& record);

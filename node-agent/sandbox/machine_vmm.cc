@@ -206,12 +206,17 @@ Result<host::LaunchedProcess> LinuxMachine::LaunchVmm(Launching launching) {
   return host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec);
 }
 
+std::string LinuxMachine::GuestCmdline() const {
+  std::string cmdline = vmm::DefaultCmdline();
+  if (!config_.extra_cmdline.empty()) cmdline += " " + config_.extra_cmdline;
+  return cmdline;
+}
+
 Result<> LinuxMachine::Create(const Record& record) {
   vmm::VmConfig config;
   config.vcpus = static_cast<uint32_t>(record.resources.vcpus);
   config.memory_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
-  config.payload = {kInnerKernel, kInnerInitramfs, vmm::DefaultCmdline()};
-  if (!config_.extra_cmdline.empty()) config.payload.cmdline += " " + config_.extra_cmdline;
+  config.payload = {kInnerKernel, kInnerInitramfs, GuestCmdline()};
   config.disk.path = InnerDisk(record);
   config.vsock.socket = Inner(config_.paths.VsockSocket(record.vm_id()));
   config.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));

@@ -25,8 +25,7 @@ TEST(VmConfigTest, TheDefaultMachineIsThis) {
       R"("readonly":false,"sparse":false}],"memory":{"shared":false,"size":536870912},)"
       R"("net":[{"id":"net0","mac":"02:FC:00:00:00:05","tap":"tap0"}],)"
       R"("payload":{"cmdline":"root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock )"
-      R"(tsc=nowatchdog nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 net.ifnames=0 quiet )"
-      R"(ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off",)"
+      R"(tsc=nowatchdog net.ifnames=0 quiet ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off",)"
       R"("initramfs":"/a/initrd","kernel":"/a/vmlinuz"},)"
       R"("serial":{"mode":"Socket","socket":"/run/x/serial.sock"},)"
       R"("vsock":{"cid":3,"id":"vsock0","socket":"/run/x/vsock.sock"}})");

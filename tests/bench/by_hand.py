@@ -8,8 +8,8 @@ import shlex
 from bed.cluster import Cluster
 
 CMDLINE = (
-    "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock tsc=nowatchdog nosoftlockup"
-    " rcupdate.rcu_cpu_stall_suppress=1 net.ifnames=0 quiet ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off"
+    "root=/dev/vda rw console=ttyS0 panic=-1 clocksource=kvm-clock tsc=nowatchdog net.ifnames=0 quiet"
+    " ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off"
 )
 
 
