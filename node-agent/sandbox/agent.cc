@@ -368,6 +368,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       in.observed = *seen;
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
       desired.wake_failed = WakeHasFailed(record);
+      desired.thawed = RuntimeOf(record.uid).thawed;
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
       if (Suspends(plan)) {
         StatusInputs begun = in;

@@ -86,6 +86,36 @@ TEST_F(AgentSleepTest, WakeGoesOnWhereItWasWithOneWrite) {
   EXPECT_EQ(control_plane_.events.back().substr(0, 15), "Normal Resumed:");
 }
 
+TEST_F(AgentSleepTest, NobodyIsLetIntoAGuestThatIsNotAwakeYet) {
+  const kube::ObjectKey key = control_plane_.live->meta.key();
+  EXPECT_TRUE(agent_->Guest(key));
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  Wake();
+  std::optional<ErrorCode> refused;
+  machine_.meanwhile = [&](Step step) {
+    if (step != Step::kThawGuest) return;
+    const auto guest = agent_->Guest(key);
+    if (!guest) refused = guest.error().code();
+  };
+  ASSERT_TRUE(Reconcile());
+  ExpectAwake();
+  EXPECT_EQ(refused, ErrorCode::kUnavailable);
+  EXPECT_TRUE(agent_->Guest(key));
+}
+
+TEST_F(AgentSleepTest, AGuestThatWasNotFrozenIsThawedOnceItIsAwake) {
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  Wake();
+  machine_.steps.clear();
+  machine_.captured_as_it_ran = true;
+  ASSERT_TRUE(Reconcile());
+  Settle();
+  ExpectAwake();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "guest.thaw"), 1);
+}
+
 TEST_F(AgentSleepTest, AWakeTakesAVmmThatWaits) {
   Suspend();
   ASSERT_TRUE(Reconcile());

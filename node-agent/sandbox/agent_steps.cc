@@ -125,7 +125,10 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
       break;
     case Step::kLaunchVmm:
-      UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.launched = clock_.Now(); });
+      UpdateRuntime(record->uid, [&](Runtime& runtime) {
+        runtime.launched = clock_.Now();
+        runtime.thawed = false;
+      });
       DORMOUSE_TRY(machine_.Do(step, spec, record));
       DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
                                   record->key().ToString()));
@@ -152,6 +155,10 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
       UpdateRuntime(record->uid, [&](Runtime& runtime) {
         runtime.fresh_boot = record->incarnation == 1 && !record->origin;
       });
+      break;
+    case Step::kThawGuest:
+      DORMOUSE_TRY(machine_.Do(step, spec, record));
+      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.thawed = true; });
       break;
     case Step::kConfigureGuest:
       UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });

@@ -109,6 +109,9 @@ Result<GuestAccess> Agent::Guest(const kube::ObjectKey& key) const {
   if (record.intent != Intent::kRun || !record.vmm) {
     return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " does not run");
   }
+  // A clone is its source, or nobody, until it was told who it is.
+  if (record.sleeping)
+    return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " is not awake yet");
   return GuestAccess{record.uid.text(), machine_.VsockSocket(record)};
 }
 

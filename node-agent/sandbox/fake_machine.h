@@ -214,7 +214,8 @@ class FakeMachine : public Machine {
           return Fail(ErrorCode::kInternal, "an old memory over a newer disk");
         if (restore_error) return Fail(*restore_error);
         vm.store.reset();
-        vm.created = vm.booted = vm.frozen = true;
+        vm.created = vm.booted = true;
+        vm.frozen = !captured_as_it_ran;
         vm.configured = Slept(vm, *record)->configured;
         vm.workload = Slept(vm, *record)->state;
         break;
@@ -331,6 +332,7 @@ class FakeMachine : public Machine {
   int guest_asked = 0;                ///< for its state
   std::set<api::SandboxUid> awaited;  ///< whose workload's end is waited for
   bool refuses_to_wait = false;       ///< guests of an old agent
+  bool captured_as_it_ran = false;    ///< what is restored was not frozen
 
  private:
   WaitingVmm* CellOf(const Record& record) {

@@ -6,6 +6,8 @@
 #include <set>
 
 #include "node-agent/host/inventory.h"
+#include "node-agent/sandbox/inner_paths.h"
+#include "node-agent/sandbox/vmm_drop.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
 
@@ -76,7 +78,6 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_ASSIGN(vmm_artifact_, artifacts_.Keep(config_.vmm_binary, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(kernel_, artifacts_.Keep(config_.kernel, "kernel"));
   DORMOUSE_ASSIGN(initramfs_, artifacts_.Keep(config_.initramfs, "initramfs"));
-  DORMOUSE_ASSIGN(vmm_needs_libraries_, host::IsDynamicallyLinked(vmm_artifact_.path));
   DORMOUSE_TRY(nets_.PrepareNode());
   DORMOUSE_ASSIGN(
       watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
@@ -209,6 +210,9 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kBootVm:
       return Api(*record).Boot();
     case Step::kResumeVm:
+      // What an agent that died in a capture has left.
+      DORMOUSE_TRY(ResumeDisk(record->uid));
+      DORMOUSE_TRY(TakeBack(DropOf(config_.paths, *record)));
       return Api(*record).Resume();
     case Step::kPauseVm:
       return Pause(*record);
@@ -217,6 +221,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kStartWorkload:
       return StartWorkload(spec, *record);
     case Step::kKillVmm:
+      DORMOUSE_TRY(ResumeDisk(record->uid));
       return Kill(record->vm_id());
     case Step::kReleaseDisk:
       return ReleaseDisk(short_id);

@@ -167,6 +167,7 @@ class LinuxMachine : public Machine {
   Result<> Pause(const Record& record);
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);
+  Result<> ResumeDisk(const api::SandboxUid& uid);
   Result<> CaptureDisk(const Record& record);
   Result<> SyncCapture(Record* record);
   Result<> CopyGeneration(Record* record);
@@ -202,7 +203,6 @@ class LinuxMachine : public Machine {
   vmm::ArtifactStore artifacts_;
   std::unique_ptr<vmm::Watch> watch_;
   vmm::Artifact vmm_artifact_, kernel_, initramfs_;
-  bool vmm_needs_libraries_ = false;
   vmm::VmmVersion version_;
   VmmIdentity vmm_;
   MemoryCheck memory_check_;

@@ -203,18 +203,30 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
   return SyncFile(file);
 }
 
+// An agent that died while it copied the store has left the disk suspended: whatever touches it
+// waits for ever, a sync of ours and the end of its VMM, too.
+Result<> LinuxMachine::ResumeDisk(const api::SandboxUid& uid) {
+  const auto name = host::DmName::RootOf(uid.short_id());
+  const auto device = dm_.Find(name);
+  if (!device)
+    return device.error().code() == ErrorCode::kNotFound ? Result<>() : Fail(device.error());
+  return device->suspended ? dm_.Resume(name) : Result<>();
+}
+
 Result<> LinuxMachine::CaptureDisk(const Record& record) {
   const auto name = host::DmName::RootOf(record.uid.short_id());
   const std::string store = config_.paths.Store(record.uid);
   const std::string copy = In(CaptureDirectory(config_.paths, record), kStoreFile);
   // The VMM writes through the page cache of the device: what is dirty there goes down first.
   const std::string node = config_.paths.DeviceNodes() + "/" + record.uid.short_id();
+  DORMOUSE_TRY(ResumeDisk(record.uid));
   DORMOUSE_TRY(dm_.MakeNode(name, node, 0));
   const auto flushed = SyncFile(node);
   DORMOUSE_TRY(RemoveFile(node));
   DORMOUSE_TRY(flushed);
   DORMOUSE_TRY(dm_.Suspend(name));
   const auto clone = [&]() -> Result<> {
+    DORMOUSE_TRY(failpoint::Hit("capture.disk.suspended", record.key().ToString()));
     DORMOUSE_TRY(SyncFile(store));
     DORMOUSE_TRY(RemoveFile(copy));
     DORMOUSE_ASSIGN(CaptureOf(record)->store_reflinked, host::CloneFile(store, copy));

@@ -201,7 +201,7 @@ Result<host::LaunchedProcess> LinuxMachine::LaunchVmm(Launching launching) {
                      {launching.binary.path, kInnerBinary, false, /*executable=*/true},
                      {launching.kernel.path, kInnerKernel},
                      {launching.initramfs.path, kInnerInitramfs}});
-  spec.system_libraries = vmm_needs_libraries_;
+  DORMOUSE_ASSIGN(spec.system_libraries, host::IsDynamicallyLinked(launching.binary.path));
   spec.cgroup = cgroup.get();
   return host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec);
 }
@@ -409,6 +409,8 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
 
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
   const auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
+  // Clones are to become others before any program of theirs goes on.
+  if (!frozen && record.capture_for) return Fail(frozen.error().Wrap("freeze the guest"));
   // A guest that will not is captured as it runs, like a machine whose lid is closed.
   if (!frozen || !frozen->frozen) {
     log::Warning("a guest was not frozen for its capture",

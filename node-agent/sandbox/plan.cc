@@ -243,6 +243,17 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
       plan.stages.push_back({Step::kThawGuest});
       return waking ? PlanAwake(std::move(plan)) : plan;
     case GuestState::kAnswering:
+    case GuestState::kConfigured:
+    case GuestState::kWorking:
+    case GuestState::kWorkloadEnded:
+      // Captured as it ran: it gets a clock and random numbers of its own all the same, and refuses
+      // to become another. Once more does no harm, after an agent that died.
+      if (!plan.record.sleeping || desired.thawed) break;
+      plan.stages.push_back({Step::kThawGuest});
+      return plan;
+  }
+  switch (seen.guest) {
+    case GuestState::kAnswering:
       plan.stages.push_back({Step::kConfigureGuest});
       if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
       break;
@@ -251,8 +262,7 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
       if (cloning) plan.stages.push_back({Step::kConfigureGuest});
       if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
       break;
-    case GuestState::kWorking:
-    case GuestState::kWorkloadEnded:
+    default:
       if (cloning) plan.stages.push_back({Step::kConfigureGuest});
       break;
   }
@@ -313,8 +323,6 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   const bool capture = desired.capture_for && !waking && !suspend && !desired.node_disk_full;
   if (suspend && whole && seen.vmm == VmmState::kPaused)
     return PlanSuspend(std::move(plan), desired, seen);
-  if (capture && whole && seen.vmm == VmmState::kPaused)
-    return PlanTemplate(std::move(plan), desired, seen);
   if (suspend && seen.vmm != VmmState::kRunning && seen.vmm != VmmState::kPaused) {
     // Nothing runs whose memory could be kept.
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);

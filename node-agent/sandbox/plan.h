@@ -75,6 +75,7 @@ struct Desired {
   bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next
   bool boot_from_disk = false;  ///< the annotation: rather without its memory than not at all
   bool wake_failed = false;     ///< of this generation, since the agent started
+  bool thawed = false;          ///< this VM's guest was, since its restore and by this agent
 };
 
 enum class Step {

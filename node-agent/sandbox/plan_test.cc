@@ -283,13 +283,39 @@ TEST(PlanTest, ACloneIsWokenFromItsTemplateAndIsSomebodyElseBeforeItsWorkloadSta
   EXPECT_EQ(PlanOf(Clone(false), desired, Whole(VmmState::kRunning, GuestState::kFrozen)),
             "guest.thaw -> Proceed")
       << "not awake before it is configured";
+  desired.thawed = true;
+  Desired idle;
+  idle.thawed = true;
   EXPECT_EQ(PlanOf(Clone(false), desired, Whole(VmmState::kRunning, GuestState::kConfigured)),
             "guest.configure | guest.start | record.awake | files.prune -> Running");
-  EXPECT_EQ(PlanOf(Clone(false), {}, Whole(VmmState::kRunning, GuestState::kWorking)),
+  EXPECT_EQ(PlanOf(Clone(false), idle, Whole(VmmState::kRunning, GuestState::kWorking)),
             "guest.configure | record.awake | files.prune -> Running")
       << "what was frozen with it goes on";
   EXPECT_EQ(PlanOf(Clone(true), desired, Whole(VmmState::kRunning, GuestState::kAnswering)),
             "guest.configure | guest.start | record.awake | files.prune -> Running");
+}
+
+TEST(PlanTest, AGuestThatWasCapturedAsItRanIsThawedAllTheSame) {
+  Record asleep = Started();
+  asleep.sleeping = 1;
+  for (const GuestState guest : {GuestState::kAnswering, GuestState::kConfigured,
+                                 GuestState::kWorking, GuestState::kWorkloadEnded}) {
+    const Observed seen = Whole(VmmState::kRunning, guest);
+    EXPECT_EQ(PlanOf(Clone(false), {}, seen), "guest.thaw -> Proceed")
+        << "it takes a clock, random numbers and a name of its own, or says that it cannot";
+    EXPECT_EQ(PlanOf(asleep, {}, seen), "guest.thaw -> Proceed");
+  }
+  Desired thawed;
+  thawed.thawed = true;
+  EXPECT_EQ(PlanOf(asleep, thawed, Whole(VmmState::kRunning, GuestState::kWorking)),
+            "record.awake | files.prune -> Running");
+  EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kWorking)), "-> Running")
+      << "it has not slept";
+}
+
+TEST(PlanTest, ATemplateIsNotCapturedFromAVmThatWasPausedForSomethingElse) {
+  EXPECT_EQ(PlanOf(Started(), Capturing(false), Whole(VmmState::kPaused)), "vmm.resume -> Proceed")
+      << "its guest may never have been frozen";
 }
 
 TEST(PlanTest, ATemplateIsCapturedFromWhatRunsAndTheSourceGoesOn) {

@@ -82,6 +82,11 @@ Result<HandedOver> TakeSnapshot(const vmm::ApiClient& api, const VmmDrop& drop, 
   return Fail(std::move(error));
 }
 
+Result<> TakeBack(const std::string& drop) {
+  if (::chown(drop.c_str(), 0, 0) != 0 && errno != ENOENT) return FailErrno("chown " + drop);
+  return {};
+}
+
 std::string LeftMemory(const std::string& drop) {
   const std::string path = drop + "/" + kStockMemoryFile;
   struct stat info {};

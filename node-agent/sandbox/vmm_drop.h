@@ -41,6 +41,10 @@ struct HandedOver {
 Result<HandedOver> TakeSnapshot(const vmm::ApiClient& api, const VmmDrop& drop, Handover handover,
                                 const std::string& generation);
 
+/// Makes a drop root's: one that a snapshot was cut short by the agent's end is still its VMM's,
+/// which could fill the disk. Harmless where there is none.
+Result<> TakeBack(const std::string& drop);
+
 /// What a snapshot that was cut short has left in a drop: the path of a memory that is not empty,
 /// or nothing.
 [[nodiscard]] std::string LeftMemory(const std::string& drop);

@@ -109,6 +109,15 @@ TEST_F(VmmDropTest, TheStateIsCopiedAndTheMemoryLiesInTheDropWhereItWasAskedFor)
   }
 }
 
+TEST_F(VmmDropTest, WhatAnAgentThatDiedLeftToTheVmmIsTakenBack) {
+  ASSERT_EQ(::chown(drop_.directory.c_str(), 4242, 4242), 0);
+  ASSERT_OK(TakeBack(drop_.directory));
+  struct stat info {};
+  ASSERT_EQ(::stat(drop_.directory.c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 0u);
+  EXPECT_OK(TakeBack(drop_.directory + "/nowhere"));
+}
+
 TEST_F(VmmDropTest, AMemoryWithoutRoomIsNoSpaceAndLeavesNothing) {
   ASSERT_NO_FATAL_FAILURE(Room("size=4m"));
   ASSERT_OK(Take(Handover::kStateOnly)) << "what we read ourselves needs no room in the drop";

@@ -40,7 +40,9 @@ DELETION = [
     *done("net.remove-veth", "net.remove-netns"),
     *around("vmm.remove", "files.remove"),
 ]
-SUSPENDING = around(
+# While the store is copied the root disk stands still.
+IN_THE_COPY = "capture.disk.suspended"
+SUSPENDING = [IN_THE_COPY] + around(
     "record.save", "capture.prepare", "guest.freeze", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
     "capture.sync", "record.suspended", "vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune",
 )  # fmt: skip
@@ -49,7 +51,7 @@ WAKING = around(
     "vmm.restore", "guest.thaw", "record.awake", "files.prune",
 )  # fmt: skip
 # A template's capture, and a clone's start.
-CAPTURING = around(
+CAPTURING = [IN_THE_COPY] + around(
     "record.save", "capture.prepare", "guest.freeze", "vmm.pause", "capture.state", "capture.memory", "capture.disk",
     "capture.sync", "template.commit", "vmm.resume", "guest.thaw",
 )  # fmt: skip
