@@ -74,8 +74,9 @@ class Agent : public AgentView {
   /// A template is to be captured from `source` as soon as it can be. Asking again is harmless.
   void WantCapture(const api::SandboxUid& source, const api::SandboxUid& template_uid,
                    const kube::ObjectKey& template_key);
-  /// It is not any more; a capture that is under way comes to its end.
-  void DropCapture(const api::SandboxUid& template_uid);
+  /// It is not any more. False while its capture is under way: that gives up before its next step,
+  /// and `template_changed` is told when nothing writes to the template's files any more.
+  [[nodiscard]] bool DropCapture(const api::SandboxUid& template_uid);
   /// Why the last attempt failed; nothing while it has not.
   [[nodiscard]] std::optional<Error> CaptureFailure(const api::SandboxUid& template_uid) const;
 
@@ -130,6 +131,8 @@ class Agent : public AgentView {
     kube::ObjectKey key;
     std::optional<Error> failure;
     MonotonicTime not_before{};
+    bool under_way = false;  ///< its source's worker may be writing its files
+    bool dropped = false;    ///< while it was under way
   };
 
   Result<kube::ReconcileResult> ReconcileWanted(const api::Sandbox& sandbox,
@@ -162,6 +165,8 @@ class Agent : public AgentView {
                                                               const Record& record) const;
   [[nodiscard]] std::optional<TemplateCapture> CaptureWantedFrom(const api::SandboxSpec& spec,
                                                                  const Record& record);
+  /// Before each step of a capture; kNotFound when its template is not wanted any more.
+  Result<> GoOnCapturing(const TemplateCapture& capture);
   Result<> CommitTemplate(const api::SandboxSpec& spec, Record* record);
   void TemplateCaptureFailed(const Record& record, const Error& error);
   /// A boot snapshot could not be started from: it goes, and the sandbox boots.

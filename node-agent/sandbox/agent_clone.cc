@@ -79,15 +79,32 @@ void Agent::WantCapture(const api::SandboxUid& source, const api::SandboxUid& te
   enqueue_(source.text());
 }
 
-void Agent::DropCapture(const api::SandboxUid& template_uid) {
+bool Agent::DropCapture(const api::SandboxUid& template_uid) {
   const std::lock_guard lock(mutex_);
-  wanted_.erase(template_uid);
+  const auto found = wanted_.find(template_uid);
+  if (found == wanted_.end()) return true;
+  if (found->second.under_way) {
+    found->second.dropped = true;
+    return false;
+  }
+  wanted_.erase(found);
+  return true;
 }
 
 std::optional<Error> Agent::CaptureFailure(const api::SandboxUid& template_uid) const {
   const std::lock_guard lock(mutex_);
   const auto found = wanted_.find(template_uid);
   return found == wanted_.end() ? std::nullopt : found->second.failure;
+}
+
+Result<> Agent::GoOnCapturing(const TemplateCapture& capture) {
+  if (capture.boot_snapshot) return {};
+  const std::lock_guard lock(mutex_);
+  const auto found = wanted_.find(capture.template_uid);
+  if (found == wanted_.end() || found->second.dropped)
+    return Fail(ErrorCode::kNotFound, "the template is not wanted any more");
+  found->second.under_way = true;
+  return {};
 }
 
 Result<> Agent::CommitTemplate(const api::SandboxSpec& spec, Record* record) {
@@ -103,10 +120,10 @@ Result<> Agent::CommitTemplate(const api::SandboxSpec& spec, Record* record) {
     if (options_.boot_snapshots == BootSnapshots::kNamespace) made.ns = record->ns;
   } else {
     const std::lock_guard lock(mutex_);
-    const auto wanted = wanted_.find(capture.template_uid);
-    if (wanted == wanted_.end()) return Fail(ErrorCode::kNotFound, "the template is gone");
-    made.ns = wanted->second.key.ns;
-    made.name = wanted->second.key.name;
+    // It is under way, so nobody has erased it.
+    const WantedCapture& wanted = wanted_.at(capture.template_uid);
+    made.ns = wanted.key.ns;
+    made.name = wanted.key.name;
     made.has_workload = !spec.workload.empty() || (record->origin && record->origin->has_workload);
   }
   DORMOUSE_TRY(templates_.Commit(made));
@@ -151,6 +168,7 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
     const std::lock_guard lock(mutex_);
     const auto found = wanted_.find(capture.template_uid);
     if (found != wanted_.end()) {
+      found->second.under_way = false;
       found->second.failure = error;
       found->second.not_before = clock_.Now() + kCaptureRetry;
     }

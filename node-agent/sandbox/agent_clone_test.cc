@@ -77,6 +77,16 @@ class AgentCloneTest : public AgentTest {
     clone.status.node_name = "node-1";
     Put(clone);
   }
+  void DeleteTemplate() {
+    ChangeTemplate(
+        [&](api::SnapshotTemplate& object) { object.meta.deletion_time = clock_.WallNow(); });
+  }
+  // Once, in the middle of that step.
+  void During(Step step, std::function<void()> happens) {
+    machine_.meanwhile = [step, happens = std::move(happens), done = false](Step taken) mutable {
+      if (taken == step && !std::exchange(done, true)) happens();
+    };
+  }
   // There is one turn, and the template's source, which is silent, has it while it wakes.
   void LetTheSourceKeepTheOnlyTurn() {
     options_.wakes_at_once = 1;
@@ -240,8 +250,7 @@ TEST_F(AgentCloneTest, ATemplateThatIsDeletedStaysUntilNobodyNeedsItAndNamesWhoD
   AddClone(kSuccessor, "clone");
   SettleAll(kSuccessor);
   EXPECT_EQ(Template().references, 1);
-  ChangeTemplate(
-      [&](api::SnapshotTemplate& object) { object.meta.deletion_time = clock_.WallNow(); });
+  DeleteTemplate();
   SettleAll(kSuccessor);
   EXPECT_EQ(Template().phase, "Deleting");
   ASSERT_TRUE(TemplateIs("InUse"));
@@ -255,6 +264,196 @@ TEST_F(AgentCloneTest, ATemplateThatIsDeletedStaysUntilNobodyNeedsItAndNamesWhoD
   SettleAll(kSuccessor);
   EXPECT_TRUE(TemplateIs("Released"));
   EXPECT_EQ(templates_->Find(kTemplate), nullptr);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentCloneTest, ATemplateThatIsDeletedDuringItsCaptureGoesWhenThatHasGivenUp) {
+  Settle();
+  AskForTemplate();
+  const api::SnapshotTemplate wanted = *template_api_.live;
+  for (const Step step :
+       {Step::kPrepareCapture, Step::kFreezeGuest, Step::kPauseVm, Step::kCaptureState,
+        Step::kCaptureMemory, Step::kCaptureDisk, Step::kSyncCapture}) {
+    SCOPED_TRACE(StepName(step));
+    machine_.steps.clear();
+    bool deleted = false;
+    During(step, [&] {
+      deleted = true;
+      machine_.steps.clear();
+      const bool begun = PathExists(paths_.Template(kTemplate));
+      DeleteTemplate();
+      EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+      EXPECT_EQ(Template().phase, "Deleting");
+      EXPECT_FALSE(TemplateIs("Released")) << "it is being written";
+      EXPECT_EQ(PathExists(paths_.Template(kTemplate)), begun);
+    });
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    changed_templates_.clear();
+    EXPECT_OK(Reconcile());
+    ASSERT_TRUE(deleted);
+    EXPECT_EQ(changed_templates_, std::vector<std::string>{kTemplateUid}) << "it is not polled for";
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    for (const std::string& after : machine_.steps) {
+      // These two stand side by side.
+      if (step == Step::kCaptureMemory || step == Step::kCaptureDisk) {
+        if (after == "capture.memory" || after == "capture.disk") continue;
+      }
+      EXPECT_FALSE(after.starts_with("capture.")) << after << ", for nothing";
+    }
+    SettleAll();
+    EXPECT_TRUE(TemplateIs("Released"));
+    EXPECT_TRUE(templates_->All().empty());
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    EXPECT_FALSE(vm().paused || vm().frozen);
+    EXPECT_NE(vm().pid, 0);
+    EXPECT_EQ(Phase(), "Running");
+    PutTemplate(wanted);
+    RestartAll();
+  }
+}
+
+TEST_F(AgentCloneTest, ATemplateThatIsDeletedDuringItsCommitGoesAfterIt) {
+  Settle();
+  AskForTemplate();
+  bool deleted = false;
+  During(Step::kCommitTemplate, [&] {
+    deleted = true;
+    DeleteTemplate();
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Released"));
+    EXPECT_TRUE(PathExists(paths_.Template(kTemplate)));
+  });
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  ASSERT_TRUE(Reconcile());
+  ASSERT_TRUE(deleted);
+  EXPECT_EQ(changed_templates_, std::vector<std::string>{kTemplateUid});
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  EXPECT_TRUE(TemplateIs("Released"));
+  EXPECT_TRUE(templates_->All().empty());
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  EXPECT_FALSE(vm().paused || vm().frozen);
+}
+
+TEST_F(AgentCloneTest, ATemplateThatIsDeletedBeforeOrAfterItsCaptureGoesAtOnce) {
+  Settle();
+  AskForTemplate();
+  const api::SnapshotTemplate wanted = *template_api_.live;
+  for (const bool captured : {false, true}) {
+    SCOPED_TRACE(captured);
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    if (captured) {
+      EXPECT_OK(Reconcile());
+    }
+    EXPECT_EQ(PathExists(paths_.TemplateRecord(kTemplate)), captured);
+    DeleteTemplate();
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    EXPECT_TRUE(TemplateIs("Released"));
+    SettleAll();
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    EXPECT_FALSE(vm().paused || vm().frozen);
+    PutTemplate(wanted);
+    RestartAll();
+  }
+}
+
+TEST_F(AgentCloneTest, ATemplateOfOneThatSleepsIsDeletedDuringItsCapture) {
+  Settle();
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  AskForTemplate();
+  During(Step::kCopyGeneration, [&] {
+    DeleteTemplate();
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Released"));
+  });
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  ASSERT_TRUE(Reconcile());
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Released"));
+  EXPECT_EQ(Phase(), "Suspended");
+  Wish(api::OperatingMode::kRunning);
+  Settle();
+  EXPECT_EQ(StartMode(), "Resume");
+}
+
+TEST_F(AgentCloneTest, ATemplateWhoseDeadlineComesDuringItsCaptureFailsWhenThatHasGivenUp) {
+  Settle();
+  AskForTemplate();
+  During(Step::kCaptureState, [&] {
+    clock_.Advance(6min);
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Failed")) << "it may come to its commit yet";
+  });
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Failed"));
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  EXPECT_FALSE(vm().paused || vm().frozen);
+}
+
+TEST_F(AgentCloneTest, ACommitDoesNotBringBackWhatWasRemoved) {
+  TemplateRecord record;
+  record.uid = kTemplate;
+  record.name = "warm";
+  EXPECT_FALSE(templates_->Commit(record));
+  EXPECT_EQ(templates_->Find(kTemplate), nullptr);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentCloneTest, ASourceThatIsDeletedDuringACaptureGoesWhenThatHasEnded) {
+  Settle();
+  AskForTemplate();
+  During(Step::kCaptureMemory, [&] { Delete(); });
+  SettleAll();
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_EQ(Template().phase, "Ready") << "what was asked for, and is whole, is kept";
+}
+
+TEST_F(AgentCloneTest, ATemplateWhoseSourceIsDeletedBeforeItsCaptureSucceedsSaysSo) {
+  Settle();
+  AskForTemplate();
+  ASSERT_TRUE(failpoint::Arm("agent.step.after.capture.memory=error(ENOSPC)"));
+  During(Step::kCaptureMemory, [&] { Delete(); });
+  SettleAll();
+  failpoint::DisarmAll();
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  const auto* ready = api::FindCondition(Template().conditions, "Ready");
+  EXPECT_EQ(ready->reason, "SourceNotReady") << "another of its name may come";
+  clock_.Advance(5min);
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Failed"));
+  EXPECT_NE(Template().error->message.find("web does not run on this node"), std::string::npos);
+}
+
+TEST_F(AgentCloneTest, ATemplateThatIsDeletedWhileACloneStartsIsInUseAndTheCloneStarts) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  bool deleted = false;
+  During(Step::kRestoreStore, [&] {
+    deleted = true;
+    DeleteTemplate();
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    ASSERT_TRUE(TemplateIs("InUse"));
+    EXPECT_NE(api::FindCondition(Template().conditions, "InUse")->message.find("clone"),
+              std::string::npos);
+    EXPECT_FALSE(TemplateIs("Released"));
+  });
+  SettleAll(kSuccessor);
+  ASSERT_TRUE(deleted);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(StartMode(), "Template");
+  EXPECT_FALSE(TemplateIs("Released"));
+  EXPECT_TRUE(PathExists(paths_.TemplateRecord(kTemplate)));
+  Delete();
+  SettleAll(kSuccessor);
+  EXPECT_TRUE(TemplateIs("Released"));
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
 }
 

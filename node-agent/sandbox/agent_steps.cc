@@ -102,6 +102,7 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   const std::string subject = record->key().ToString();
   const MonotonicTime began = clock_.Now();
   DORMOUSE_TRY(failpoint::Hit("agent.step.before." + name, subject));
+  if (record->capture_for) DORMOUSE_TRY(GoOnCapturing(*record->capture_for));
   const auto done = DoStep(step, spec, record);
   const auto took = clock_.Now() - began;
   CountStep(name, took, done.has_value());

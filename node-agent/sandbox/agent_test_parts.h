@@ -61,6 +61,7 @@ class AgentTest : public ::testing::Test {
   AgentTest() {
     paths_.state = directory_.path();
     paths_.run = paths_.state + "/run";
+    machine_.paths = paths_;
     api::Sandbox sandbox;
     sandbox.meta.ns = "default";
     sandbox.meta.name = "web";
@@ -105,8 +106,8 @@ class AgentTest : public ::testing::Test {
     templates_ = std::make_unique<TemplateStore>(paths_, cluster_id);
     agent_ = std::make_unique<Agent>(
         options_, machine_, *records_, *templates_, store_, control_plane_,
-        [this](const std::string& uid) { enqueued_.push_back(uid); }, [](const std::string&) {},
-        clock_);
+        [this](const std::string& uid) { enqueued_.push_back(uid); },
+        [this](const std::string& uid) { changed_templates_.push_back(uid); }, clock_);
     ASSERT_TRUE(agent_->Adopt());
   }
 
@@ -134,7 +135,7 @@ class AgentTest : public ::testing::Test {
   kube::Store<api::Sandbox> store_;
   FakeControlPlane control_plane_;
   AgentOptions options_;
-  std::vector<std::string> enqueued_;
+  std::vector<std::string> enqueued_, changed_templates_;
   std::unique_ptr<RecordStore> records_;
   std::unique_ptr<TemplateStore> templates_;
   std::unique_ptr<Agent> agent_;

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "node-agent/sandbox/machine.h"
+#include "node-agent/sandbox/paths.h"
+#include "src/common/base/files.h"
 
 namespace dormouse {
 
@@ -172,6 +174,7 @@ class FakeMachine : public Machine {
       case Step::kPrepareCapture:
         // Any number that no record names may be there from a capture that was cut short.
         Captured(vm, *record) = Generation{};
+        if (record->capture_for) return WriteTemplateFile(*record);
         break;
       case Step::kFreezeGuest:
         vm.frozen = true;
@@ -193,7 +196,7 @@ class FakeMachine : public Machine {
         if (!vm.Nothing()) return Fail(ErrorCode::kInternal, "copied while it runs");
         templates[record->capture_for->template_uid] = *Slept(vm, *record);
         record->capture_for->figures = CaptureFigures{1 << 20, 0, 0, 8192};
-        break;
+        return WriteTemplateFile(*record);
       case Step::kRestoreStore:
         if (vm.disk) return Fail(ErrorCode::kBusy, "the store is in use");
         if (Slept(vm, *record) == nullptr)
@@ -266,7 +269,11 @@ class FakeMachine : public Machine {
   }
   std::string VsockSocket(const Record&) const override { return ""; }
   std::string BootTraits() const override { return "traits"; }
-  std::string CpuModel() const override { return "cpu"; }
+  std::string CpuModel() const override {
+    // The one question of a template's commit to the machine.
+    if (meanwhile) meanwhile(Step::kCommitTemplate);
+    return "cpu";
+  }
   VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
   std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }
   std::optional<uint32_t> SlotInUse(const api::SandboxUid&) const override { return 1; }
@@ -314,6 +321,7 @@ class FakeMachine : public Machine {
     bool pooled = false;  ///< the pool of this process knows it
   };
 
+  Paths paths;  ///< where a template's capture leaves a file, as the real ones do
   std::mutex mutex;
   std::map<api::SandboxUid, Vm> vms;
   std::map<std::string, WaitingVmm> cells;       ///< that stand, by id
@@ -335,6 +343,11 @@ class FakeMachine : public Machine {
   bool captured_as_it_ran = false;    ///< what is restored was not frozen
 
  private:
+  Result<> WriteTemplateFile(const Record& record) const {
+    const std::string directory = paths.Template(record.capture_for->template_uid);
+    DORMOUSE_TRY(MakeDirectories(directory));
+    return WriteFileAtomically(directory + "/memory", "");
+  }
   WaitingVmm* CellOf(const Record& record) {
     const auto found = record.cell ? cells.find(record.cell->id) : cells.end();
     return found == cells.end() ? nullptr : &found->second;

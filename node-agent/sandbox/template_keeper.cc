@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "src/common/api/reasons.h"
 #include "src/common/base/log.h"
@@ -50,18 +51,17 @@ std::vector<std::string> TemplateKeeper::KnownUids() const {
 
 std::vector<std::string> TemplateKeeper::HoldersOf(const api::SandboxUid& uid,
                                                    const kube::ObjectKey& key) const {
-  std::vector<std::string> holders;
-  for (const Record& record : records_.All()) {
-    if (record.NeedsTemplate() && record.origin->template_uid == uid)
-      holders.push_back(record.name);
-  }
+  std::set<std::string> holders;
+  // Those without a record first: one that is saved meanwhile is then found among the records.
   for (const auto& sandbox : sandboxes_.List()) {
     const bool named = sandbox->meta.ns == key.ns && sandbox->spec.snapshot_template == key.name;
     if (named && !sandbox->meta.deletion_time && !records_.Find(sandbox->uid))
-      holders.push_back(sandbox->meta.name);
+      holders.insert(sandbox->meta.name);
   }
-  std::sort(holders.begin(), holders.end());
-  return holders;
+  for (const Record& record : records_.All()) {
+    if (record.NeedsTemplate() && record.origin->template_uid == uid) holders.insert(record.name);
+  }
+  return {holders.begin(), holders.end()};
 }
 
 Result<ReconcileResult> TemplateKeeper::Reconcile(const std::string& uid_text) {
@@ -114,12 +114,12 @@ Result<ReconcileResult> TemplateKeeper::AskSource(const api::SnapshotTemplate& o
   const bool here = source && records_.Find(source->uid) && !source->meta.deletion_time;
   TemplateStatusInputs in;
   in.capturing = here;
-  if (failure) {
-    in.waiting =
-        Problem{std::string(reasons::kSnapshotFailed), failure->message() + "; it is tried again"};
-  } else if (!here) {
+  if (!here) {
     in.waiting = Problem{std::string(reasons::kSourceNotReady),
                          "the sandbox " + object.source + " does not run on this node"};
+  } else if (failure) {
+    in.waiting =
+        Problem{std::string(reasons::kSnapshotFailed), failure->message() + "; it is tried again"};
   } else if (!records_.Find(source->uid)->started_at && !records_.Find(source->uid)->sleeping) {
     in.waiting = Problem{std::string(reasons::kSourceNotReady),
                          "the sandbox " + object.source + " has no memory yet"};
@@ -139,7 +139,8 @@ Result<ReconcileResult> TemplateKeeper::AskSource(const api::SnapshotTemplate& o
 
 Result<ReconcileResult> TemplateKeeper::GiveUp(const api::SnapshotTemplate& object,
                                                const api::SandboxUid& uid, Problem problem) {
-  agent_.DropCapture(uid);
+  // One that is under way may still come to its commit, or have come to it since we looked.
+  if (!agent_.DropCapture(uid) || templates_.Find(uid)) return ReconcileResult::RequeueAfter(1s);
   TemplateStatusInputs in;
   in.failed = std::move(problem);
   DORMOUSE_TRY(Tell(object, std::move(in)));
@@ -148,7 +149,7 @@ Result<ReconcileResult> TemplateKeeper::GiveUp(const api::SnapshotTemplate& obje
 
 Result<ReconcileResult> TemplateKeeper::ReconcileDeletion(const api::SnapshotTemplate& cached,
                                                           const api::SandboxUid& uid) {
-  agent_.DropCapture(uid);
+  const bool written_to = !agent_.DropCapture(uid);
   // Nothing is destroyed on the word of a cache (invariant 8).
   DORMOUSE_ASSIGN(const auto live, control_plane_.ReadLive(cached.meta.key()));
   if (!live || live->meta.uid != cached.meta.uid) return ReconcileResult::RequeueAfter(1s);
@@ -159,7 +160,7 @@ Result<ReconcileResult> TemplateKeeper::ReconcileDeletion(const api::SnapshotTem
   if (const auto record = templates_.Find(uid)) last = *record;
   in.record = last ? &*last : nullptr;
   in.holders = HoldersOf(uid, live->meta.key());
-  if (!in.holders.empty()) {
+  if (written_to || !in.holders.empty()) {
     DORMOUSE_TRY(Tell(*live, std::move(in)));
     return ReconcileResult::RequeueAfter(kLookAgain);
   }

@@ -73,7 +73,6 @@ bool TemplateStore::IsCorrupt(const api::SandboxUid& uid) const {
 
 Result<> TemplateStore::Commit(TemplateRecord record) {
   record.cluster_id = cluster_id_;
-  DORMOUSE_TRY(MakeDirectories(paths_.Template(record.uid)));
   return Save(record);
 }
 

@@ -38,8 +38,8 @@ class TemplateStore {
   /// Its record could not be read; its files are kept.
   [[nodiscard]] bool IsCorrupt(const api::SandboxUid& uid) const;
 
-  /// Its files are there, whole and on disk. On failure the caller discards them: whether or not
-  /// the record has reached the disk, nobody refers to it.
+  /// Its files are there, whole and on disk; kNotFound when not even their directory is. On failure
+  /// the caller discards them: whether or not the record has reached the disk, nobody refers to it.
   Result<> Commit(TemplateRecord record);
   /// A change of what is known of one that is committed.
   Result<> Save(const TemplateRecord& record);
