@@ -154,9 +154,11 @@ class Agent : public AgentView {
   Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                  std::optional<Step>* failed);
   Result<> CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
-                      std::optional<Step>* failed);
-  /// With its failpoints, its metrics and its line in the log.
-  Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record);
+                      api::CaptureStages* capture, std::optional<Step>* failed);
+  /// With its failpoints, its metrics and its line in the log. `capture` collects what the steps of
+  /// a capture took, and becomes part of the record's figures with the last one before the commit.
+  Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record,
+                     api::CaptureStages* capture);
   Result<> DoStep(Step step, const api::SandboxSpec& spec, Record* record);
   /// A record for a sandbox that has none: resolved, or a clone. `held` keeps its template until
   /// the record is saved.
@@ -177,6 +179,8 @@ class Agent : public AgentView {
   /// than `bytes`.
   void TrimBootSnapshots(int64_t bytes);
   void TellTemplate(const Record& record);
+  /// A committed capture of a machine, in the metrics.
+  static void CountCapture(const char* kind, const CaptureFigures& figures);
   Result<> CommitSuspend(Record* record);
   Result<> CommitWake(Record* record);
   /// The annotation boot-from-disk.

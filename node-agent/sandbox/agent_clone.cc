@@ -128,6 +128,9 @@ Result<> Agent::CommitTemplate(const api::SandboxSpec& spec, Record* record) {
   }
   DORMOUSE_TRY(templates_.Commit(made));
   record->capture_for.reset();
+  // Of one that sleeps its files are copied: no machine stood still, and no memory was written.
+  if (!record->sleeping)
+    CountCapture(capture.boot_snapshot ? "boot_snapshot" : "template", made.figures);
   log::Info(capture.boot_snapshot ? "a boot snapshot was made" : "a template was captured",
             {{"sandbox", record->key().ToString()},
              {"template", capture.template_uid.text()},

@@ -200,13 +200,29 @@ TEST_F(AgentCloneTest, ACaptureWithoutRoomForTheSourcesRecordIsTheCapturesFailur
   EXPECT_EQ(Template().phase, "Ready");
 }
 
+TEST_F(AgentCloneTest, TheMetricsCountWhatATemplatesCaptureWroteAndHowLongItsSourceStoodStill) {
+  const auto counted = [](const std::string& metric) {
+    return Sample("dormouse_capture_" + metric, "kind=\"template\"");
+  };
+  const double bytes = counted("written_bytes_sum");
+  const double seconds = counted("pause_window_seconds_sum");
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  EXPECT_EQ(counted("written_bytes_sum"), bytes + 4096);
+  EXPECT_NEAR(counted("pause_window_seconds_sum"), seconds + 0.012, 1e-9);
+}
+
 TEST_F(AgentCloneTest, ATemplateOfOneThatSleepsLeavesItAsleep) {
   Settle();
   Change(
       [](api::Sandbox& sandbox) { sandbox.spec.operating_mode = api::OperatingMode::kSuspended; });
   Settle();
+  const std::string written = "dormouse_capture_written_bytes_count";
+  const double captures = Sample(written, "kind=\"template\"");
   AskForTemplate();
   SettleAll();
+  EXPECT_EQ(Sample(written, "kind=\"template\""), captures) << "nothing stood still for it";
   EXPECT_EQ(Template().phase, "Ready");
   EXPECT_EQ(Phase(), "Suspended");
   EXPECT_TRUE(vm().Nothing());

@@ -72,6 +72,60 @@ TEST_F(AgentSleepTest, SuspendKeepsTheMemoryAndFreesTheRestWithTwoWrites) {
   EXPECT_EQ(control_plane_.events.back().substr(0, 17), "Normal Suspended:");
 }
 
+TEST_F(AgentSleepTest, TheStatusSaysWhatEachStageOfTheSuspendTookAlsoAfterAnAgentsRestart) {
+  const std::pair<Step, std::chrono::milliseconds api::CaptureStages::*> stages[] = {
+      {Step::kPrepareCapture, &api::CaptureStages::prepare},
+      {Step::kFreezeGuest, &api::CaptureStages::freeze},
+      {Step::kPauseVm, &api::CaptureStages::pause},
+      {Step::kCaptureState, &api::CaptureStages::state},
+      {Step::kCaptureMemory, &api::CaptureStages::memory},
+      {Step::kCaptureDisk, &api::CaptureStages::disk},
+      {Step::kSyncCapture, &api::CaptureStages::sync}};
+  const auto told = [&](api::CaptureStages expected) {
+    const auto& snapshot = control_plane_.live->status.snapshot;
+    ASSERT_TRUE(snapshot && snapshot->stages);
+    api::CaptureStages took = *snapshot->stages;
+    // Side by side with the other, which may wait for it or not.
+    if (expected.memory != 0ms) took.disk = 0ms;
+    if (expected.disk != 0ms) took.memory = 0ms;
+    EXPECT_EQ(took, expected);
+  };
+  for (const auto& [slow, took] : stages) {
+    SCOPED_TRACE(StepName(slow));
+    machine_.meanwhile = [this, slow = slow](Step step) {
+      if (step == slow) clock_.Advance(40ms);
+    };
+    Suspend();
+    ASSERT_TRUE(Reconcile());
+    api::CaptureStages expected;
+    expected.*took = 40ms;
+    told(expected);
+    Change([](api::Sandbox& sandbox) { sandbox.status.snapshot.reset(); });
+    Restart();
+    Settle();
+    told(expected);
+    Wake();
+    Settle();
+  }
+}
+
+TEST_F(AgentSleepTest, TheMetricsCountWhatACommittedSuspendWroteAndHowLongItStoodStill) {
+  const auto counted = [](const std::string& metric) {
+    return Sample("dormouse_capture_" + metric, "kind=\"suspend\"");
+  };
+  const double suspends = counted("written_bytes_count");
+  const double bytes = counted("written_bytes_sum");
+  const double pauses = counted("pause_window_seconds_count");
+  const double seconds = counted("pause_window_seconds_sum");
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  ExpectAsleep();
+  EXPECT_EQ(counted("written_bytes_count"), suspends + 1);
+  EXPECT_EQ(counted("written_bytes_sum"), bytes + 4096);
+  EXPECT_EQ(counted("pause_window_seconds_count"), pauses + 1);
+  EXPECT_NEAR(counted("pause_window_seconds_sum"), seconds + 0.012, 1e-9);
+}
+
 TEST_F(AgentSleepTest, WakeGoesOnWhereItWasWithOneWrite) {
   Suspend();
   ASSERT_TRUE(Reconcile());
@@ -207,12 +261,15 @@ TEST_F(AgentSleepTest, ACommitWithoutRoomForItsRecordLeavesItRunning) {
   machine_.meanwhile = [&full](Step step) {
     if (step == Step::kSyncCapture) full.emplace(0);
   };
+  const char* written = "dormouse_capture_written_bytes_count";
+  const double suspends = Sample(written, "kind=\"suspend\"");
   Suspend();
   const auto reconciled = Reconcile();
   full.reset();
   machine_.meanwhile = nullptr;
   ASSERT_TRUE(reconciled);
   ExpectAwake();
+  EXPECT_EQ(Sample(written, "kind=\"suspend\""), suspends) << "it was not committed";
   const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
   ASSERT_NE(suspended, nullptr);
   EXPECT_EQ(suspended->reason, "SnapshotFailed");

@@ -35,19 +35,42 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
       .Increment();
 }
 
+// Of a capture; null for any other.
+std::chrono::milliseconds* StageOf(Step step, api::CaptureStages* stages) {
+  switch (step) {
+    case Step::kPrepareCapture:
+      return &stages->prepare;
+    case Step::kFreezeGuest:
+      return &stages->freeze;
+    case Step::kPauseVm:
+      return &stages->pause;
+    case Step::kCaptureState:
+      return &stages->state;
+    case Step::kCaptureMemory:
+      return &stages->memory;
+    case Step::kCaptureDisk:
+      return &stages->disk;
+    case Step::kSyncCapture:
+      return &stages->sync;
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                       std::optional<Step>* failed) {
   *record = plan.record;
+  api::CaptureStages capture;
   const bool acts_first = !plan.stages.empty() && plan.stages.front().front() != Step::kSaveIntent;
   if (acts_first && RuntimeOf(record->uid).commit_in_doubt) {
     // The one on disk may say that it sleeps: it says what is so before a guest runs on.
-    DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, failed));
+    DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, &capture, failed));
   }
   if (plan.from_nothing) machine_.TakeCell(spec, record);
   for (const Stage& stage : plan.stages) {
-    auto carried = CarryStage(stage, spec, record, failed);
+    auto carried = CarryStage(stage, spec, record, &capture, failed);
     if (!carried) {
       if (plan.from_nothing && *failed == Step::kSaveIntent) {
         machine_.DropCell(record);
@@ -76,17 +99,17 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
 }
 
 Result<> Agent::CarryStage(const Stage& stage, const api::SandboxSpec& spec, Record* record,
-                           std::optional<Step>* failed) {
+                           api::CaptureStages* capture, std::optional<Step>* failed) {
   std::vector<Result<>> results(stage.size());
   std::vector<std::thread> lanes;
   // Only stages of one step change the record.
   std::vector<Record> copies(stage.size() > 1 ? stage.size() - 1 : 0, *record);
   for (size_t i = 1; i < stage.size(); ++i) {
-    lanes.emplace_back([this, i, &stage, &spec, &copies, &results] {
-      results[i] = CarryStep(stage[i], spec, &copies[i - 1]);
+    lanes.emplace_back([this, i, &stage, &spec, &copies, capture, &results] {
+      results[i] = CarryStep(stage[i], spec, &copies[i - 1], capture);
     });
   }
-  results[0] = CarryStep(stage[0], spec, record);
+  results[0] = CarryStep(stage[0], spec, record, capture);
   for (std::thread& lane : lanes) lane.join();
   for (size_t i = 0; i < stage.size(); ++i) {
     if (!results[i]) {
@@ -97,7 +120,8 @@ Result<> Agent::CarryStage(const Stage& stage, const api::SandboxSpec& spec, Rec
   return {};
 }
 
-Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* record) {
+Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* record,
+                          api::CaptureStages* capture) {
   const std::string name(StepName(step));
   const std::string subject = record->key().ToString();
   const MonotonicTime began = clock_.Now();
@@ -107,6 +131,11 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   const auto took = clock_.Now() - began;
   CountStep(name, took, done.has_value());
   DORMOUSE_TRY(done);
+  // Lanes write each its own.
+  if (auto* stage = StageOf(step, capture))
+    *stage = std::chrono::duration_cast<std::chrono::milliseconds>(took);
+  if (step == Step::kSyncCapture)
+    (record->capture_for ? record->capture_for->figures : *record->capture).stages = *capture;
   log::Debug("step", {{"step", name},
                       {"sandbox", subject},
                       {"us", std::chrono::duration_cast<std::chrono::microseconds>(took).count()}});

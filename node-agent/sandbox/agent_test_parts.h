@@ -13,6 +13,7 @@
 #include "node-agent/sandbox/fake_machine.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
+#include "src/common/base/metrics.h"
 
 namespace dormouse {
 
@@ -24,6 +25,14 @@ inline const api::SandboxUid kSuccessor =
 
 inline kube::ResourceVersion Next(const kube::ResourceVersion& version) {
   return kube::ResourceVersion(std::to_string(std::stoll(version.text()) + 1));
+}
+
+/// What /metrics shows for that name and those labels; 0 where there is nothing yet.
+inline double Sample(const std::string& metric, const std::string& labels) {
+  const std::string text = metrics::Registry::Default().Text();
+  const std::string sample = "\n" + metric + "{" + labels + "} ";
+  const size_t at = text.find(sample);
+  return at == text.npos ? 0 : std::stod(text.substr(at + sample.size()));
 }
 
 // The API server's side: one object, and what was written to it.

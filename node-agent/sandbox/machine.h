@@ -63,8 +63,8 @@ class Machine {
   /// Takes away the cell of a record that was not saved.
   virtual void DropCell(Record* record) = 0;
 
-  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`: the caller
-  /// saves it.
+  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`, kSyncCapture
+  /// the figures into `record->capture`, or into `capture_for`'s: the caller saves them.
   virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
 
   /// A changed egress policy of a running sandbox.

@@ -37,15 +37,26 @@ Shape ReadShape(const json& object) {
 }
 
 json FiguresToJson(const CaptureFigures& figures) {
-  return {{"memoryBytes", figures.memory_bytes},
-          {"writtenBytes", figures.written_bytes},
-          {"pauseWindowMs", figures.pause_window_ms},
-          {"storeBytes", figures.store_bytes}};
+  json object = {{"memoryBytes", figures.memory_bytes},
+                 {"writtenBytes", figures.written_bytes},
+                 {"pauseWindowMs", figures.pause_window_ms},
+                 {"storeBytes", figures.store_bytes}};
+  if (figures.stages) {
+    for (const auto& [name, took] : api::kCaptureStages)
+      object["stagesMs"][name] = ((*figures.stages).*took).count();
+  }
+  return object;
 }
 
 CaptureFigures ReadFigures(const json& object) {
-  return {object.at("memoryBytes"), object.at("writtenBytes"), object.at("pauseWindowMs"),
-          object.at("storeBytes")};
+  CaptureFigures figures{object.at("memoryBytes"), object.at("writtenBytes"),
+                         object.at("pauseWindowMs"), object.at("storeBytes")};
+  if (object.contains("stagesMs")) {
+    api::CaptureStages& stages = figures.stages.emplace();
+    for (const auto& [name, took] : api::kCaptureStages)
+      stages.*took = std::chrono::milliseconds(object.at("stagesMs").at(name).get<int64_t>());
+  }
+  return figures;
 }
 
 api::SandboxUid ReadUid(const json& object, const char* key) {

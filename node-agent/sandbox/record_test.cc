@@ -81,6 +81,16 @@ TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
   EXPECT_EQ(*decoded, record);
 }
 
+TEST(RecordTest, TheFiguresOfACaptureComeBackAlsoFromBeforeItsStagesWereMeasured) {
+  Record record = Example();
+  record.capture = CaptureFigures{1 << 20, 4096, 12, 8192};
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(record)), record);
+  record.capture->stages = api::CaptureStages{};
+  for (std::chrono::milliseconds took{10}; const auto& stage : api::kCaptureStages)
+    (*record.capture->stages).*stage.took = took++;
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(record)), record);
+}
+
 TEST(RecordTest, ANumberThatNoIntegerHoldsIsCorrupt) {
   for (const double number : {1e19, -1e300, 0.5}) {
     const auto decoded = DecodeRecord(Edited(

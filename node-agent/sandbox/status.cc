@@ -259,7 +259,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
     status.snapshot = api::SandboxStatus::Snapshot{
         in.record.capture->memory_bytes, in.record.capture->written_bytes,
         std::chrono::milliseconds(in.record.capture->pause_window_ms),
-        static_cast<int64_t>(in.record.generations)};
+        static_cast<int64_t>(in.record.generations), in.record.capture->stages};
   }
   if (!in.refused) {
     status.network = {in.node_ip, in.host_address, net::kGuestAddress};

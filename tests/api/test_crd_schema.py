@@ -347,6 +347,15 @@ FULL_SANDBOX_STATUS = {
         "writtenBytes": 4096,
         "pauseWindow": "35ms",
         "generation": 7,
+        "stages": {
+            "prepare": "210ms",
+            "freeze": "4ms",
+            "pause": "2ms",
+            "state": "8ms",
+            "memory": "20ms",
+            "disk": "14ms",
+            "sync": "5ms",
+        },
     },
     "storage": {"cowUsedBytes": 1 << 33, "cowUsedPercent": 12},
 }

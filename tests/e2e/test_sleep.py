@@ -37,6 +37,8 @@ CYCLES = int(os.environ.get("DORMOUSE_CYCLES", "4"))
 
 
 MANY = 50
+# Of a suspend, as the status names them.
+STAGES = {"prepare", "freeze", "pause", "state", "memory", "disk", "sync"}
 
 
 def memory_extents(cluster, uid: str) -> int:
@@ -69,6 +71,7 @@ def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
         assert condition_of(asleep, "Suspended")["status"] == "True"
         assert condition_of(asleep, "Ready")["status"] == "False"
         assert asleep["status"]["snapshot"]["generation"] == cycle + 1
+        assert set(asleep["status"]["snapshot"]["stages"]) == STAGES
         assert asleep["status"]["suspendedAt"]
         extents.append(memory_extents(cluster, asleep["metadata"]["uid"]))
         began = time.monotonic()

@@ -136,6 +136,13 @@ SandboxStatus ReadSandboxStatus(const FieldReader& status) {
     if (const auto time = ParseDuration(snapshot.Text("pauseWindow"))) {
       result.snapshot->pause_window = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
     }
+    if (const FieldReader stages = snapshot.Object("stages"); stages.present()) {
+      CaptureStages& read = result.snapshot->stages.emplace();
+      for (const auto& [name, took] : kCaptureStages) {
+        if (const auto time = ParseDuration(stages.Text(name)))
+          read.*took = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
+      }
+    }
   }
   if (const FieldReader storage = status.Object("storage"); storage.present()) {
     result.storage = SandboxStatus::Storage{

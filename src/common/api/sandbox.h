@@ -119,6 +119,22 @@ struct SandboxSpec {
   bool operator==(const SandboxSpec&) const = default;
 };
 
+/// What the steps of a capture took, under the names that the status has for them. Memory and disk
+/// are captured side by side.
+struct CaptureStages {
+  std::chrono::milliseconds prepare{0}, freeze{0}, pause{0}, state{0}, memory{0}, disk{0}, sync{0};
+  bool operator==(const CaptureStages&) const = default;
+};
+struct CaptureStageName {
+  const char* name;
+  std::chrono::milliseconds CaptureStages::*took;
+};
+inline constexpr CaptureStageName kCaptureStages[] = {
+    {"prepare", &CaptureStages::prepare}, {"freeze", &CaptureStages::freeze},
+    {"pause", &CaptureStages::pause},     {"state", &CaptureStages::state},
+    {"memory", &CaptureStages::memory},   {"disk", &CaptureStages::disk},
+    {"sync", &CaptureStages::sync}};
+
 /// The status as this version writes it. Fields of one writer only are sent by that writer:
 /// see AgentStatusToJson and ControllerStatusToJson.
 struct SandboxStatus {
@@ -144,6 +160,7 @@ struct SandboxStatus {
     int64_t memory_bytes = 0, written_bytes = 0;
     std::chrono::milliseconds pause_window{0};
     int64_t generation = 0;
+    std::optional<CaptureStages> stages{};
     bool operator==(const Snapshot&) const = default;
   };
   std::optional<Snapshot> snapshot;

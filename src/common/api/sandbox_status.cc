@@ -56,6 +56,10 @@ json AgentStatusToJson(const SandboxStatus& status) {
         {"writtenBytes", status.snapshot->written_bytes},
         {"pauseWindow", std::to_string(status.snapshot->pause_window.count()) + "ms"},
         {"generation", status.snapshot->generation}};
+    if (const auto& stages = status.snapshot->stages) {
+      for (const auto& [name, took] : kCaptureStages)
+        result["snapshot"]["stages"][name] = std::to_string(((*stages).*took).count()) + "ms";
+    }
   }
   if (status.storage) {
     result["storage"] = {{"cowUsedBytes", status.storage->cow_used_bytes},

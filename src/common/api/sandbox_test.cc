@@ -135,6 +135,8 @@ SandboxStatus FullStatus() {
   status.restart_count = 4;
   status.network = {"10.0.0.1", "169.254.1.1", "169.254.0.21"};
   status.vm = {"cloud-hypervisor", "53.0", "Boot", 480ms};
+  status.snapshot = SandboxStatus::Snapshot{
+      1 << 20, 4096, 35ms, 7, CaptureStages{11ms, 12ms, 13ms, 14ms, 15ms, 16ms, 17ms}};
   status.storage = SandboxStatus::Storage{4096, 1};
   return status;
 }
