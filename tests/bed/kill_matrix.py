@@ -114,7 +114,9 @@ class KillMatrix:
         self._cluster.wish(mode, *targets.values())
         self._kill_when_all_are_parked(targets)
         for name in targets.values():
-            self._cluster.wait_phase(name, mode)
+            found = self._cluster.wait_phase(name, mode)
+            if mode == "Running" and not self._power:  # after a cut it may have been awake already
+                assert found["status"]["vm"]["startMode"] == "Resume", f"{name} has lost its memory: {found['status']}"
         self._settled()
 
     def kill_while_giving_up_memory(self, points: Sequence[str], names: Sequence[str]) -> None:
@@ -164,6 +166,8 @@ class KillMatrix:
         self._sandboxes(*(clone(name, source) for name in targets.values()))
         self._kill_when_all_are_parked(targets)
         cluster.wait_ready(*targets.values(), seconds=240)
+        for name in targets.values():
+            assert self._power or cluster.get(name)["status"]["vm"]["startMode"] == "Template", f"{name} is no clone"
         self._settled()
         return list(targets.values())
 
