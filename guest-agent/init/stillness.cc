@@ -11,15 +11,18 @@ Result<void> KeepStill(const std::string& root) {
     const char* file;
     const char* value;
   };
+  Result<void> all;
   // Documentation/admin-guide/sysctl/{vm,kernel}.rst, kernel-parameters.txt
   for (const Setting& setting :
        {Setting{"/proc/sys/vm/compaction_proactiveness", "0"},
         Setting{"/proc/sys/vm/stat_interval", "60"}, Setting{"/proc/sys/kernel/soft_watchdog", "0"},
         Setting{"/sys/module/rcupdate/parameters/rcu_cpu_stall_suppress", "1"}}) {
     const std::string file = root + setting.file;
-    if (::access(file.c_str(), F_OK) == 0) DORMOUSE_TRY(WriteSmallFile(file, setting.value));
+    if (::access(file.c_str(), F_OK) != 0) continue;
+    auto written = WriteSmallFile(file, setting.value);
+    if (all && !written) all = written;
   }
-  return {};
+  return all;
 }
 
 }  // namespace dormouse::guest

@@ -13,7 +13,7 @@ namespace dormouse::guest {
 /// RCU's stalls: the clock goes on over a sleep, which they would report, stacks and all, before
 /// the guest has answered. A kernel that hangs in its boot, before this, reports it.
 /// `root` is empty but in tests. A kernel that lacks one is left alone; what an image sets comes
-/// later, and wins.
+/// later, and wins. Tries all of them; the first that cannot be set is the error.
 [[nodiscard]] Result<void> KeepStill(const std::string& root);
 
 }  // namespace dormouse::guest

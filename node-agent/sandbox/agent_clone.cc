@@ -72,7 +72,10 @@ void Agent::WantCapture(const api::SandboxUid& source, const api::SandboxUid& te
                         const kube::ObjectKey& template_key) {
   {
     const std::lock_guard lock(mutex_);
+    // Captured since the caller looked: once more would begin by removing it.
+    if (templates_.Find(template_uid)) return;
     WantedCapture& wanted = wanted_[template_uid];
+    if (wanted.under_way) return;
     wanted.source = source;
     wanted.key = template_key;
   }
@@ -120,10 +123,10 @@ Result<> Agent::CommitTemplate(const api::SandboxSpec& spec, Record* record) {
     if (options_.boot_snapshots == BootSnapshots::kNamespace) made.ns = record->ns;
   } else {
     const std::lock_guard lock(mutex_);
-    // It is under way, so nobody has erased it.
-    const WantedCapture& wanted = wanted_.at(capture.template_uid);
-    made.ns = wanted.key.ns;
-    made.name = wanted.key.name;
+    const auto wanted = wanted_.find(capture.template_uid);
+    if (wanted == wanted_.end()) return Fail(ErrorCode::kNotFound, "the template is gone");
+    made.ns = wanted->second.key.ns;
+    made.name = wanted->second.key.name;
     made.has_workload = !spec.workload.empty() || (record->origin && record->origin->has_workload);
   }
   DORMOUSE_TRY(templates_.Commit(made));
@@ -172,7 +175,8 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
     const auto found = wanted_.find(capture.template_uid);
     if (found != wanted_.end()) {
       found->second.under_way = false;
-      found->second.failure = error;
+      // What it gave up for is no reason why it had not been captured before.
+      if (!found->second.dropped) found->second.failure = error;
       found->second.not_before = clock_.Now() + kCaptureRetry;
     }
   }

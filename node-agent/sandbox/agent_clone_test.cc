@@ -405,6 +405,20 @@ TEST_F(AgentCloneTest, ATemplateWhoseDeadlineComesDuringItsCaptureFailsWhenThatH
   EXPECT_TRUE(TemplateIs("Failed"));
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
   EXPECT_FALSE(vm().paused || vm().frozen);
+  const auto* failed = api::FindCondition(Template().conditions, "Failed");
+  EXPECT_EQ(failed->message.find("not wanted"), std::string::npos) << failed->message;
+}
+
+TEST_F(AgentCloneTest, ATemplateThatWasJustCommittedIsNotCapturedOnceMore) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  ASSERT_EQ(Template().phase, "Ready");
+  machine_.steps.clear();
+  agent_->WantCapture(kUid, kTemplate, template_api_.live->meta.key());
+  Settle();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "capture.prepare"), 0);
+  EXPECT_TRUE(PathExists(paths_.Template(kTemplate)));
 }
 
 TEST_F(AgentCloneTest, ACommitDoesNotBringBackWhatWasRemoved) {

@@ -409,14 +409,14 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
 
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
   const auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
+  if (frozen && frozen->frozen) return {};
+  const std::string why = frozen ? frozen->detail : frozen.error().message();
   // Clones are to become others before any program of theirs goes on.
-  if (!frozen && record.capture_for) return Fail(frozen.error().Wrap("freeze the guest"));
-  // A guest that will not is captured as it runs, like a machine whose lid is closed.
-  if (!frozen || !frozen->frozen) {
-    log::Warning("a guest was not frozen for its capture",
-                 {{"sandbox", record.key().ToString()},
-                  {"detail", frozen ? frozen->detail : frozen.error().message()}});
-  }
+  if (record.capture_for)
+    return Fail(ErrorCode::kUnavailable, "the guest does not stand still: " + why);
+  // A guest that will not is put to sleep as it runs, like a machine whose lid is closed.
+  log::Warning("a guest was not frozen for its suspend",
+               {{"sandbox", record.key().ToString()}, {"detail", why}});
   return {};
 }
 
