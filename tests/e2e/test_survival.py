@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from bed.cluster import condition
 from bed.eventually import eventually
 from bed.manifests import sandbox
 
@@ -80,6 +81,26 @@ def test_it_sleeps_for_a_month(cluster, sandboxes, node_clock):
     said = cluster.ctl("logs", "--console", "default/winter").stdout
     assert "dormouse-guest: ready" in said
     assert not re.search("soft lockup - CPU|rcu: .*stall", said), "a sleep is no processor that was stuck"
+
+
+@pytest.mark.real_vmm
+def test_its_node_loses_its_power(cluster, sandboxes):
+    """What sleeps wakes with its memory; what ran boots again from its disk, with what it had brought there."""
+    sandboxes(sandbox("asleep"), sandbox("at-work"))
+    cluster.wait_ready("asleep", "at-work")
+    cluster.exec("asleep", ["sh", "-c", "echo kept >/dev/shm/kept"])
+    cluster.exec("at-work", ["sh", "-c", "echo kept >/root/kept; sync; (while :; do echo more >>/root/more; done) >/dev/null 2>&1 &"])
+    cluster.bring("asleep", "Suspended")
+    boot = cluster.node.read("/proc/sys/kernel/random/boot_id")
+    cluster.power_cut()
+    assert cluster.node.read("/proc/sys/kernel/random/boot_id") != boot
+    assert cluster.get("asleep")["status"]["phase"] == "Suspended"
+    booted = cluster.wait_for("at-work", lambda it: it["status"].get("restartCount") == 1 and condition(it, "Ready") == "True", "booted again")
+    assert booted["status"]["vm"]["startMode"] == "Boot"
+    assert read(cluster, "at-work", "/root/kept") == "kept"
+    assert "EXT4-fs error" not in cluster.ctl("logs", "--console", "default/at-work").stdout
+    assert cluster.bring("asleep", "Running")["status"]["vm"]["startMode"] == "Resume"
+    assert read(cluster, "asleep", "/dev/shm/kept") == "kept"
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""The files that hold a guest's memory: damaged, told of by name and put right; read by nobody, and copied nowhere."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import pytest
+
+from bed.cluster import condition_of
+from bed.leaks import short_id
+from bed.manifests import sandbox, template
+
+DAMAGE = {
+    "shorter": "truncate -s -4096 memory",
+    "missing": "rm memory",
+    "unstated": "rm state.json",
+}
+
+
+@pytest.mark.real_vmm
+def test_what_cannot_be_woken_says_which_file_and_wakes_when_that_is_put_right(cluster, sandboxes):
+    state = cluster.layout.state
+    sandboxes(*(sandbox(name) for name in DAMAGE))
+    cluster.wait_ready(*DAMAGE)
+    generations = {name: f"{state}/sandboxes/{cluster.get(name)['metadata']['uid']}/gen-1" for name in DAMAGE}
+    for name in DAMAGE:
+        cluster.exec(name, ["sh", "-c", f"echo {name} >/dev/shm/mark"])
+        cluster.bring(name, "Suspended")
+    agent = cluster.agent_pids()
+    for name, damage in DAMAGE.items():
+        cluster.node.run(f"cp -a --sparse=always --reflink=auto {generations[name]} {state}/kept-{name}; cd {generations[name]}; {damage}")
+    try:
+        cluster.wish("Running", *DAMAGE)
+        for name, damage in DAMAGE.items():
+            told = cluster.wait_reason(name, "Ready", "ResumeFailed")
+            assert damage.split()[-1] in condition_of(told, "Ready")["message"]
+            assert told["status"]["phase"] == "Suspended"
+        assert cluster.agent_pids() == agent, "the agent has come through it"
+    finally:
+        for name, damage in DAMAGE.items():
+            file = damage.split()[-1]
+            cluster.node.run(f"cp -a --sparse=always --reflink=auto {state}/kept-{name}/{file} {generations[name]}/; rm -r {state}/kept-{name}")
+    cluster.wait_ready(*DAMAGE)
+    for name in DAMAGE:
+        assert cluster.exec(name, ["cat", "/dev/shm/mark"]).stdout.strip() == name
+
+
+@pytest.mark.real_vmm
+def test_what_a_guest_remembers_is_in_its_memory_file_and_nowhere_else(cluster, sandboxes):
+    layout = cluster.layout
+    token = secrets.token_hex(16)
+    sandboxes(sandbox("discreet"))
+    cluster.wait_ready("discreet")
+    uid = cluster.get("discreet")["metadata"]["uid"]
+    cluster.exec("discreet", ["sh", "-c", "cat >/dev/shm/token"], stdin=token)
+    sandboxes(template("discreet-too", "discreet"))
+    cluster.wait_template("discreet-too")
+    cluster.arm("agent.step.before.capture.sync@default/discreet=1*error(EIO)")
+    cluster.wish("Suspended", "discreet")
+    cluster.wait_reason("discreet", "Suspended", "SnapshotFailed")
+    cluster.wait_phase("discreet", "Suspended")
+    cluster.arm("agent.step.before.guest.thaw@default/discreet=1*error(EIO)")
+    cluster.bring("discreet", "Running")
+    cluster.bring("discreet", "Suspended")
+
+    found = cluster.node.output(f"grep -rl --exclude-dir=images {token} {layout.state} {layout.run} {layout.log}", seconds=300, check=False)
+    files = {path.rpartition("/")[2] for path in found.splitlines()}
+    assert files == {"memory"}, found
+    told = json.dumps([cluster.get("discreet"), cluster.events("discreet")])
+    assert token not in told + cluster.metrics() + cluster.ctl("show", "default/discreet").stdout
+
+    closed = f"{layout.state}/sandboxes/{uid}/gen-* {layout.state}/templates/*"
+    assert set(cluster.node.output(f"stat -c '%a %U' {closed}").splitlines()) == {"700 root"}
+    assert short_id(uid) not in cluster.vmm_pids()
