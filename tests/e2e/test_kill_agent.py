@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bed.kill_matrix import KillMatrix
+from bed.kill_matrix import IN_THE_COPY, KillMatrix
 
 CREATING = [
     "disk.snapshot.done", "net.veth.done", "agent.step.launched.vmm.launch", "agent.step.after.vmm.create",
@@ -18,7 +18,7 @@ DELETING = [
 ]
 SUSPENDING = [
     "agent.step.after.guest.freeze", "agent.step.after.vmm.pause", "agent.step.after.capture.state",
-    "agent.step.after.record.suspended", "agent.step.after.vmm.kill",
+    "agent.step.after.record.suspended", "agent.step.after.vmm.kill", IN_THE_COPY,
 ]  # fmt: skip
 WAKING = [
     "agent.step.after.record.save", "agent.step.after.disk.restore", "agent.step.after.vmm.launch",
@@ -42,6 +42,7 @@ def test_killed_while_it_suspends_and_wakes_it_converges(cluster, sandboxes):
         cluster.exec(name, ["sh", "-c", f"echo {name} >/dev/shm/mark"])
     matrix.kill_while_changing(SUSPENDING, names, "Suspended")
     matrix.kill_while_changing(WAKING, names, "Running")
+    cluster.bring(names[-1], "Running")
     for name in names:
         assert cluster.exec(name, ["cat", "/dev/shm/mark"]).stdout == f"{name}\n", "its memory"
 

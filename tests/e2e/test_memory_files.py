@@ -35,7 +35,6 @@ def test_what_cannot_be_woken_says_which_file_and_wakes_when_that_is_put_right(c
         for name, damage in DAMAGE.items():
             told = cluster.wait_reason(name, "Ready", "ResumeFailed")
             assert damage.split()[-1] in condition_of(told, "Ready")["message"]
-            assert told["status"]["phase"] == "Suspended"
         assert cluster.agent_pids() == agent, "the agent has come through it"
     finally:
         for name, damage in DAMAGE.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 
@@ -78,8 +77,8 @@ def test_it_sleeps_for_a_month(cluster, sandboxes, node_clock):
     assert read(cluster, "winter", "/dev/shm/kept") == "kept"
     guest = int(cluster.exec("winter", ["date", "+%s"]).stdout)
     assert abs(guest - int(cluster.node.output(["date", "+%s"]))) <= 3, "its clock is the node's"
-    said = cluster.ctl("logs", "--console", "default/winter").stdout
-    assert "dormouse-guest: ready" in said
+    said = cluster.exec("winter", ["dmesg"]).stdout
+    assert "Linux version" in said
     assert not re.search("soft lockup - CPU|rcu: .*stall", said), "a sleep is no processor that was stuck"
 
 
@@ -132,8 +131,7 @@ def test_memory_that_was_swapped_out_is_captured_too(cluster, sandboxes, swap):
 def test_its_vmm_is_killed_at_any_moment_of_its_sleep_and_wake(cluster, sandboxes):
     sandboxes(sandbox("mortal"))
     cluster.wait_ready("mortal")
-    chance = random.Random(9)
-    for number, point in enumerate((*chance.sample(BEFORE_THE_COMMIT, 2), *AFTER_IT)):
+    for number, point in enumerate((*BEFORE_THE_COMMIT, *AFTER_IT)):
         mark = f"mark-{number}"
         cluster.exec("mortal", ["sh", "-c", f"echo {mark} | tee /dev/shm/mark >/root/mark; sync"])
         if point in AFTER_IT:
