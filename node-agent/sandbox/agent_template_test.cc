@@ -1,0 +1,346 @@
+// Templates as users and operators see them: captured, deleted at any moment, with the agent dying
+// around every step.
+#include <algorithm>
+
+#include "node-agent/sandbox/template_test_parts.h"
+
+namespace dormouse {
+namespace {
+
+class AgentTemplateTest : public TemplatesTest {};
+
+TEST_F(AgentTemplateTest, ATemplateIsCapturedWithTwoWritesAndItsSourceRunsOn) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
+  Settle();
+  AskForTemplate();
+  const size_t before = control_plane_.writes.size();
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Ready");
+  EXPECT_TRUE(Template().ready_to_use);
+  EXPECT_EQ(Template().source_uid, kUid.text());
+  EXPECT_EQ(Template().nodes, std::vector<std::string>{"node-1"});
+  EXPECT_EQ(Template().pause_window, 12ms);
+  EXPECT_FALSE(TemplateIs("InUse"));
+  EXPECT_LE(template_api_.writes.size(), 3U);
+  EXPECT_EQ(template_api_.events, std::vector<std::string>{"Captured"});
+  EXPECT_EQ(control_plane_.writes.size(), before) << "the source is as it was";
+  EXPECT_FALSE(vm().paused || vm().frozen);
+  EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning);
+  EXPECT_TRUE(machine_.templates.at(kTemplate).whole);
+  EXPECT_EQ(control_plane_.live->status.snapshot, std::nullopt)
+      << "the source's own last capture is not this one";
+}
+
+TEST_F(AgentTemplateTest, AnAgentThatDiesAroundAnyStepOfACaptureEndsWithItAndARunningSource) {
+  Settle();
+  AskForTemplate();
+  for (const std::string step : {"record.save", "capture.prepare", "guest.freeze", "vmm.pause",
+                                 "capture.state", "capture.memory", "capture.disk", "capture.sync",
+                                 "template.commit", "vmm.resume", "guest.thaw"}) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      (void)keeper_->Reconcile(kTemplateUid);
+      (void)Reconcile();
+      failpoint::DisarmAll();
+      RestartAll();
+      SettleAll();
+      EXPECT_EQ(Template().phase, "Ready");
+      EXPECT_FALSE(vm().paused || vm().frozen);
+      EXPECT_NE(vm().pid, 0);
+      // The next one begins from nothing.
+      ASSERT_TRUE(templates_->Remove(kTemplate));
+      ChangeTemplate([](api::SnapshotTemplate& object) {
+        object.status = {};
+        object.status.node_name = "node-1";
+      });
+      RestartAll();
+    }
+  }
+}
+
+TEST_F(AgentTemplateTest, ACaptureThatFailsIsTriedAgainUntilItsDeadlineAndThenHasFailed) {
+  Settle();
+  AskForTemplate();
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.capture.memory=error(ENOSPC)"));
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Capturing");
+  EXPECT_FALSE(vm().paused || vm().frozen) << "the source runs on";
+  clock_.Advance(5min);
+  SettleAll();
+  failpoint::DisarmAll();
+  EXPECT_EQ(Template().phase, "Failed");
+  EXPECT_TRUE(TemplateIs("Failed"));
+  EXPECT_NE(Template().error->message.find("failureDeadline"), std::string::npos);
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Failed") << "for good";
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, ACaptureWithoutRoomForTheSourcesRecordIsTheCapturesFailure) {
+  Settle();
+  AskForTemplate();
+  const size_t before = control_plane_.writes.size();
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=1*error(ENOSPC)"));
+  SettleAll();
+  for (size_t i = before; i < control_plane_.writes.size(); ++i)
+    EXPECT_TRUE(api::IsTrue(control_plane_.writes[i].conditions, "Ready")) << "the source runs on";
+  clock_.Advance(1min);
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Ready");
+}
+
+TEST_F(AgentTemplateTest, TheMetricsCountWhatATemplatesCaptureWroteAndHowLongItsSourceStoodStill) {
+  const auto counted = [](const std::string& metric) {
+    return Sample("dormouse_capture_" + metric, "kind=\"template\"");
+  };
+  const double bytes = counted("written_bytes_sum");
+  const double seconds = counted("pause_window_seconds_sum");
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  EXPECT_EQ(counted("written_bytes_sum"), bytes + 4096);
+  EXPECT_NEAR(counted("pause_window_seconds_sum"), seconds + 0.012, 1e-9);
+}
+
+TEST_F(AgentTemplateTest, ATemplateOfOneThatSleepsLeavesItAsleep) {
+  Settle();
+  Change(
+      [](api::Sandbox& sandbox) { sandbox.spec.operating_mode = api::OperatingMode::kSuspended; });
+  Settle();
+  const std::string written = "dormouse_capture_written_bytes_count";
+  const double captures = Sample(written, "kind=\"template\"");
+  AskForTemplate();
+  SettleAll();
+  EXPECT_EQ(Sample(written, "kind=\"template\""), captures) << "nothing stood still for it";
+  EXPECT_EQ(Template().phase, "Ready");
+  EXPECT_EQ(Phase(), "Suspended");
+  EXPECT_TRUE(vm().Nothing());
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatIsDeletedStaysUntilNobodyNeedsItAndNamesWhoDoes) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  SettleAll(kSuccessor);
+  EXPECT_EQ(Template().references, 1);
+  DeleteTemplate();
+  SettleAll(kSuccessor);
+  EXPECT_EQ(Template().phase, "Deleting");
+  ASSERT_TRUE(TemplateIs("InUse"));
+  EXPECT_NE(api::FindCondition(Template().conditions, "InUse")->message.find("clone"),
+            std::string::npos);
+  EXPECT_FALSE(TemplateIs("Released"));
+  EXPECT_TRUE(templates_->Find(kTemplate));
+  // Once it has slept it has a memory of its own.
+  Change(
+      [](api::Sandbox& sandbox) { sandbox.spec.operating_mode = api::OperatingMode::kSuspended; });
+  SettleAll(kSuccessor);
+  EXPECT_TRUE(TemplateIs("Released"));
+  EXPECT_EQ(templates_->Find(kTemplate), nullptr);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatIsDeletedDuringItsCaptureGoesWhenThatHasGivenUp) {
+  Settle();
+  AskForTemplate();
+  const api::SnapshotTemplate wanted = *template_api_.live;
+  for (const Step step :
+       {Step::kPrepareCapture, Step::kFreezeGuest, Step::kPauseVm, Step::kCaptureState,
+        Step::kCaptureMemory, Step::kCaptureDisk, Step::kSyncCapture}) {
+    SCOPED_TRACE(StepName(step));
+    machine_.steps.clear();
+    bool deleted = false;
+    During(step, [&] {
+      deleted = true;
+      machine_.steps.clear();
+      const bool begun = PathExists(paths_.Template(kTemplate));
+      DeleteTemplate();
+      EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+      EXPECT_EQ(Template().phase, "Deleting");
+      EXPECT_FALSE(TemplateIs("Released")) << "it is being written";
+      EXPECT_EQ(PathExists(paths_.Template(kTemplate)), begun);
+    });
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    changed_templates_.clear();
+    EXPECT_OK(Reconcile());
+    ASSERT_TRUE(deleted);
+    EXPECT_EQ(changed_templates_, std::vector<std::string>{kTemplateUid}) << "it is not polled for";
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    for (const std::string& after : machine_.steps) {
+      // These two stand side by side.
+      if (step == Step::kCaptureMemory || step == Step::kCaptureDisk) {
+        if (after == "capture.memory" || after == "capture.disk") continue;
+      }
+      EXPECT_FALSE(after.starts_with("capture.")) << after << ", for nothing";
+    }
+    SettleAll();
+    EXPECT_TRUE(TemplateIs("Released"));
+    EXPECT_TRUE(templates_->All().empty());
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    EXPECT_FALSE(vm().paused || vm().frozen);
+    EXPECT_NE(vm().pid, 0);
+    EXPECT_EQ(Phase(), "Running");
+    PutTemplate(wanted);
+    RestartAll();
+  }
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatIsDeletedDuringItsCommitGoesAfterIt) {
+  Settle();
+  AskForTemplate();
+  bool deleted = false;
+  During(Step::kCommitTemplate, [&] {
+    deleted = true;
+    DeleteTemplate();
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Released"));
+    EXPECT_TRUE(PathExists(paths_.Template(kTemplate)));
+  });
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  ASSERT_TRUE(Reconcile());
+  ASSERT_TRUE(deleted);
+  EXPECT_EQ(changed_templates_, std::vector<std::string>{kTemplateUid});
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  EXPECT_TRUE(TemplateIs("Released"));
+  EXPECT_TRUE(templates_->All().empty());
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  EXPECT_FALSE(vm().paused || vm().frozen);
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatIsDeletedBeforeOrAfterItsCaptureGoesAtOnce) {
+  Settle();
+  AskForTemplate();
+  const api::SnapshotTemplate wanted = *template_api_.live;
+  for (const bool captured : {false, true}) {
+    SCOPED_TRACE(captured);
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    if (captured) {
+      EXPECT_OK(Reconcile());
+    }
+    EXPECT_EQ(PathExists(paths_.TemplateRecord(kTemplate)), captured);
+    DeleteTemplate();
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    EXPECT_TRUE(TemplateIs("Released"));
+    SettleAll();
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    EXPECT_FALSE(vm().paused || vm().frozen);
+    PutTemplate(wanted);
+    RestartAll();
+  }
+}
+
+TEST_F(AgentTemplateTest, ATemplateOfOneThatSleepsIsDeletedDuringItsCapture) {
+  Settle();
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  AskForTemplate();
+  During(Step::kCopyGeneration, [&] {
+    DeleteTemplate();
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Released"));
+  });
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  ASSERT_TRUE(Reconcile());
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Released"));
+  EXPECT_EQ(Phase(), "Suspended");
+  Wish(api::OperatingMode::kRunning);
+  Settle();
+  EXPECT_EQ(StartMode(), "Resume");
+}
+
+TEST_F(AgentTemplateTest, ATemplateWhoseDeadlineComesDuringItsCaptureFailsWhenThatHasGivenUp) {
+  Settle();
+  AskForTemplate();
+  During(Step::kCaptureState, [&] {
+    clock_.Advance(6min);
+    EXPECT_OK(keeper_->Reconcile(kTemplateUid));
+    EXPECT_FALSE(TemplateIs("Failed")) << "it may come to its commit yet";
+  });
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Failed"));
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  EXPECT_FALSE(vm().paused || vm().frozen);
+  const auto* failed = api::FindCondition(Template().conditions, "Failed");
+  EXPECT_EQ(failed->message.find("not wanted"), std::string::npos) << failed->message;
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatWasJustCommittedIsNotCapturedOnceMore) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  ASSERT_EQ(Template().phase, "Ready");
+  machine_.steps.clear();
+  agent_->WantCapture(kUid, kTemplate, template_api_.live->meta.key());
+  Settle();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "capture.prepare"), 0);
+  EXPECT_TRUE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, ACommitDoesNotBringBackWhatWasRemoved) {
+  TemplateRecord record;
+  record.uid = kTemplate;
+  record.name = "warm";
+  EXPECT_FALSE(templates_->Commit(record));
+  EXPECT_EQ(templates_->Find(kTemplate), nullptr);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, ASourceThatIsDeletedDuringACaptureGoesWhenThatHasEnded) {
+  Settle();
+  AskForTemplate();
+  During(Step::kCaptureMemory, [&] { Delete(); });
+  SettleAll();
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_EQ(Template().phase, "Ready") << "what was asked for, and is whole, is kept";
+}
+
+TEST_F(AgentTemplateTest, ATemplateWhoseSourceIsDeletedBeforeItsCaptureSucceedsSaysSo) {
+  Settle();
+  AskForTemplate();
+  ASSERT_TRUE(failpoint::Arm("agent.step.after.capture.memory=error(ENOSPC)"));
+  During(Step::kCaptureMemory, [&] { Delete(); });
+  SettleAll();
+  failpoint::DisarmAll();
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released"));
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  const auto* ready = api::FindCondition(Template().conditions, "Ready");
+  EXPECT_EQ(ready->reason, "SourceNotReady") << "another of its name may come";
+  clock_.Advance(5min);
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Failed"));
+  EXPECT_NE(Template().error->message.find("web does not run on this node"), std::string::npos);
+}
+
+TEST_F(AgentTemplateTest, ARetainedTemplateIsReleasedAndItsFilesStay) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  ChangeTemplate([&](api::SnapshotTemplate& object) {
+    object.deletion_policy = api::DeletionPolicy::kRetain;
+    object.meta.deletion_time = clock_.WallNow();
+  });
+  SettleAll();
+  EXPECT_TRUE(TemplateIs("Released"));
+  objects_.Remove({{"default", "warm"}, kTemplateUid, kube::ResourceVersion("9999")});
+  template_api_.live.reset();
+  clock_.Advance(48h);
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  EXPECT_TRUE(PathExists(paths_.TemplateRecord(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, AFileLeftByACaptureThatWasCutShortGoesAtTheNextStart) {
+  ASSERT_TRUE(MakeDirectories(paths_.Template(kTemplate)));
+  Restart();
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+}  // namespace
+}  // namespace dormouse
