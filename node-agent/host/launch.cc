@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -241,16 +242,14 @@ Result<bool> IsDynamicallyLinked(const std::string& program) {
       header.e_phentsize != sizeof(Elf64_Phdr)) {
     return Fail(ErrorCode::kInvalid, program + " is no 64-bit ELF program");
   }
-  for (unsigned i = 0; i < header.e_phnum; ++i) {
-    Elf64_Phdr segment{};
-    const auto at = static_cast<off_t>(header.e_phoff + i * sizeof(segment));
-    if (::pread(file.get(), &segment, sizeof(segment), at) !=
-        static_cast<ssize_t>(sizeof(segment))) {
-      return Fail(ErrorCode::kInvalid, program + " is cut off");
-    }
-    if (segment.p_type == PT_INTERP) return true;
+  std::vector<Elf64_Phdr> segments(header.e_phnum);
+  const size_t bytes = segments.size() * sizeof(Elf64_Phdr);
+  if (::pread(file.get(), segments.data(), bytes, static_cast<off_t>(header.e_phoff)) !=
+      static_cast<ssize_t>(bytes)) {
+    return Fail(ErrorCode::kInvalid, program + " is cut off");
   }
-  return false;
+  return std::any_of(segments.begin(), segments.end(),
+                     [](const Elf64_Phdr& segment) { return segment.p_type == PT_INTERP; });
 }
 
 }  // namespace dormouse::host

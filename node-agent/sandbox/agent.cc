@@ -309,10 +309,8 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
       if (seen.vmm != VmmState::kAbsent && !kept.launched) kept.launched = clock_.Now();
     });
   }
-  const bool answered =
-      seen.guest == GuestState::kAnswering || seen.guest == GuestState::kConfigured ||
-      seen.guest == GuestState::kWorking || seen.guest == GuestState::kWorkloadEnded;
-  if (!answered && !record.started_at && seen.vmm == VmmState::kRunning && runtime.launched) {
+  if (!Answers(seen.guest) && !record.started_at && seen.vmm == VmmState::kRunning &&
+      runtime.launched) {
     seen.guest_timed_out = clock_.Now() - *runtime.launched >= options_.guest_timeout;
   }
   return seen;

@@ -82,7 +82,7 @@ void Agent::CountCapture(const char* kind, const CaptureFigures& figures) {
                      "What committed captures wrote of their machine's memory.", bytes,
                      {{"kind", kind}})
       .Observe(static_cast<double>(figures.written_bytes));
-  // Paused by an agent that died: nobody knows since when.
+  // The VM was found paused: nobody knows since when.
   if (figures.pause_window_ms == 0) return;
   static const std::vector<double> seconds = {0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30};
   registry

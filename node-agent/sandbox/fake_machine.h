@@ -270,7 +270,7 @@ class FakeMachine : public Machine {
   std::string VsockSocket(const Record&) const override { return ""; }
   std::string BootTraits() const override { return "traits"; }
   std::string CpuModel() const override {
-    // The one question of a template's commit to the machine.
+    // A template's commit asks it, and is no step of the machine's.
     if (meanwhile) meanwhile(Step::kCommitTemplate);
     return "cpu";
   }

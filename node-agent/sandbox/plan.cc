@@ -232,40 +232,26 @@ Plan PlanAwake(Plan plan) {
 Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
   const bool cloning = plan.record.IsCloning();
   const bool waking = plan.record.sleeping && !cloning;
-  switch (seen.guest) {
-    case GuestState::kUnknown:
-    case GuestState::kSilent:
-    case GuestState::kViolation:
-      plan.outcome = Outcome::kAwaitGuest;
-      return plan;
-    case GuestState::kFrozen:
-      // Restored, or the capture that it was frozen for did not come to its end.
-      plan.stages.push_back({Step::kThawGuest});
-      return waking ? PlanAwake(std::move(plan)) : plan;
-    case GuestState::kAnswering:
-    case GuestState::kConfigured:
-    case GuestState::kWorking:
-    case GuestState::kWorkloadEnded:
-      // Captured as it ran: it gets a clock and random numbers of its own all the same, and refuses
-      // to become another. Once more does no harm, after an agent that died.
-      if (!plan.record.sleeping || desired.thawed) break;
-      plan.stages.push_back({Step::kThawGuest});
-      return plan;
+  if (seen.guest == GuestState::kFrozen) {
+    // Restored, or the capture that it was frozen for did not come to its end.
+    plan.stages.push_back({Step::kThawGuest});
+    return waking ? PlanAwake(std::move(plan)) : plan;
   }
-  switch (seen.guest) {
-    case GuestState::kAnswering:
-      plan.stages.push_back({Step::kConfigureGuest});
-      if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
-      break;
-    case GuestState::kConfigured:
-      // A clone's guest was configured as another sandbox.
-      if (cloning) plan.stages.push_back({Step::kConfigureGuest});
-      if (desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
-      break;
-    default:
-      if (cloning) plan.stages.push_back({Step::kConfigureGuest});
-      break;
+  if (!Answers(seen.guest)) {
+    plan.outcome = Outcome::kAwaitGuest;
+    return plan;
   }
+  if (plan.record.sleeping && !desired.thawed) {
+    // Captured as it ran: it gets a clock and random numbers of its own all the same, and refuses
+    // to become another. Once more does no harm, after an agent that died.
+    plan.stages.push_back({Step::kThawGuest});
+    return plan;
+  }
+  const bool configured = seen.guest != GuestState::kAnswering;
+  const bool started = configured && seen.guest != GuestState::kConfigured;
+  // A clone's guest was configured as another sandbox.
+  if (!configured || cloning) plan.stages.push_back({Step::kConfigureGuest});
+  if (!started && desired.has_workload && !waking) plan.stages.push_back({Step::kStartWorkload});
   if (plan.record.sleeping) return PlanAwake(std::move(plan));
   if (seen.stale_files) plan.stages.push_back({Step::kPruneFiles});
   plan.outcome = Outcome::kRunning;

@@ -45,6 +45,12 @@ enum class GuestState {
   kWorkloadEnded,
 };
 
+/// Healthy, and its programs run.
+[[nodiscard]] constexpr bool Answers(GuestState guest) {
+  return guest == GuestState::kAnswering || guest == GuestState::kConfigured ||
+         guest == GuestState::kWorking || guest == GuestState::kWorkloadEnded;
+}
+
 struct Observed {
   bool recorded = true;  ///< its record is on disk
   Presence disk = Presence::kAbsent;

@@ -59,8 +59,8 @@ struct CaptureFigures {
   int64_t written_bytes = 0;    ///< of it by this capture: what had diverged
   int64_t pause_window_ms = 0;  ///< from the VM's pause until all of it was on disk
   int64_t store_bytes = 0;      ///< that the disk's store takes
-  /// None of a copy, nor of what was captured before they were measured. What an agent had done
-  /// that died before the commit took 0.
+  /// None of a copy, nor of what was captured before they were measured. What had been done before
+  /// the VM was found paused took 0.
   std::optional<api::CaptureStages> stages{};
   bool operator==(const CaptureFigures&) const = default;
 };

@@ -41,7 +41,7 @@ Result<HandedOver> Take(const vmm::ApiClient& api, const VmmDrop& drop, Handover
   const auto written = handover == Handover::kWithMemory
                            ? api.Snapshot(drop.inner)
                            : api.SnapshotStateOnly(drop.inner, drop.directory);
-  if (::chown(drop.directory.c_str(), 0, 0) != 0) return FailErrno("chown " + drop.directory);
+  DORMOUSE_TRY(TakeBack(drop.directory));
   DORMOUSE_TRY(written);
   const auto take = [&](const char* name, size_t max_bytes) {
     return TakeOver(drop.directory + "/" + name, generation + "/" + name, max_bytes);

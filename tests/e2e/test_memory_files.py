@@ -8,13 +8,13 @@ import secrets
 import pytest
 
 from bed.cluster import condition_of
-from bed.leaks import short_id
 from bed.manifests import sandbox, template
 
-DAMAGE = {
-    "shorter": "truncate -s -4096 memory",
-    "missing": "rm memory",
-    "unstated": "rm state.json",
+COPY = "cp -a --sparse=always --reflink=auto"
+DAMAGE = {  # by sandbox: what is done to which file
+    "shorter": ("truncate -s -4096", "memory"),
+    "missing": ("rm", "memory"),
+    "unstated": ("rm", "state.json"),
 }
 
 
@@ -28,18 +28,17 @@ def test_what_cannot_be_woken_says_which_file_and_wakes_when_that_is_put_right(c
         cluster.exec(name, ["sh", "-c", f"echo {name} >/dev/shm/mark"])
         cluster.bring(name, "Suspended")
     agent = cluster.agent_pids()
-    for name, damage in DAMAGE.items():
-        cluster.node.run(f"cp -a --sparse=always --reflink=auto {generations[name]} {state}/kept-{name}; cd {generations[name]}; {damage}")
+    for name, (damage, file) in DAMAGE.items():
+        cluster.node.run(f"{COPY} {generations[name]} {state}/kept-{name}; {damage} {generations[name]}/{file}")
     try:
         cluster.wish("Running", *DAMAGE)
-        for name, damage in DAMAGE.items():
+        for name, (_, file) in DAMAGE.items():
             told = cluster.wait_reason(name, "Ready", "ResumeFailed")
-            assert damage.split()[-1] in condition_of(told, "Ready")["message"]
+            assert file in condition_of(told, "Ready")["message"]
         assert cluster.agent_pids() == agent, "the agent has come through it"
     finally:
-        for name, damage in DAMAGE.items():
-            file = damage.split()[-1]
-            cluster.node.run(f"cp -a --sparse=always --reflink=auto {state}/kept-{name}/{file} {generations[name]}/; rm -r {state}/kept-{name}")
+        for name, (_, file) in DAMAGE.items():
+            cluster.node.run(f"{COPY} {state}/kept-{name}/{file} {generations[name]}/; rm -r {state}/kept-{name}")
     cluster.wait_ready(*DAMAGE)
     for name in DAMAGE:
         assert cluster.exec(name, ["cat", "/dev/shm/mark"]).stdout.strip() == name
@@ -71,4 +70,4 @@ def test_what_a_guest_remembers_is_in_its_memory_file_and_nowhere_else(cluster, 
 
     closed = f"{layout.state}/sandboxes/{uid}/gen-* {layout.state}/templates/*"
     assert set(cluster.node.output(f"stat -c '%a %U' {closed}").splitlines()) == {"700 root"}
-    assert short_id(uid) not in cluster.vmm_pids()
+    assert cluster.vmm_pid("discreet") == 0

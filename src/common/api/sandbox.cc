@@ -12,6 +12,12 @@ using nlohmann::json;
 
 constexpr int64_t kSmallestMemory = 64LL << 20;
 
+/// 0 where there is none that can be read.
+std::chrono::milliseconds ReadMilliseconds(const FieldReader& object, const char* key) {
+  const auto time = ParseDuration(object.Text(key)).value_or(std::chrono::nanoseconds(0));
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time);
+}
+
 void ReadSource(const FieldReader& spec, SandboxSpec* into) {
   const FieldReader source = spec.Object("source");
   into->image = source.Object("image").Text("name");
@@ -133,15 +139,10 @@ SandboxStatus ReadSandboxStatus(const FieldReader& status) {
     result.snapshot->memory_bytes = snapshot.Integer("memoryBytes", 0, INT64_MAX).value_or(0);
     result.snapshot->written_bytes = snapshot.Integer("writtenBytes", 0, INT64_MAX).value_or(0);
     result.snapshot->generation = snapshot.Integer("generation", 0, INT64_MAX).value_or(0);
-    if (const auto time = ParseDuration(snapshot.Text("pauseWindow"))) {
-      result.snapshot->pause_window = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
-    }
+    result.snapshot->pause_window = ReadMilliseconds(snapshot, "pauseWindow");
     if (const FieldReader stages = snapshot.Object("stages"); stages.present()) {
       CaptureStages& read = result.snapshot->stages.emplace();
-      for (const auto& [name, took] : kCaptureStages) {
-        if (const auto time = ParseDuration(stages.Text(name)))
-          read.*took = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
-      }
+      for (const auto& [name, took] : kCaptureStages) read.*took = ReadMilliseconds(stages, name);
     }
   }
   if (const FieldReader storage = status.Object("storage"); storage.present()) {

@@ -47,18 +47,16 @@ json AgentStatusToJson(const SandboxStatus& status) {
   PutText(&vm, "hypervisor", status.vm.hypervisor);
   PutText(&vm, "version", status.vm.version);
   PutText(&vm, "startMode", status.vm.start_mode);
-  if (status.vm.boot_to_ready)
-    vm["bootToReady"] = std::to_string(status.vm.boot_to_ready->count()) + "ms";
+  if (status.vm.boot_to_ready) vm["bootToReady"] = FormatMilliseconds(*status.vm.boot_to_ready);
   PutObject(&result, "vm", std::move(vm));
   if (status.snapshot) {
-    result["snapshot"] = {
-        {"memoryBytes", status.snapshot->memory_bytes},
-        {"writtenBytes", status.snapshot->written_bytes},
-        {"pauseWindow", std::to_string(status.snapshot->pause_window.count()) + "ms"},
-        {"generation", status.snapshot->generation}};
+    result["snapshot"] = {{"memoryBytes", status.snapshot->memory_bytes},
+                          {"writtenBytes", status.snapshot->written_bytes},
+                          {"pauseWindow", FormatMilliseconds(status.snapshot->pause_window)},
+                          {"generation", status.snapshot->generation}};
     if (const auto& stages = status.snapshot->stages) {
       for (const auto& [name, took] : kCaptureStages)
-        result["snapshot"]["stages"][name] = std::to_string(((*stages).*took).count()) + "ms";
+        result["snapshot"]["stages"][name] = FormatMilliseconds((*stages).*took);
     }
   }
   if (status.storage) {

@@ -45,9 +45,7 @@ json AgentStatusToJson(const SnapshotTemplateStatus& status) {
   PutCount(&result, "memoryBytes", status.memory_bytes);
   PutCount(&result, "diskBytes", status.disk_bytes);
   PutCount(&result, "allocatedBytes", status.allocated_bytes);
-  if (status.pause_window) {
-    result["pauseWindow"] = std::to_string(status.pause_window->count()) + "ms";
-  }
+  if (status.pause_window) result["pauseWindow"] = FormatMilliseconds(*status.pause_window);
   if (status.resources) {
     result["resources"] = {{"cpu", status.resources->vcpus},
                            {"memory", FormatBytes(status.resources->memory_bytes)}};

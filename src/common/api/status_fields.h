@@ -5,6 +5,7 @@
 // overwrites what another writer knows.
 #pragma once
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -21,6 +22,11 @@ inline void PutText(nlohmann::json* object, const char* key, const std::string& 
 
 inline void PutTime(nlohmann::json* object, const char* key, const std::optional<WallTime>& time) {
   if (time) (*object)[key] = FormatTime(*time);
+}
+
+/// As ParseDuration reads it.
+[[nodiscard]] inline std::string FormatMilliseconds(std::chrono::milliseconds time) {
+  return std::to_string(time.count()) + "ms";
 }
 
 /// Zero is "not known".
