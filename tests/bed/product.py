@@ -49,6 +49,7 @@ class Vmm:
 
     binary: Path
     real: bool
+    why: str = ""  # it is the fake
 
     @property
     def place(self) -> str:
@@ -61,7 +62,7 @@ class Vmm:
                 [self.binary, "--version"], capture_output=True, text=True, timeout=20, check=False
             )
             return f"the real one: {said.stdout.strip() or self.binary} ({self.binary})"
-        return "the FAKE one (no virtual machine runs): no cloud-hypervisor in $CLOUD_HYPERVISOR or PATH"
+        return f"the FAKE one (no virtual machine runs): {self.why}"
 
 
 def choose_vmm(wanted: str = "auto") -> Vmm:
@@ -70,13 +71,15 @@ def choose_vmm(wanted: str = "auto") -> Vmm:
     """
     if wanted == "auto":
         wanted = os.environ.get("DORMOUSE_VMM", "auto")
+    why = "as was asked for"
     if wanted != "fake":
         found = hypervisor()
         if found is not None:
             return Vmm(found.resolve(), real=True)
         if wanted == "real":
             raise ProductError("no cloud-hypervisor: set $CLOUD_HYPERVISOR, or put it on PATH")
-    return Vmm(program("fake-cloud-hypervisor"), real=False)
+        why = "no cloud-hypervisor in $CLOUD_HYPERVISOR or PATH"
+    return Vmm(program("fake-cloud-hypervisor"), real=False, why=why)
 
 
 def make_guest_initramfs(parts: GuestParts, target: Path) -> Path:

@@ -8,6 +8,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LONGEST_CAUSE = 500  # characters
+
 
 @dataclass
 class Tally:
@@ -39,12 +41,9 @@ def read_junit(path: Path) -> Tally:
     for case in cases:
         group, own_name = case.get("classname", ""), case.get("name", "")
         name = own_name if group in ("", own_name) else f"{group}::{own_name}"
-        if (
-            case.find("failure") is not None
-            or case.find("error") is not None
-            or case.get("status") == "fail"
-        ):
-            tally.failed.append(name)
+        wrong = next((found for kind in ("failure", "error") if (found := case.find(kind)) is not None), None)
+        if wrong is not None or case.get("status") == "fail":
+            tally.failed.append(": ".join(filter(None, (name, _cause(case, wrong)))))
         elif (skipped := case.find("skipped")) is not None or case.get("status") in (
             "notrun",
             "disabled",
@@ -53,6 +52,16 @@ def read_junit(path: Path) -> Tally:
         else:
             tally.passed += 1
     return tally
+
+
+def _cause(case: ElementTree.Element, wrong: ElementTree.Element | None) -> str:
+    """On one line, and short: of a log that was cut off, the summary may be all that is left."""
+    said = "" if wrong is None else (wrong.get("message") or "")
+    if not said:
+        # GoogleTest prints the file and "Failure", and then what it expected and what it got.
+        _, _, said = (case.findtext("system-out") or "").partition(": Failure\n")
+    line = " ".join(said.split())
+    return line if len(line) <= LONGEST_CAUSE else line[:LONGEST_CAUSE] + "..."
 
 
 def _reason(case: ElementTree.Element, skipped: ElementTree.Element | None) -> str:
