@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -87,6 +90,31 @@ void AwaitGuest(const VmmProcess& vmm) {
       << "the guest does not answer";
 }
 
+// A line of /proc/<pid>/<file>, in KiB.
+uint64_t KibOf(pid_t pid, const std::string& file, const std::string& key) {
+  const std::string text = ReadFile("/proc/" + std::to_string(pid) + "/" + file, kMiB).value_or("");
+  const size_t at = text.find("\n" + key + ":");
+  return at == std::string::npos ? 0 : std::strtoull(&text[at + key.size() + 2], nullptr, 10);
+}
+
+// Every other stripe of RAM, as far as there is swap for it; huge pages stay in between.
+void PageOut(pid_t pid, const RamMap& map) {
+  constexpr uint64_t kStripe = 8 * kMiB;
+  std::vector<iovec> stripes;
+  for (const RamSegment& segment : map.segments) {
+    for (uint64_t at = 0; at < segment.length; at += 2 * kStripe) {
+      stripes.push_back({reinterpret_cast<void*>(segment.address + at),  // NOLINT: the VMM's
+                         std::min(kStripe, segment.length - at)});
+    }
+  }
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  ASSERT_TRUE(process) << std::strerror(errno);
+  for (const iovec& stripe : stripes) {
+    ASSERT_GE(::process_madvise(process.get(), &stripe, 1, MADV_PAGEOUT, 0), 0)
+        << std::strerror(errno);
+  }
+}
+
 class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
  protected:
   void SetUp() override {
@@ -97,6 +125,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     ASSERT_OK(output);
     const auto version = vmm::ParseVersionOutput(*output);
     ASSERT_TRUE(version) << *output;
+    real_ = !version->fake;
     if (!version->fake && Environment("DORMOUSE_TEST_KERNEL", "").empty()) {
       GTEST_SKIP() << "a real VMM without DORMOUSE_TEST_KERNEL, _INITRAMFS and _DISK";
     }
@@ -184,6 +213,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     EXPECT_OK(map);
     if (!map) return generation;
     EXPECT_EQ(map->bytes, GetParam());
+    LeaveInSwapAndHugePages(vmm, *map);
     // As the agent does: over the file that the VM stands on, which goes on to be captured again.
     if (previous) {
       EXPECT_OK(ContinueMemoryFile(*previous, map->bytes, memory));
@@ -196,6 +226,18 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     EXPECT_EQ(FirstDifference(memory, stock + "/memory-ranges"), std::nullopt);
     EXPECT_OK(RemoveTree(stock));
     return generation;
+  }
+
+  // The dump that follows meets both, where the machine has them.
+  void LeaveInSwapAndHugePages(const VmmProcess& vmm, const RamMap& map) const {
+    PageOut(vmm.pid(), map);
+    if (!Environment("DORMOUSE_TEST_SWAP", "").empty()) {
+      EXPECT_GT(KibOf(vmm.pid(), "status", "VmSwap"), 0u);
+    }
+    // A mapping of a file has none, and the fake VMM asks for none.
+    if (real_ && !map.from_file) {
+      EXPECT_GT(KibOf(vmm.pid(), "smaps_rollup", "AnonHugePages"), 0u);
+    }
   }
 
   // While it runs, as the agent does with one that was booted.
@@ -231,6 +273,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
   ScratchDirectory scratch_;
   std::string disk_ = scratch_ / "disk";
   std::string kernel_, initramfs_;
+  bool real_ = false;
   int directories_ = 0;
 
  private:

@@ -45,6 +45,14 @@ def eager(cluster):
     yield from session.eager_digests(cluster)
 
 
+@pytest.fixture
+def swap(cluster):
+    file = f"{cluster.layout.state}/swap"
+    cluster.node.run(f"dd if=/dev/zero of={file} bs=1M count=256 2>/dev/null; chmod 600 {file}; mkswap -q {file}; swapon {file}")
+    yield
+    cluster.node.run(f"swapoff {file}; rm -f {file}")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 
@@ -9,6 +10,7 @@ import pytest
 
 from bed.cluster import condition_of
 from bed.manifests import sandbox, template
+from bed.on_node.sandbox_files import canonical
 
 COPY = "cp -a --sparse=always --reflink=auto"
 DAMAGE = {  # by sandbox: what is done to which file
@@ -42,6 +44,43 @@ def test_what_cannot_be_woken_says_which_file_and_wakes_when_that_is_put_right(c
     cluster.wait_ready(*DAMAGE)
     for name in DAMAGE:
         assert cluster.exec(name, ["cat", "/dev/shm/mark"]).stdout.strip() == name
+
+
+@pytest.mark.real_vmm
+def test_a_state_that_its_vmm_does_not_understand_is_told_of_and_kept(cluster, sandboxes):
+    """As another version of it would write: there is no version in it, and its digest is right."""
+    sandboxes(sandbox("foreign"))
+    cluster.wait_ready("foreign")
+    generation = f"{cluster.layout.state}/sandboxes/{cluster.get('foreign')['metadata']['uid']}/gen-1"
+    cluster.exec("foreign", ["sh", "-c", "echo mine >/dev/shm/mark"])
+    cluster.bring("foreign", "Suspended")
+    agent = cluster.agent_pids()
+    written = {name: cluster.node.read(f"{generation}/{name}") for name in ("manifest.json", "state.json")}
+    field, state = without_a_field(json.loads(written["state.json"]))
+    manifest = json.loads(written["manifest.json"])["manifest"]
+    manifest["state"] = {"bytes": len(state), "sha256": hashlib.sha256(state.encode()).hexdigest()}
+    checksum = hashlib.sha256(canonical(manifest).encode()).hexdigest()
+    cluster.node.write(f"{generation}/state.json", state)
+    cluster.node.write(f"{generation}/manifest.json", canonical({"version": 1, "checksum": checksum, "manifest": manifest}))
+
+    cluster.wish("Running", "foreign")
+    told = cluster.wait_reason("foreign", "Ready", "ResumeFailed")
+    assert field in condition_of(told, "Ready")["message"]
+    assert cluster.agent_pids() == agent, "the agent has come through it"
+    for name, text in written.items():
+        cluster.node.write(f"{generation}/{name}", text)
+    cluster.wait_ready("foreign")
+    assert cluster.exec("foreign", ["cat", "/dev/shm/mark"]).stdout == "mine\n"
+
+
+def without_a_field(state: dict) -> tuple[str, str]:
+    """Of the first CPU: its name, and the state."""
+    cpu = state["snapshots"]["cpu-manager"]["snapshots"]["0"]["snapshot_data"]
+    fields = json.loads(cpu["state"])
+    gone = sorted(fields)[0]
+    del fields[gone]
+    cpu["state"] = json.dumps(fields)
+    return gone, json.dumps(state)
 
 
 @pytest.mark.real_vmm

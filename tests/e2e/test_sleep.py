@@ -10,34 +10,12 @@ import time
 
 import pytest
 
+from bed import busy_guest
 from bed.cluster import condition_of
 from bed.eventually import eventually
 from bed.leaks import short_id
 from bed.manifests import sandbox
 
-# Pages of noise in memory, an open file on the disk, a pipe with a reader, a child that counts.
-PROGRAM = """
-dd if=/dev/urandom of=/dev/shm/table bs=64k count=64 2>/dev/null
-sha256sum /dev/shm/table >/dev/shm/sum
-cat /proc/sys/kernel/random/boot_id >/dev/shm/boot
-mkfifo /dev/shm/pipe
-(exec 4<>/dev/shm/pipe; while read line <&4; do echo $line >>/root/heard; done) </dev/null >/dev/null 2>&1 &
-(exec 3>/root/open; i=0; while true; do i=$((i+1)); echo $i >/dev/shm/count; echo $i >&3; sleep 0.1; done) \
-  </dev/null >/dev/null 2>&1 &
-echo $! >/dev/shm/child
-"""
-CHECK = """
-sha256sum -c /dev/shm/sum >/dev/null || echo "memory differs"
-[ "$(cat /dev/shm/boot)" = "$(cat /proc/sys/kernel/random/boot_id)" ] || echo "booted again"
-kill -0 $(cat /dev/shm/child) || echo "the child is gone"
-echo ROUND >/dev/shm/pipe
-cat /dev/shm/count
-"""
-TABLE_PAGES = 1024
-WRITE = """
-for page in PAGES; do dd if=/dev/urandom of=/dev/shm/table bs=4k count=1 seek=$page conv=notrunc 2>/dev/null; done
-sha256sum /dev/shm/table >/dev/shm/sum
-"""
 CYCLES = int(os.environ.get("DORMOUSE_CYCLES", "4"))
 
 
@@ -51,13 +29,6 @@ def memory_extents(cluster, uid: str) -> int:
     return int(said.split(":")[-1].split()[0])
 
 
-def check(cluster, name: str, mark: str) -> int:
-    """What its memory, its open file and its processes say; the child's count."""
-    said = cluster.exec(name, ["sh", "-c", CHECK.replace("ROUND", mark)]).stdout.split("\n")
-    assert said[0].isdigit(), said
-    return int(said[0])
-
-
 def held(cluster, uid: str) -> list:
     """What the node holds of a sandbox, but for its files."""
     return [thing for thing in cluster.owned() if thing.sandbox == short_id(uid) and thing.kind != "files"]
@@ -67,9 +38,8 @@ def held(cluster, uid: str) -> list:
 def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
     sandboxes(sandbox("sleeper"))
     cluster.wait_ready("sleeper")
-    cluster.exec("sleeper", ["sh", "-c", PROGRAM])
-    eventually(lambda: cluster.exec("sleeper", ["cat", "/dev/shm/count"], check=False).stdout.strip(), "it counts")
-    counted = check(cluster, "sleeper", "before")
+    busy_guest.start(cluster, "sleeper")
+    counted = busy_guest.check(cluster, "sleeper", "before")
     extents, wakes, chance = [], [], random.Random(4)
     for cycle in range(CYCLES):
         asleep = cluster.bring("sleeper", "Suspended")
@@ -84,21 +54,17 @@ def test_memory_files_pipes_and_children_survive(cluster, sandboxes):
         wakes.append(time.monotonic() - began)
         if cycle % 2:
             continue  # to sleep again, at once
-        now = check(cluster, "sleeper", f"cycle-{cycle}")
+        now = busy_guest.check(cluster, "sleeper", f"cycle-{cycle}")
         assert now >= counted, "the child went back in time"
         counted = now
-        pages = chance.sample(range(TABLE_PAGES), 16)
-        cluster.exec("sleeper", ["sh", "-c", WRITE.replace("PAGES", " ".join(map(str, pages)))])
-    assert check(cluster, "sleeper", "after") >= counted
+        busy_guest.write(cluster, "sleeper", chance.sample(range(busy_guest.TABLE_PAGES), 16))
+    assert busy_guest.check(cluster, "sleeper", "after") >= counted
     if CYCLES >= MANY:
         # Neither the files nor the wakes get worse with their number.
         half = CYCLES // 2
         assert max(extents[half:]) <= 2 * max(extents[:half]) + 64, extents
         assert statistics.median(wakes[half:]) <= 2 * statistics.median(wakes[:half]), wakes
-    written = ["before", *(f"cycle-{cycle}" for cycle in range(0, CYCLES, 2)), "after"]
-    eventually(
-        lambda: cluster.exec("sleeper", ["cat", "/root/heard"]).stdout.split() == written, "all went through the pipe, in order"
-    )
+    busy_guest.expect_heard(cluster, "sleeper", ["before", *(f"cycle-{cycle}" for cycle in range(0, CYCLES, 2)), "after"])
     woken = cluster.get("sleeper")["status"]
     assert woken["vm"]["startMode"] == "Resume" and woken.get("restartCount", 0) == 0
     # The second and later captures write what changed, not what there is.
@@ -230,13 +196,22 @@ def test_wishes_in_quick_succession_end_in_the_last(cluster, sandboxes):
     cluster.wait_ready("fickle")
     cluster.exec("fickle", ["sh", "-c", "echo same >/dev/shm/mark"])
     chance = random.Random(50)
+    cut_short = 0
     for _ in range(50):
-        cluster.wish(chance.choice(("Suspended", "Running")), "fickle")
+        mode = chance.choice(("Suspended", "Running"))
+        cluster.wish(mode, "fickle")
+        # Some are taken back at once, some when they have begun, some when they are done.
+        until = chance.choice(((), ("Suspending", "Resuming", mode), (mode,)))
+        if until:
+            seen = cluster.wait_for("fickle", lambda it: it["status"]["phase"] in until, f"one of {until}")
+            cut_short += seen["status"]["phase"] != mode
+    assert cut_short > 0, "none was taken back halfway"
     cluster.wish("Suspended", "fickle")
     cluster.wait_phase("fickle", "Suspended")
     cluster.wish("Running", "fickle")
     cluster.wait_phase("fickle", "Running")
     assert cluster.exec("fickle", ["cat", "/dev/shm/mark"]).stdout == "same\n"
+    assert cluster.get("fickle")["status"].get("restartCount", 0) == 0
 
 
 def test_deleted_while_it_suspends_and_wakes(cluster, sandboxes):

@@ -102,14 +102,6 @@ def test_its_node_loses_its_power(cluster, sandboxes):
     assert read(cluster, "asleep", "/dev/shm/kept") == "kept"
 
 
-@pytest.fixture
-def swap(cluster):
-    file = f"{cluster.layout.state}/swap"
-    cluster.node.run(f"dd if=/dev/zero of={file} bs=1M count=256 2>/dev/null; chmod 600 {file}; mkswap -q {file}; swapon {file}")
-    yield
-    cluster.node.run(f"swapoff {file}; rm -f {file}")
-
-
 @pytest.mark.real_vmm
 def test_memory_that_was_swapped_out_is_captured_too(cluster, sandboxes, swap):
     sandboxes(sandbox("cold"))

@@ -4,55 +4,42 @@ from __future__ import annotations
 
 import pytest
 
+from bed import busy_guest
 from bed.cluster import condition_of
-from bed.eventually import eventually
 from bed.manifests import TEMPLATES, clone, sandbox, template
 
-PROGRAM = """
-dd if=/dev/urandom of=/dev/shm/table bs=64k count=32 2>/dev/null
-sha256sum /dev/shm/table >/dev/shm/sum
-echo base >/root/shared; sync
-(i=0; while true; do i=$((i+1)); echo $i >/dev/shm/count; sleep 0.1; done) </dev/null >/dev/null 2>&1 &
-echo $! >/dev/shm/child
-"""
-CHECK = """
-sha256sum -c /dev/shm/sum >/dev/null || echo "memory differs"
-kill -0 $(cat /dev/shm/child) || echo "the child is gone"
-cat /dev/shm/count /root/shared
-"""
 WHO = "hostname; cat /etc/machine-id 2>/dev/null || echo none; head -c 16 /dev/urandom | od -An -tx1"
 
 
-def check(cluster, name: str) -> int:
-    said = cluster.exec(name, ["sh", "-c", CHECK]).stdout.split("\n")
-    assert said[0].isdigit(), said
-    assert said[1] == "base"
-    return int(said[0])
+def start(cluster, name: str) -> None:
+    busy_guest.start(cluster, name)
+    cluster.exec(name, ["sh", "-c", "echo base >/root/shared; sync"])
 
 
-def counts(cluster, name: str) -> None:
-    eventually(lambda: cluster.exec(name, ["cat", "/dev/shm/count"], check=False).stdout.strip(), f"{name} counts")
+def check(cluster, name: str, mark: str) -> int:
+    assert cluster.exec(name, ["cat", "/root/shared"]).stdout == "base\n"
+    return busy_guest.check(cluster, name, mark)
 
 
 def test_clones_share_the_instant_and_nothing_else(cluster, sandboxes):
     sandboxes(sandbox("source"))
     cluster.wait_ready("source")
     pid = cluster.vmm_pid("source")
-    cluster.exec("source", ["sh", "-c", PROGRAM])
-    counts(cluster, "source")
-    frozen = check(cluster, "source")
+    start(cluster, "source")
+    frozen = check(cluster, "source", "frozen")
     sandboxes(template("warm", "source"))
     made = cluster.wait_template("warm")["status"]
     assert made["readyToUse"] and made["nodeName"] and made["pauseWindow"].endswith("ms")
     assert made["resources"] == {"cpu": 1, "memory": "128Mi"}
     assert made["allocatedBytes"] <= made["memoryBytes"] + made["diskBytes"]
-    assert check(cluster, "source") >= frozen and cluster.vmm_pid("source") == pid, "the source runs on"
+    assert check(cluster, "source", "went-on") >= frozen and cluster.vmm_pid("source") == pid, "the source runs on"
 
     names = ["clone-1", "clone-2"]
     sandboxes(*(clone(name, "warm") for name in names))
     cluster.wait_ready(*names)
     for name in names:
-        assert check(cluster, name) >= frozen
+        assert check(cluster, name, name) >= frozen
+        busy_guest.expect_heard(cluster, name, ["frozen", name])
         status = cluster.get(name)["status"]
         assert status["vm"]["startMode"] == "Template"
         assert status["resources"] == {"cpu": 1, "memory": "128Mi"}
@@ -74,27 +61,26 @@ def test_clones_share_the_instant_and_nothing_else(cluster, sandboxes):
 def test_three_levels_down_and_asleep_it_is_still_whole(cluster, sandboxes):
     sandboxes(sandbox("level-0"))
     cluster.wait_ready("level-0")
-    cluster.exec("level-0", ["sh", "-c", PROGRAM])
-    counts(cluster, "level-0")
+    start(cluster, "level-0")
     for level in range(1, 4):
         sandboxes(template(f"of-{level}", f"level-{level - 1}"))
         cluster.wait_template(f"of-{level}")
         sandboxes(clone(f"level-{level}", f"of-{level}"))
         cluster.wait_ready(f"level-{level}")
-        check(cluster, f"level-{level}")
+        check(cluster, f"level-{level}", f"at-{level}")
     cluster.wish("Suspended", "level-3")
     cluster.wait_phase("level-3", "Suspended")
     cluster.wish("Running", "level-3")
     cluster.wait_phase("level-3", "Running")
-    check(cluster, "level-3")
+    check(cluster, "level-3", "woken")
+    busy_guest.expect_heard(cluster, "level-3", ["at-1", "at-2", "at-3", "woken"])
     assert cluster.get("level-3")["status"]["vm"]["startMode"] == "Resume"
 
 
 def test_of_one_that_sleeps(cluster, sandboxes):
     sandboxes(sandbox("asleep"))
     cluster.wait_ready("asleep")
-    cluster.exec("asleep", ["sh", "-c", PROGRAM])
-    counts(cluster, "asleep")
+    start(cluster, "asleep")
     cluster.wish("Suspended", "asleep")
     cluster.wait_phase("asleep", "Suspended")
     sandboxes(template("dreams", "asleep"))
@@ -102,7 +88,7 @@ def test_of_one_that_sleeps(cluster, sandboxes):
     assert cluster.get("asleep")["status"]["phase"] == "Suspended"
     sandboxes(clone("awake", "dreams"))
     cluster.wait_ready("awake")
-    check(cluster, "awake")
+    check(cluster, "awake", "awake")
 
 
 def test_a_template_waits_for_its_source_and_a_clone_for_its_template(cluster, sandboxes):

@@ -28,6 +28,11 @@ def _number(page: bytes) -> int:
     return int(page[len(MARK) :].split(b"\n")[0]) if page.startswith(MARK) else 0
 
 
+def canonical(value: dict) -> str:
+    """The text that a sealed file's checksum is of."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
 def sealed(path: str, name: str) -> dict:
     """The value of src/common/base/sealed_json.h's file; ValueError when it does not match its checksum."""
     with open(path, encoding="utf-8") as file:
@@ -36,8 +41,7 @@ def sealed(path: str, name: str) -> dict:
         whole = json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path}, of {len(content)} characters: {error}") from error
-    text = json.dumps(whole[name], separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    if hashlib.sha256(text.encode()).hexdigest() != whole["checksum"]:
+    if hashlib.sha256(canonical(whole[name]).encode()).hexdigest() != whole["checksum"]:
         raise ValueError(f"{path} does not match its checksum")
     return whole[name]
 
