@@ -76,10 +76,10 @@ def test_a_state_that_its_vmm_does_not_understand_is_told_of_and_kept(cluster, s
 def without_a_field(state: dict) -> tuple[str, str]:
     """Of the first CPU: its name, and the state."""
     cpu = state["snapshots"]["cpu-manager"]["snapshots"]["0"]["snapshot_data"]
-    fields = json.loads(cpu["state"])
+    fields = json.loads(cpu["state"])["Kvm"]
     gone = sorted(fields)[0]
     del fields[gone]
-    cpu["state"] = json.dumps(fields)
+    cpu["state"] = json.dumps({"Kvm": fields})
     return gone, json.dumps(state)
 
 
