@@ -51,7 +51,16 @@ struct ExtentSummary {
   bool operator==(const ExtentSummary&) const = default;
 };
 
-struct Manifest {
+/// What it takes to run a generation again.
+struct Requirements {
+  std::string vmm_digest, kernel_digest, initramfs_digest, image_digest;  ///< sha256
+  std::string vmm_version;    ///< "53.0", as vmm.ping says it
+  std::string cpu_model;      ///< of the node, as /proc/cpuinfo says it
+  std::string guest_version;  ///< of the agent that runs in it; empty where the guest did not say
+  bool operator==(const Requirements&) const = default;
+};
+
+struct Manifest : Requirements {
   static constexpr int kVersion = 1;
 
   std::string owner;        ///< UID of the sandbox or template
@@ -69,11 +78,6 @@ struct Manifest {
   ExtentSummary store;
   bool store_reflinked = false;  ///< else it is a sparse copy
 
-  // To run it again.
-  std::string vmm_digest, kernel_digest, initramfs_digest, image_digest;  ///< sha256
-  std::string vmm_version;    ///< "53.0.0", as vmm.ping says it
-  std::string cpu_model;      ///< of the node, as /proc/cpuinfo says it
-  std::string guest_version;  ///< of the guest agent that is running in it
   uint32_t vcpus = 0;
   uint64_t disk_bytes = 0;  ///< of the device that the guest sees
 

@@ -67,20 +67,21 @@ Result<std::optional<std::string>> VerifyFiles(const GenerationFiles& files,
   return doubt;
 }
 
-std::optional<std::string> Incompatibility(const Manifest& manifest, const NodeOffer& offer) {
-  if (manifest.cpu_model != offer.cpu_model) {
-    return "captured on the CPU " + manifest.cpu_model + ", this node has " + offer.cpu_model;
+std::optional<std::string> Incompatibility(const Requirements& needs, const NodeOffer& offer) {
+  if (needs.cpu_model != offer.cpu_model) {
+    return "captured on the CPU " + needs.cpu_model + ", this node has " + offer.cpu_model;
   }
+  if (const auto why = offer.refuses_vmm(needs.vmm_version)) return "its VMM: " + *why;
   const std::pair<const char*, const std::string&> artifacts[] = {
-      {"VMM", manifest.vmm_digest},
-      {"kernel", manifest.kernel_digest},
-      {"initramfs", manifest.initramfs_digest}};
+      {"VMM", needs.vmm_digest},
+      {"kernel", needs.kernel_digest},
+      {"initramfs", needs.initramfs_digest}};
   for (const auto& [what, digest] : artifacts) {
     if (!offer.has_artifact(digest))
       return std::string("its ") + what + " " + digest + " is not on this node";
   }
-  if (!offer.has_image(manifest.image_digest)) {
-    return "its base image " + manifest.image_digest + " is not on this node";
+  if (!offer.has_image(needs.image_digest)) {
+    return "its base image " + needs.image_digest + " is not on this node";
   }
   return std::nullopt;
 }

@@ -32,11 +32,15 @@ Result<std::optional<std::string>> VerifyFiles(const GenerationFiles& files,
 /// What this node offers to a generation.
 struct NodeOffer {
   std::string cpu_model;
+  /// Why its agent drives no VMM of that version; nothing when it does.
+  std::function<std::optional<std::string>(std::string_view version)> refuses_vmm;
   std::function<bool(std::string_view digest)> has_artifact;  ///< VMM, kernel, initramfs
   std::function<bool(std::string_view digest)> has_image;
 };
-/// Why this node cannot run the generation, in a sentence for status; nothing when it can. Pure.
-[[nodiscard]] std::optional<std::string> Incompatibility(const Manifest& manifest,
+/// Why this node cannot run a generation, in a sentence for status; nothing when it can. The one
+/// judgement of each start, and of what a template says before anybody tries. Asks the offer, and
+/// nothing else.
+[[nodiscard]] std::optional<std::string> Incompatibility(const Requirements& needs,
                                                          const NodeOffer& offer);
 
 }  // namespace dormouse::memory

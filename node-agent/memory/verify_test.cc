@@ -88,6 +88,7 @@ TEST_F(VerifyTest, LostExtentsRaiseADoubt) {
 TEST(IncompatibilityTest, SaysWhatTheNodeLacks) {
   Manifest manifest;
   manifest.cpu_model = "AMD EPYC 7B13";
+  manifest.vmm_version = "53.0";
   manifest.vmm_digest = "v";
   manifest.kernel_digest = "k";
   manifest.initramfs_digest = "i";
@@ -95,6 +96,10 @@ TEST(IncompatibilityTest, SaysWhatTheNodeLacks) {
   std::string missing;
   NodeOffer offer;
   offer.cpu_model = manifest.cpu_model;
+  offer.refuses_vmm = [](std::string_view version) -> std::optional<std::string> {
+    if (version == "53.0") return std::nullopt;
+    return std::string(version) + " is not supported";
+  };
   offer.has_artifact = offer.has_image = [&](std::string_view digest) { return digest != missing; };
   EXPECT_EQ(Incompatibility(manifest, offer), std::nullopt);
   const std::pair<const char*, const char*> cases[] = {
@@ -104,6 +109,8 @@ TEST(IncompatibilityTest, SaysWhatTheNodeLacks) {
     EXPECT_THAT(Incompatibility(manifest, offer).value_or(""), HasSubstr(text));
   }
   missing.clear();
+  manifest.vmm_version = "51.1";
+  EXPECT_EQ(Incompatibility(manifest, offer), "its VMM: 51.1 is not supported");
   offer.cpu_model = "Intel Xeon";
   EXPECT_EQ(Incompatibility(manifest, offer),
             "captured on the CPU AMD EPYC 7B13, this node has Intel Xeon");

@@ -117,8 +117,10 @@ Result<> Agent::CommitTemplate(const api::SandboxSpec& spec, Record* record) {
   made.figures = capture.figures;
   made.captured_at = clock_.WallNow();
   made.vmm_name = machine_.Vmm().name;
-  made.vmm_version = machine_.Vmm().version;
-  made.cpu_model = machine_.CpuModel();
+  DORMOUSE_ASSIGN(const auto needs, machine_.NeedsOfCapture(*record));
+  made.vmm_version = needs.vmm_version;
+  made.cpu_model = needs.cpu_model;
+  made.guest_version = needs.guest_version;
   if (capture.boot_snapshot) {
     if (options_.boot_snapshots == BootSnapshots::kNamespace) made.ns = record->ns;
   } else {

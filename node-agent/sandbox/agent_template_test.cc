@@ -1,8 +1,10 @@
 // Templates as users and operators see them: captured, deleted at any moment, with the agent dying
 // around every step.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "node-agent/sandbox/template_test_parts.h"
+#include "src/common/base/sealed_json.h"
 
 namespace dormouse {
 namespace {
@@ -29,6 +31,95 @@ TEST_F(AgentTemplateTest, ATemplateIsCapturedWithTwoWritesAndItsSourceRunsOn) {
   EXPECT_TRUE(machine_.templates.at(kTemplate).whole);
   EXPECT_EQ(control_plane_.live->status.snapshot, std::nullopt)
       << "the source's own last capture is not this one";
+}
+
+TEST_F(AgentTemplateTest, ATemplateThatCannotBeStartedHereSaysWhatDiffersBeforeAnybodyTries) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  ASSERT_TRUE(TemplateIs("Compatible"));
+  const auto again = keeper_->Reconcile(kTemplateUid);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->requeue_after(), 1min) << "nobody tells what goes meanwhile";
+  const std::pair<const char*, const char*> cases[] = {
+      {"v", "its VMM v is not on this node"},
+      {"k", "its kernel k is not on this node"},
+      {"i", "its initramfs i is not on this node"},
+      {"d", "its base image d is not on this node"},
+      {"53.0", "its VMM: cloud-hypervisor 53.0 is not supported"},
+      {"cpu", "captured on the CPU cpu, this node has another"}};
+  const auto expect_incompatible = [this](const std::string& why) {
+    for (const char* condition : {"Compatible", "Ready"}) {
+      EXPECT_FALSE(TemplateIs(condition));
+      const auto* says = api::FindCondition(Template().conditions, condition);
+      EXPECT_EQ(says->reason, "SnapshotIncompatible");
+      EXPECT_EQ(says->message, why);
+    }
+    EXPECT_FALSE(Template().ready_to_use);
+  };
+  for (const auto& [differs, why] : cases) {
+    SCOPED_TRACE(differs);
+    template_api_.events.clear();
+    machine_.missing = differs;
+    machine_.cpu_model = machine_.missing == "cpu" ? "another" : "cpu";
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    expect_incompatible(why);
+    RestartAll();
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    expect_incompatible(why);
+    EXPECT_EQ(template_api_.events, std::vector<std::string>{"SnapshotIncompatible"}) << "once";
+    machine_.missing.clear();
+    machine_.cpu_model = "cpu";
+    ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+    EXPECT_TRUE(TemplateIs("Compatible"));
+    EXPECT_TRUE(Template().ready_to_use);
+  }
+}
+
+TEST_F(AgentTemplateTest, OneThatIsDeletedDoesNotPassForCompatible) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  SettleAll(kSuccessor);
+  machine_.missing = "k";
+  DeleteTemplate();
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  ASSERT_EQ(Template().phase, "Deleting");
+  EXPECT_FALSE(TemplateIs("Compatible"));
+}
+
+TEST_F(AgentTemplateTest, ATemplateTellsTheGuestAndTheNodeThatItWasCapturedOn) {
+  Settle();
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  // It goes on with the disk in another machine.
+  machine_.cpu_model = "another";
+  AskForTemplate();
+  SettleAll();
+  ASSERT_TRUE(Template().compatibility);
+  EXPECT_EQ(Template().compatibility->guest_version, "0.4.0");
+  EXPECT_EQ(Template().compatibility->version, "53.0");
+  EXPECT_EQ(Template().compatibility->cpu, "cpu") << "that its memory is of";
+  EXPECT_FALSE(TemplateIs("Compatible"));
+  RestartAll();
+  SettleAll();
+  EXPECT_EQ(Template().compatibility->guest_version, "0.4.0");
+}
+
+TEST_F(AgentTemplateTest, ARecordOfBeforeGuestsWereAskedIsRead) {
+  TemplateRecord record;
+  record.uid = kTemplate;
+  record.vmm_version = "53.0";
+  const Seal seal{"template", TemplateRecord::kVersion};
+  std::string before;
+  ASSERT_OK(OpenSealedJson(seal, EncodeTemplateRecord(record), [&](nlohmann::json body) {
+    ASSERT_EQ(body["traits"].erase("guestVersion"), 1U);
+    before = SealJson(seal, body);
+  }));
+  const auto decoded = DecodeTemplateRecord(before);
+  ASSERT_OK(decoded);
+  EXPECT_EQ(*decoded, record);
 }
 
 TEST_F(AgentTemplateTest, AnAgentThatDiesAroundAnyStepOfACaptureEndsWithItAndARunningSource) {

@@ -26,6 +26,7 @@ class FakeMachine : public Machine {
     bool whole = false;
     bool configured = true;
     Workload state = Workload::kNone;
+    memory::Requirements needs;
   };
   struct Vm {
     bool disk = false, net = false, prepared = false, created = false, booted = false,
@@ -47,6 +48,9 @@ class FakeMachine : public Machine {
     Record record;
     record.image_name = sandbox.spec.image;
     record.image_digest = "d";
+    record.vmm_digest = "v";
+    record.kernel_digest = "k";
+    record.initramfs_digest = "i";
     record.disk_bytes = 1 << 20;
     record.resources = sandbox.EffectiveResources();
     return record;
@@ -183,6 +187,9 @@ class FakeMachine : public Machine {
         if (!vm.paused) return Fail(ErrorCode::kInternal, "captured a running VM");
         Captured(vm, *record).state = vm.workload;
         Captured(vm, *record).configured = vm.configured;
+        Captured(vm, *record).needs.vmm_version = "53.0";
+        Captured(vm, *record).needs.cpu_model = cpu_model;
+        Captured(vm, *record).needs.guest_version = "0.4.0";
         break;
       case Step::kCaptureMemory:
       case Step::kCaptureDisk:
@@ -269,10 +276,19 @@ class FakeMachine : public Machine {
   }
   std::string VsockSocket(const Record&) const override { return ""; }
   std::string BootTraits() const override { return "traits"; }
-  std::string CpuModel() const override {
+  Result<memory::Requirements> NeedsOfCapture(const Record& record) override {
     // A template's commit asks it, and is no step of the machine's.
     if (meanwhile) meanwhile(Step::kCommitTemplate);
-    return "cpu";
+    return templates.at(record.capture_for->template_uid).needs;
+  }
+  memory::NodeOffer Offer() override {
+    const auto has = [this](std::string_view digest) { return missing != digest; };
+    return {cpu_model,
+            [this](std::string_view version) -> std::optional<std::string> {
+              if (missing != version) return std::nullopt;
+              return "cloud-hypervisor " + missing + " is not supported";
+            },
+            has, has};
   }
   VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
   std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }
@@ -329,6 +345,8 @@ class FakeMachine : public Machine {
   int cells_ready = 0;                           ///< to be taken
   std::atomic<int> starting = 0, starts = 0;     ///< under way; that there have been
   std::map<api::SandboxUid, Generation> templates;
+  std::string cpu_model = "cpu";
+  std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, check_error, restore_error, take_error;
   /// What else happens on the machine while it takes a step.

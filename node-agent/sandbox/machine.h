@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "node-agent/memory/verify.h"
 #include "node-agent/sandbox/plan.h"
 #include "node-agent/sandbox/record.h"
 #include "node-agent/sandbox/view.h"
@@ -89,8 +90,11 @@ class Machine {
   /// What of this node, beside a record, decides what a boot leads to: a boot snapshot is used only
   /// where it is the same.
   [[nodiscard]] virtual std::string BootTraits() const = 0;
-  /// As templates remember it.
-  [[nodiscard]] virtual std::string CpuModel() const = 0;
+  /// What it takes to run the files that were captured for `record.capture_for`, as they say
+  /// themselves: those of one that slept may be of another time than this.
+  virtual Result<memory::Requirements> NeedsOfCapture(const Record& record) = 0;
+  /// What generations are judged by. Asking looks for files by name, and reads none.
+  [[nodiscard]] virtual memory::NodeOffer Offer() = 0;
   [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
   /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;

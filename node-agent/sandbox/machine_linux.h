@@ -84,7 +84,8 @@ class LinuxMachine : public Machine {
   [[nodiscard]] std::string BootTraits() const override {
     return config_.cpu_model + "\n" + GuestCmdline();
   }
-  [[nodiscard]] std::string CpuModel() const override { return config_.cpu_model; }
+  Result<memory::Requirements> NeedsOfCapture(const Record& record) override;
+  [[nodiscard]] memory::NodeOffer Offer() override;
   [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
   [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
   [[nodiscard]] std::optional<Cell> CellInUse(const api::SandboxUid& uid) const override;
@@ -164,6 +165,7 @@ class LinuxMachine : public Machine {
   struct Capture;
   Result<> PrepareCapture(const Record& record);
   void WriteAhead(const Record& record, const std::string& file);
+  void NoteGuestVersion(const Record& record, std::string version);
   Result<> Pause(const Record& record);
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);

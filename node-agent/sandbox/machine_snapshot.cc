@@ -76,6 +76,7 @@ struct LinuxMachine::Capture {
   memory::DumpResult dump;
   uint64_t ahead_bytes = 0;  ///< of memory, written while the guest still ran
   bool store_reflinked = false;
+  std::string guest_version;
 };
 
 std::shared_ptr<LinuxMachine::Capture> LinuxMachine::CaptureOf(const Record& record) {
@@ -146,6 +147,10 @@ void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
     log::Info("memory is not written ahead of its capture",
               {{"sandbox", record.key().ToString()}, {"why", written.error().message()}});
   }
+}
+
+void LinuxMachine::NoteGuestVersion(const Record& record, std::string version) {
+  CaptureOf(record)->guest_version = std::move(version);
 }
 
 Result<> LinuxMachine::Pause(const Record& record) {
@@ -259,6 +264,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.image_digest = record->image_digest;
   manifest.vmm_version = capture->version.Short();
   manifest.cpu_model = config_.cpu_model;
+  manifest.guest_version = capture->guest_version;
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
   if (manifest.parent) LinkParentDigests(*MappedDirectory(config_.paths, *record), generation);
@@ -354,16 +360,30 @@ Result<> LinuxMachine::CopyStore(const Record& record, const std::string& genera
   return SyncDirectory(config_.paths.Sandbox(record.uid));
 }
 
+Result<memory::Requirements> LinuxMachine::NeedsOfCapture(const Record& record) {
+  return ReadManifest(CaptureDirectory(config_.paths, record))
+      .map([](const memory::Manifest& manifest) -> memory::Requirements { return manifest; });
+}
+
+memory::NodeOffer LinuxMachine::Offer() {
+  return {config_.cpu_model,
+          [](std::string_view version) -> std::optional<std::string> {
+            const auto parsed = vmm::VersionFromPing(version, version);
+            if (!parsed) return parsed.error().message();
+            const auto admitted = vmm::Admit(*parsed);
+            if (!admitted) return admitted.error().message();
+            return std::nullopt;
+          },
+          [this](std::string_view digest) {
+            return artifacts_.Find(digest, "cloud-hypervisor") ||
+                   artifacts_.Find(digest, "kernel") || artifacts_.Find(digest, "initramfs");
+          },
+          [this](std::string_view digest) { return bases_.Find(std::string(digest)).has_value(); }};
+}
+
 Result<> LinuxMachine::CheckGeneration(const Record& record, const std::string& generation) {
   DORMOUSE_ASSIGN(const auto manifest, ReadManifest(generation));
-  const memory::NodeOffer offer{
-      config_.cpu_model,
-      [&](std::string_view digest) {
-        return artifacts_.Find(digest, "cloud-hypervisor") || artifacts_.Find(digest, "kernel") ||
-               artifacts_.Find(digest, "initramfs");
-      },
-      [&](std::string_view digest) { return bases_.Find(std::string(digest)).has_value(); }};
-  if (const auto why = memory::Incompatibility(manifest, offer))
+  if (const auto why = memory::Incompatibility(manifest, Offer()))
     return Fail(ErrorCode::kUnsupported, *why);
   DORMOUSE_ASSIGN(const auto doubt, memory::VerifyFiles(FilesOf(generation), manifest));
   if (doubt)

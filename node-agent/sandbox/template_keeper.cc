@@ -16,6 +16,8 @@ namespace reasons = api::reasons;
 
 // How long until holders that go without a word of theirs are noticed, and a source that comes.
 constexpr auto kLookAgain = 5s;
+// Nobody tells when what it runs on goes from the node, or is back.
+constexpr auto kJudgeAgain = 1min;
 
 bool HasFailed(const api::SnapshotTemplate& object) {
   return api::IsTrue(object.status.conditions, api::condition::kFailed);
@@ -91,12 +93,9 @@ Result<ReconcileResult> TemplateKeeper::ReconcileWanted(const api::SnapshotTempl
     in.record = record.get();
     in.holders = HoldersOf(uid, object.meta.key());
     in.damaged = agent_.DamageOf(uid, 0);
-    if (record->cpu_model != machine_.CpuModel()) {
-      in.incompatible = "captured on the CPU " + record->cpu_model + ", node " +
-                        options_.node_name + " has " + machine_.CpuModel();
-    }
+    in.incompatible = memory::Incompatibility(NeedsOf(*record), machine_.Offer());
     DORMOUSE_TRY(Tell(object, std::move(in)));
-    return ReconcileResult::Done();
+    return ReconcileResult::RequeueAfter(kJudgeAgain);
   }
   if (HasFailed(object)) return ReconcileResult::Done();
   if (templates_.IsCorrupt(uid)) {
@@ -159,6 +158,7 @@ Result<ReconcileResult> TemplateKeeper::ReconcileDeletion(const api::SnapshotTem
   std::optional<TemplateRecord> last;
   if (const auto record = templates_.Find(uid)) last = *record;
   in.record = last ? &*last : nullptr;
+  if (last) in.incompatible = memory::Incompatibility(NeedsOf(*last), machine_.Offer());
   in.holders = HoldersOf(uid, live->meta.key());
   if (written_to || !in.holders.empty()) {
     DORMOUSE_TRY(Tell(*live, std::move(in)));
@@ -212,6 +212,8 @@ Result<> TemplateKeeper::Tell(const api::SnapshotTemplate& object, TemplateStatu
   }
   if (in.damaged && was_ready && !status.ready_to_use)
     control_plane_.Event(object, true, reasons::kResumeFailed, *in.damaged);
+  if (in.incompatible && api::IsTrue(object.status.conditions, api::condition::kCompatible))
+    control_plane_.Event(object, true, reasons::kSnapshotIncompatible, *in.incompatible);
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(object, status));
   const std::lock_guard lock(mutex_);
   if (written) {

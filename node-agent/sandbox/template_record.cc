@@ -28,6 +28,8 @@ TemplateRecord TemplateFromJson(const json& object) {
   record.vmm_name = object.at("traits").at("vmm");
   record.vmm_version = object.at("traits").at("vmmVersion");
   record.cpu_model = object.at("traits").at("cpu");
+  // Nothing in records of before it was asked for.
+  record.guest_version = object.at("traits").value("guestVersion", "");
   record.figures = ReadFigures(object.at("figures"));
   record.retained = object.at("retained");
   record.orphaned_at = ReadTime(object, "orphanedAt");
@@ -37,19 +39,21 @@ TemplateRecord TemplateFromJson(const json& object) {
 }  // namespace
 
 std::string EncodeTemplateRecord(const TemplateRecord& record) {
-  json object = {
-      {"clusterId", record.cluster_id},
-      {"uid", record.uid.text()},
-      {"namespace", record.ns},
-      {"name", record.name},
-      {"sourceUid", record.source_uid},
-      {"capturedAt", TimeOrNull(record.captured_at)},
-      {"hasWorkload", record.has_workload},
-      {"traits",
-       {{"vmm", record.vmm_name}, {"vmmVersion", record.vmm_version}, {"cpu", record.cpu_model}}},
-      {"figures", FiguresToJson(record.figures)},
-      {"retained", record.retained},
-      {"orphanedAt", TimeOrNull(record.orphaned_at)}};
+  json object = {{"clusterId", record.cluster_id},
+                 {"uid", record.uid.text()},
+                 {"namespace", record.ns},
+                 {"name", record.name},
+                 {"sourceUid", record.source_uid},
+                 {"capturedAt", TimeOrNull(record.captured_at)},
+                 {"hasWorkload", record.has_workload},
+                 {"traits",
+                  {{"vmm", record.vmm_name},
+                   {"vmmVersion", record.vmm_version},
+                   {"cpu", record.cpu_model},
+                   {"guestVersion", record.guest_version}}},
+                 {"figures", FiguresToJson(record.figures)},
+                 {"retained", record.retained},
+                 {"orphanedAt", TimeOrNull(record.orphaned_at)}};
   object.update(ShapeToJson(record));
   return SealJson(kTemplateSeal, object);
 }
@@ -74,6 +78,18 @@ Record CloneOf(const TemplateRecord& source) {
   record.origin = Origin{source.uid, source.IsBootSnapshot(), source.has_workload};
   record.sleeping = 0;
   return record;
+}
+
+memory::Requirements NeedsOf(const TemplateRecord& source) {
+  memory::Requirements needs;
+  needs.vmm_digest = source.vmm_digest;
+  needs.kernel_digest = source.kernel_digest;
+  needs.initramfs_digest = source.initramfs_digest;
+  needs.image_digest = source.image_digest;
+  needs.vmm_version = source.vmm_version;
+  needs.cpu_model = source.cpu_model;
+  needs.guest_version = source.guest_version;
+  return needs;
 }
 
 std::optional<std::string> Contradiction(const api::SandboxSpec& spec,

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "node-agent/memory/manifest.h"
 #include "node-agent/sandbox/record.h"
 #include "src/common/api/ids.h"
 #include "src/common/api/sandbox.h"
@@ -30,6 +31,7 @@ struct TemplateRecord : Shape {
   bool has_workload = false;  ///< a workload runs in the frozen machine
 
   std::string vmm_name, vmm_version, cpu_model;
+  std::string guest_version;  ///< empty where the guest did not say
 
   CaptureFigures figures;
   bool retained = false;  ///< its object is gone, and asked for its files to stay
@@ -51,6 +53,9 @@ Result<TemplateRecord> DecodeTemplateRecord(std::string_view text);
 [[nodiscard]] TemplateRecord TemplateOf(const Record& source);
 /// The record of a new sandbox that is a clone: identity and slot are the caller's.
 [[nodiscard]] Record CloneOf(const TemplateRecord& source);
+
+/// As its manifest says it, from memory.
+[[nodiscard]] memory::Requirements NeedsOf(const TemplateRecord& source);
 
 /// Why `spec` cannot be a clone of `source`, naming the field and what to write instead; nothing
 /// when it can.

@@ -65,14 +65,10 @@ void SayWhatItIs(const TemplateRecord& record, const std::string& node,
   status->allocated_bytes = record.AllocatedBytes();
   status->pause_window = std::chrono::milliseconds(record.figures.pause_window_ms);
   status->resources = record.resources;
-  status->compatibility =
-      api::SnapshotTemplateStatus::Compatibility{record.vmm_name,
-                                                 record.vmm_version,
-                                                 std::to_string(memory::Manifest::kVersion),
-                                                 record.cpu_model,
-                                                 record.kernel_digest,
-                                                 record.image_digest,
-                                                 {}};
+  status->compatibility = api::SnapshotTemplateStatus::Compatibility{
+      record.vmm_name,     record.vmm_version,   std::to_string(memory::Manifest::kVersion),
+      record.cpu_model,    record.kernel_digest, record.image_digest,
+      record.guest_version};
 }
 
 }  // namespace
