@@ -50,6 +50,19 @@ TEST(SparseFilesTest, FindsTheData) {
   EXPECT_FALSE(NextData(file->get(), (*extent)->offset + (*extent)->length).value().has_value());
 }
 
+TEST(SparseFilesTest, SpaceThatIsSetAsideIsNoData) {
+  const ScratchDirectory scratch;
+  MakeSparse(scratch / "a");
+  const uint64_t data = DataBytes(scratch / "a").value();
+  if (data == 8 * kMiB) GTEST_SKIP() << "this file system tells no holes";
+  EXPECT_GE(data, 4096U);
+  EXPECT_LE(data, AllocatedBytes(scratch / "a").value());
+  auto file = OpenFile(scratch / "a", O_RDWR);
+  ASSERT_OK(file);
+  ASSERT_OK(Allocate(file->get(), 0, 2 * kMiB));
+  EXPECT_EQ(DataBytes(scratch / "a").value(), data);
+}
+
 TEST(SparseFilesTest, AllocationKeepsContentAndSize) {
   const ScratchDirectory scratch;
   MakeSparse(scratch / "a");

@@ -125,6 +125,17 @@ Result<std::optional<Extent>> NextData(int fd, uint64_t offset) {
   return Extent{static_cast<uint64_t>(data), static_cast<uint64_t>(hole - data)};
 }
 
+Result<uint64_t> DataBytes(const std::string& path) {
+  DORMOUSE_ASSIGN(const UniqueFd file, OpenFile(path, O_RDONLY));
+  uint64_t bytes = 0;
+  for (uint64_t offset = 0;;) {
+    DORMOUSE_ASSIGN(const auto extent, NextData(file.get(), offset));
+    if (!extent) return bytes;
+    bytes += extent->length;
+    offset = extent->offset + extent->length;
+  }
+}
+
 Result<FileSystemSpace> SpaceOf(const std::string& path) {
   struct statvfs status {};
   if (::statvfs(path.c_str(), &status) != 0) return FailErrno("statvfs " + path);

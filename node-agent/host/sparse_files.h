@@ -36,6 +36,9 @@ struct Extent {
   uint64_t length = 0;
 };
 Result<std::optional<Extent>> NextData(int fd, uint64_t offset);
+/// What of the file is no hole, and no space that is only set aside: two calls for each extent, and
+/// nothing is read. All of its size where the file system cannot tell.
+Result<uint64_t> DataBytes(const std::string& path);
 
 /// Of the file system that holds `path`.
 struct FileSystemSpace {

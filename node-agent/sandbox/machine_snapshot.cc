@@ -271,7 +271,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   DORMOUSE_TRY(Seal(generation, &manifest));
   const GenerationName name{*api::SandboxUid::Parse(manifest.owner), manifest.generation,
                             generation};
-  MarkVerified(config_.paths, name, MemoryIdentity(generation));
+  MarkVerified(config_.paths, name, IdentityOf(generation, Holes::kLeave));
   const auto stood = std::chrono::steady_clock::now() - capture->paused_at;
   const CaptureFigures figures{
       static_cast<int64_t>(manifest.memory.allocated_bytes),
@@ -313,7 +313,8 @@ Result<> LinuxMachine::CopyGeneration(Record* record) {
   }
   DORMOUSE_TRY(Seal(to, &manifest));
   if (verified) {
-    MarkVerified(config_.paths, {record->capture_for->template_uid, 0, to}, MemoryIdentity(to));
+    MarkVerified(config_.paths, {record->capture_for->template_uid, 0, to},
+                 IdentityOf(to, Holes::kCount));
   }
   record->capture_for->figures = {static_cast<int64_t>(manifest.memory.allocated_bytes), 0, 0,
                                   static_cast<int64_t>(manifest.store.allocated_bytes)};

@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <sstream>
 
+#include "node-agent/host/sparse_files.h"
 #include "node-agent/sandbox/inner_paths.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
@@ -15,6 +17,23 @@ constexpr size_t kMaxMarkBytes = 4096;
 
 std::string MemoryOf(const std::string& directory) {
   return directory + "/" + kMemoryFile;
+}
+
+// "<inode> <size> <time>\n<allocated> <data>\n", the last only where it was counted.
+std::string EncodeMark(const FilesIdentity& identity) {
+  const std::string data = identity.data_bytes ? " " + std::to_string(*identity.data_bytes) : "";
+  return identity.memory + "\n" + std::to_string(identity.allocated_bytes) + data + "\n";
+}
+
+// Whatever cannot be read of it names no file, or files that take nothing: so did older agents,
+// whose marks have one line, and stay good.
+FilesIdentity DecodeMark(const std::string& text) {
+  std::istringstream in(text);
+  FilesIdentity identity;
+  std::getline(in, identity.memory);
+  in >> identity.allocated_bytes;
+  if (uint64_t data = 0; in >> data) identity.data_bytes = data;
+  return identity;
 }
 
 }  // namespace
@@ -42,19 +61,43 @@ Result<memory::Manifest> ReadManifest(const std::string& directory) {
   return memory::DecodeManifest(text);
 }
 
-std::string MemoryIdentity(const std::string& directory) {
+FilesIdentity IdentityOf(const std::string& directory, Holes holes) {
   struct stat info {};
-  if (::stat(MemoryOf(directory).c_str(), &info) != 0) return "";
-  return std::to_string(info.st_ino) + " " + std::to_string(info.st_size) + " " +
-         std::to_string(info.st_mtim.tv_sec) + "." + std::to_string(info.st_mtim.tv_nsec) + "\n";
+  if (::stat(MemoryOf(directory).c_str(), &info) != 0) return {};
+  FilesIdentity identity;
+  identity.memory = std::to_string(info.st_ino) + " " + std::to_string(info.st_size) + " " +
+                    std::to_string(info.st_mtim.tv_sec) + "." +
+                    std::to_string(info.st_mtim.tv_nsec);
+  uint64_t data_bytes = 0;
+  bool counted = holes == Holes::kCount;
+  for (const char* file : {kMemoryFile, kStoreFile}) {
+    const std::string path = directory + "/" + file;
+    // One that is gone takes nothing.
+    if (!PathExists(path)) continue;
+    identity.allocated_bytes += host::AllocatedBytes(path).value_or(0);
+    if (!counted) continue;
+    const auto data = host::DataBytes(path);
+    counted = data.has_value();
+    data_bytes += data.value_or(0);
+  }
+  if (counted) identity.data_bytes = data_bytes;
+  return identity;
+}
+
+bool OnlyGaveSpaceBack(const FilesIdentity& marked, const FilesIdentity& seen) {
+  if (!marked.data_bytes || !seen.data_bytes) return false;
+  // A file system that tells no holes calls all of a sparse file data.
+  if (*seen.data_bytes > seen.allocated_bytes) return false;
+  return *seen.data_bytes >= *marked.data_bytes;
 }
 
 void MarkVerified(const Paths& paths, const GenerationName& generation,
-                  const std::string& identity) {
+                  const FilesIdentity& identity) {
   const auto mark = [&]() -> Result<> {
-    if (identity.empty()) return Fail(ErrorCode::kNotFound, "the memory file is gone");
+    if (identity.memory.empty()) return Fail(ErrorCode::kNotFound, "the memory file is gone");
     DORMOUSE_TRY(MakeDirectories(paths.Verified(generation.owner)));
-    return WriteFileAtomically(paths.Verified(generation.owner, generation.number), identity);
+    return WriteFileAtomically(paths.Verified(generation.owner, generation.number),
+                               EncodeMark(identity));
   };
   if (auto marked = mark(); !marked) {
     log::Warning("memory is read once more at its next use",
@@ -63,8 +106,16 @@ void MarkVerified(const Paths& paths, const GenerationName& generation,
 }
 
 bool IsVerified(const Paths& paths, const GenerationName& generation) {
-  const auto mark = ReadFile(paths.Verified(generation.owner, generation.number), kMaxMarkBytes);
-  return mark && !mark->empty() && *mark == MemoryIdentity(generation.directory);
+  const auto text = ReadFile(paths.Verified(generation.owner, generation.number), kMaxMarkBytes);
+  if (!text) return false;
+  const FilesIdentity marked = DecodeMark(*text);
+  const FilesIdentity seen = IdentityOf(generation.directory, Holes::kLeave);
+  if (seen.memory.empty() || seen.memory != marked.memory) return false;
+  if (seen.allocated_bytes >= marked.allocated_bytes) return true;
+  const FilesIdentity counted = IdentityOf(generation.directory, Holes::kCount);
+  if (!OnlyGaveSpaceBack(marked, counted)) return false;
+  MarkVerified(paths, generation, counted);
+  return true;
 }
 
 void ForgetVerified(const Paths& paths, const GenerationName& generation) {
@@ -83,7 +134,7 @@ std::shared_ptr<std::mutex> MemoryCheck::TurnOf(const std::string& directory) {
 }
 
 std::optional<Error> MemoryCheck::DamageOf(const std::string& directory,
-                                           const std::string& identity) {
+                                           const FilesIdentity& identity) {
   const std::lock_guard lock(mutex_);
   std::erase_if(damaged_, [](const auto& each) { return !PathExists(each.first); });
   const auto found = damaged_.find(directory);
@@ -91,7 +142,7 @@ std::optional<Error> MemoryCheck::DamageOf(const std::string& directory,
   return found->second.error;
 }
 
-void MemoryCheck::Remember(const std::string& directory, const std::string& identity,
+void MemoryCheck::Remember(const std::string& directory, const FilesIdentity& identity,
                            const Error& error) {
   const std::lock_guard lock(mutex_);
   damaged_.insert_or_assign(directory, Damage{identity, error});
@@ -103,7 +154,7 @@ Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
   const auto turn = TurnOf(generation.directory);
   const std::lock_guard lock(*turn);
   if (IsVerified(paths_, generation)) return {};
-  const std::string identity = MemoryIdentity(generation.directory);
+  const FilesIdentity identity = IdentityOf(generation.directory, Holes::kCount);
   if (const auto damage = DamageOf(generation.directory, identity)) return Fail(*damage);
   const auto digests = ReadDigests(generation.directory, manifest);
   if (!digests) {
@@ -121,7 +172,7 @@ Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
   }
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now() - began);
-  log::Info("memory was verified at its first use since the node's boot",
+  log::Info("memory was verified before its use",
             {{"generation", generation.directory}, {"ms", took.count()}});
   MarkVerified(paths_, generation, identity);
   return {};

@@ -4,8 +4,11 @@
 // All of it is read at its first use after the node's boot, and by the scrub (memory_keeper.h). In
 // between a mark below the run directory says that it is known: /run is empty after a boot. The
 // mark names the file by inode, size and time of its last change, so that one that was written to
-// or replaced since is read again. What a capture wrote in this boot is marked without being read:
-// it would come back from the page cache that it was just written to.
+// or replaced since is read again. None of the three tells that a file system has lost extents of
+// it, which then read as zeros: the mark also says what memory and store take on disk, and of that
+// what is data. One with less data is read again; of a store nothing else can be told. What a
+// capture wrote in this boot is marked without being read: it would come back from the page cache
+// that it was just written to.
 //
 // Thread-safe.
 #pragma once
@@ -37,11 +40,27 @@ struct GenerationName {
                                                                const memory::Manifest& manifest);
 Result<memory::Manifest> ReadManifest(const std::string& directory);
 
-/// The file as a mark names it; empty where it cannot be looked at. Taken before it is read.
-[[nodiscard]] std::string MemoryIdentity(const std::string& directory);
+/// The files as a mark names them.
+struct FilesIdentity {
+  std::string memory;  ///< inode, size and time of change; empty where it cannot be looked at
+  uint64_t allocated_bytes = 0;        ///< by memory and store
+  std::optional<uint64_t> data_bytes;  ///< of the two, what is no hole; none where nobody counted
+  bool operator==(const FilesIdentity&) const = default;
+};
+/// Counting takes two calls for each extent: not while a guest stands still, nor in each wake.
+enum class Holes { kLeave, kCount };
+/// Taken before the files are read.
+[[nodiscard]] FilesIdentity IdentityOf(const std::string& directory, Holes holes);
+/// Whether files that take less on disk than when they were marked have only given back what was
+/// set aside for them, as XFS does with what it allocates past a write. False, too, where that
+/// cannot be told. Pure; `seen` is counted.
+[[nodiscard]] bool OnlyGaveSpaceBack(const FilesIdentity& marked, const FilesIdentity& seen);
+
 /// Failing costs another reading, and is only logged.
 void MarkVerified(const Paths& paths, const GenerationName& generation,
-                  const std::string& identity);
+                  const FilesIdentity& identity);
+/// Holes are counted only where the files take less on disk than the mark says. Where that is of no
+/// account, the mark is renewed.
 [[nodiscard]] bool IsVerified(const Paths& paths, const GenerationName& generation);
 void ForgetVerified(const Paths& paths, const GenerationName& generation);
 
@@ -57,13 +76,13 @@ class MemoryCheck {
 
  private:
   struct Damage {
-    std::string identity;
+    FilesIdentity identity;
     Error error;
   };
   [[nodiscard]] std::shared_ptr<std::mutex> TurnOf(const std::string& directory);
   [[nodiscard]] std::optional<Error> DamageOf(const std::string& directory,
-                                              const std::string& identity);
-  void Remember(const std::string& directory, const std::string& identity, const Error& error);
+                                              const FilesIdentity& identity);
+  void Remember(const std::string& directory, const FilesIdentity& identity, const Error& error);
 
   const Paths paths_;
   std::mutex mutex_;

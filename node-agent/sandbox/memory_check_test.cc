@@ -45,7 +45,7 @@ TEST_F(MemoryCheckTest, TheFirstUseAfterABootReadsAllOfItAndTheNextOnesNothing) 
 
 TEST_F(MemoryCheckTest, WhatACaptureWroteInThisBootIsNotRead) {
   WriteDigests(generation_);
-  MarkVerified(paths_, generation_, MemoryIdentity(generation_.directory));
+  MarkVerified(paths_, generation_, IdentityOf(generation_.directory, Holes::kLeave));
   FlipByte(file_, 5);
   EXPECT_OK(Use());
 }
@@ -63,6 +63,71 @@ TEST_F(MemoryCheckTest, AFileThatWasWrittenOrReplacedSinceIsReadAgain) {
   const auto used = Use();
   ASSERT_FALSE(used);
   EXPECT_THAT(used.error().message(), HasSubstr("chunk 1 of 4 (at offset 2097152) and 1 more"));
+}
+
+TEST_F(MemoryCheckTest, ExtentsThatAreLostAreReadAgainAndMissed) {
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  LoseExtents(file_, memory::kChunkBytes, 4096);
+  const auto used = Use();
+  ASSERT_FALSE(used);
+  EXPECT_EQ(used.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(used.error().message(), HasSubstr("memory chunk 1 of 4 (at offset 2097152) differs"));
+}
+
+TEST_F(MemoryCheckTest, ExtentsThatAreLostBeforeAnybodyCountedAreMissed) {
+  MarkVerified(paths_, generation_, IdentityOf(generation_.directory, Holes::kLeave));
+  WriteDigests(generation_);
+  LoseExtents(file_, memory::kChunkBytes, 4096);
+  EXPECT_FALSE(Use());
+}
+
+TEST_F(MemoryCheckTest, SpaceThatWasOnlySetAsideMayGoBackAndNothingIsRead) {
+  SetAside(file_, 3 * memory::kChunkBytes, memory::kChunkBytes);
+  if (host::DataBytes(file_).value() == manifest_.memory.bytes)
+    GTEST_SKIP() << "this file system tells no holes";
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  const uint64_t before = host::AllocatedBytes(file_).value();
+  const std::string mark = ReadFile(paths_.Verified(uid_, generation_.number), 4096).value();
+  LoseExtents(file_, 3 * memory::kChunkBytes, memory::kChunkBytes);
+  ASSERT_LT(host::AllocatedBytes(file_).value(), before);
+  FlipByte(file_, 5);
+  EXPECT_OK(Use()) << "a reading would find that byte";
+  EXPECT_NE(ReadFile(paths_.Verified(uid_, generation_.number), 4096).value(), mark)
+      << "the next start counts nothing";
+  LoseExtents(file_, memory::kChunkBytes, 4096);
+  EXPECT_FALSE(Use()) << "what goes next is data";
+}
+
+TEST_F(MemoryCheckTest, ExtentsThatTheStoreHasLostMakeMemoryDoubtfulOnce) {
+  const std::string store = generation_.directory + "/" + kStoreFile;
+  ASSERT_OK(WriteFileAtomically(store, std::string(1 << 20, 's')));
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  LoseExtents(store, 0, 1 << 16);
+  EXPECT_FALSE(IsVerified(paths_, generation_));
+  ASSERT_OK(Use());
+  FlipByte(file_, 5);
+  EXPECT_OK(Use()) << "it was read since, and is not read in each start";
+}
+
+TEST_F(MemoryCheckTest, AMarkOfAnAgentThatCountedNothingStaysGood) {
+  WriteDigests(generation_);
+  ASSERT_OK(Use());
+  const std::string mark = paths_.Verified(uid_, generation_.number);
+  const std::string text = ReadFile(mark, 4096).value();
+  ASSERT_OK(WriteFileAtomically(mark, text.substr(0, text.find('\n') + 1)));
+  EXPECT_TRUE(IsVerified(paths_, generation_));
+}
+
+TEST(OnlyGaveSpaceBackTest, IsFalseForLessDataAndWhereNothingIsKnown) {
+  const FilesIdentity marked{"1 2 3", 100, 60};
+  EXPECT_TRUE(OnlyGaveSpaceBack(marked, {"1 2 3", 60, 60}));
+  EXPECT_FALSE(OnlyGaveSpaceBack(marked, {"1 2 3", 60, 59}));
+  EXPECT_FALSE(OnlyGaveSpaceBack({"1 2 3", 100, {}}, {"1 2 3", 60, 60})) << "nobody counted";
+  EXPECT_FALSE(OnlyGaveSpaceBack({"1 2 3", 100, 200}, {"1 2 3", 60, 200}))
+      << "a file system that tells no holes";
 }
 
 TEST_F(MemoryCheckTest, DamageIsReadOnceUntilTheFileIsAnother) {

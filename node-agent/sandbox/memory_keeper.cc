@@ -218,6 +218,7 @@ Result<> MemoryKeeper::Digest(const GenerationName& generation,
                               const memory::KeepGoing& keep_going) {
   DORMOUSE_ASSIGN(const auto manifest, ReadManifest(generation.directory));
   const auto parent = ReadParentDigests(generation);
+  const FilesIdentity identity = IdentityOf(generation.directory, Holes::kCount);
   const auto compute = [&] {
     const Quiet quiet(true);
     return memory::DigestMemory(In(generation, kMemoryFile), manifest, parent ? &*parent : nullptr,
@@ -234,6 +235,8 @@ Result<> MemoryKeeper::Digest(const GenerationName& generation,
     log::Warning("digests of memory are not kept",
                  {{"generation", generation.directory}, {"error", kept.error().message()}});
   }
+  // Its capture had no time to count.
+  if (IsVerified(paths_, generation)) MarkVerified(paths_, generation, identity);
   return {};
 }
 
@@ -243,7 +246,7 @@ Result<> MemoryKeeper::Scrub(const GenerationName& generation,
   DORMOUSE_ASSIGN(const auto manifest, ReadManifest(generation.directory));
   const auto digests = ReadDigests(generation.directory, manifest);
   if (!digests) return Digest(generation, keep_going);
-  const std::string identity = MemoryIdentity(generation.directory);
+  const FilesIdentity identity = IdentityOf(generation.directory, Holes::kCount);
   const auto verify = [&] {
     const Quiet quiet(true);
     DropCache(file);

@@ -165,12 +165,33 @@ TEST_F(MemoryKeeperTest, StoppingEndsTheReadingAndNothingIsWritten) {
   EXPECT_TRUE(told_.empty());
 }
 
+TEST_F(MemoryKeeperTest, WhatWasDigestedMayGiveSpaceBackAndIsNotReadForIt) {
+  const auto sleeper = Asleep(kOne, 1);
+  const std::string file = File(sleeper, kMemoryFile);
+  SetAside(file, 3 * memory::kChunkBytes, memory::kChunkBytes);
+  if (host::DataBytes(file).value() == TestManifest(sleeper).memory.bytes)
+    GTEST_SKIP() << "this file system tells no holes";
+  MarkVerified(paths_, sleeper, IdentityOf(sleeper.directory, Holes::kLeave));
+  TendFor(60s);
+  LoseExtents(file, 3 * memory::kChunkBytes, memory::kChunkBytes);
+  EXPECT_TRUE(IsVerified(paths_, sleeper));
+  LoseExtents(file, 0, 4096);
+  EXPECT_FALSE(IsVerified(paths_, sleeper));
+}
+
+TEST_F(MemoryKeeperTest, DigestsMarkNothingAsVerified) {
+  const auto sleeper = Asleep(kOne, 1);
+  TendFor(60s);
+  ASSERT_TRUE(HasDigests(sleeper));
+  EXPECT_FALSE(IsVerified(paths_, sleeper)) << "they are of what is there now";
+}
+
 TEST_F(MemoryKeeperTest, TheScrubFindsAFlippedByteSaysWhereAndRemovesNothing) {
   const double damaged_before = Scrubs("damaged");
   const double intact_before = Scrubs("intact");
   const auto sleeper = Asleep(kOne, 1);
   TendFor(60s);
-  MarkVerified(paths_, sleeper, MemoryIdentity(sleeper.directory));
+  MarkVerified(paths_, sleeper, IdentityOf(sleeper.directory, Holes::kLeave));
   FlipByte(File(sleeper, kMemoryFile), 2 * memory::kChunkBytes + 7);
   TendFor(7 * 24h - 61s);
   EXPECT_TRUE(told_.empty()) << "not before it is due";

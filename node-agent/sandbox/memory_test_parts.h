@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/inner_paths.h"
 #include "node-agent/sandbox/memory_check.h"
@@ -58,6 +59,26 @@ inline memory::MemoryDigests DigestsOf(const GenerationName& generation) {
 inline void WriteDigests(const GenerationName& generation) {
   ASSERT_OK(WriteFileAtomically(generation.directory + "/" + kDigestsFile,
                                 memory::EncodeDigests(DigestsOf(generation))));
+}
+
+/// As a file system that loses them does it, and one that gives back what is set aside: the file's
+/// times tell nothing.
+inline void LoseExtents(const std::string& path, uint64_t offset, uint64_t length) {
+  struct stat before {};
+  ASSERT_EQ(::stat(path.c_str(), &before), 0);
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        static_cast<off_t>(offset), static_cast<off_t>(length)),
+            0);
+  const timespec times[] = {before.st_atim, before.st_mtim};
+  ASSERT_EQ(::futimens(file.get(), times), 0);
+}
+
+/// A hole there that takes space on disk.
+inline void SetAside(const std::string& path, uint64_t offset, uint64_t length) {
+  LoseExtents(path, offset, length);
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_OK(host::Allocate(file.get(), offset, length));
 }
 
 /// As a disk does it: the file's times tell nothing.
