@@ -41,6 +41,13 @@ bool IsRestore(Step step) {
   return step == Step::kRestoreStore || step == Step::kRestoreVm;
 }
 
+// The guest answers, and it will be the same answer each time: its programs have seen who they are
+// (kConflict), or its agent is of before there were thaws.
+bool RefusesToThaw(Step failed, const Error& error) {
+  return failed == Step::kThawGuest &&
+         (error.code() == ErrorCode::kConflict || !error.IsRetryable());
+}
+
 bool Has(const Plan& plan, Step step) {
   return std::any_of(plan.stages.begin(), plan.stages.end(),
                      [step](const Stage& stage) { return stage.front() == step; });
@@ -268,15 +275,16 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
+  desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   if (record.intent == Intent::kSuspended) {
-    if (desired.deleting || desired.mode == api::OperatingMode::kSuspended) {
+    const bool stays = record.wake_refused && !GivesUpMemory(record, desired);
+    if (desired.deleting || desired.mode == api::OperatingMode::kSuspended || stays) {
       LeaveRoom(record);
     } else {
       desired.no_room = !TakeRoomFor(record);
     }
   }
   desired.no_turn = !TakeTurn(sandbox, record);
-  desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
@@ -335,7 +343,8 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
     warn("a capture failed, and the sandbox runs on");
     return true;
   }
-  if (!IsRestore(failed)) return false;
+  const bool refused = RefusesToThaw(failed, error);
+  if (!IsRestore(failed) && !refused) return false;
   if (record->IsCloning() && record->origin->boot_snapshot) {
     warn("a boot snapshot cannot be started from, and goes; the sandbox boots");
     DORMOUSE_TRY(GiveUpBootSnapshot(record));
@@ -343,6 +352,12 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
   }
   if (!NoteFailedWake(*record, failed, error)) return false;
   desired->wake_failed = true;
+  if (refused) {
+    desired->thaw_refused = error.message();
+    LeaveRoom(*record);
+    warn("a guest cannot be thawed; its VM is ended");
+    return true;
+  }
   return GivesUpMemory(*record, *desired);
 }
 

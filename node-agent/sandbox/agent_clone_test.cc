@@ -86,6 +86,93 @@ TEST_F(AgentCloneTest, ACloneThatCannotStartIsBootedFromItsTemplatesDiskWhereItI
   EXPECT_EQ(machine_.templates.size(), 1U) << "a tenant's disk leaves no boot snapshot";
 }
 
+TEST_F(AgentCloneTest, ACloneThatCannotBecomeAnotherHoldsNothingAndSaysWhy) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  machine_.captured_as_it_ran = true;
+  machine_.thaw_error = Error(ErrorCode::kConflict, "not frozen: its programs have seen who");
+  machine_.steps.clear();
+  const auto restores = [this] {
+    return std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.restore");
+  };
+  const auto expect_failed = [&] {
+    EXPECT_EQ(Phase(), "Failed");
+    const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+    EXPECT_EQ(ready->reason, "ResumeFailed");
+    EXPECT_NE(ready->message.find("its programs have seen who"), std::string::npos);
+    EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+    EXPECT_EQ(restores(), 1) << "its programs do not run as their source again and again";
+  };
+  ASSERT_TRUE(Reconcile(kSuccessor));
+  expect_failed();
+  SettleAll(kSuccessor);
+  RestartAll();
+  SettleAll(kSuccessor);
+  expect_failed();
+  EXPECT_TRUE(TemplateIs("InUse"));
+  Change([](api::Sandbox& sandbox) {
+    sandbox.meta.annotations["dormouse.dev/boot-from-disk"] = "true";
+  });
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(StartMode(), "Boot");
+  EXPECT_EQ(machine_.vms[kSuccessor].booted_store, 0U);
+  // What was said of its template's memory is not said of its own.
+  machine_.thaw_error.reset();
+  Wish(api::OperatingMode::kSuspended);
+  ASSERT_TRUE(Reconcile(kSuccessor));
+  Wish(api::OperatingMode::kRunning);
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(StartMode(), "Resume");
+}
+
+TEST_F(AgentCloneTest, ACloneWhoseGuestIsOnlySlowToThawIsThawedWhereItIs) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  machine_.thaw_error = Error(ErrorCode::kUnavailable, "nobody answers");
+  EXPECT_FALSE(Reconcile(kSuccessor));
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  const int pid = machine_.vms[kSuccessor].pid;
+  EXPECT_NE(pid, 0);
+  machine_.thaw_error.reset();
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(machine_.vms[kSuccessor].pid, pid);
+}
+
+TEST_F(AgentCloneTest, AnAgentThatDiesWhileItEndsACloneThatCannotStartLeavesNothing) {
+  Settle();
+  AskForTemplate();
+  SettleAll();
+  AddClone(kSuccessor, "clone");
+  const api::Sandbox asked = *control_plane_.live;
+  machine_.captured_as_it_ran = true;
+  machine_.thaw_error = Error(ErrorCode::kUnsupported, "request 10 is not known");
+  for (const std::string step :
+       {"vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune"}) {
+    for (const char* when : {"before.", "after."}) {
+      SCOPED_TRACE(when + step);
+      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+      EXPECT_FALSE(Reconcile(kSuccessor)) << "the failpoint was not reached";
+      failpoint::DisarmAll();
+      RestartAll();
+      SettleAll(kSuccessor);
+      EXPECT_EQ(Phase(), "Failed");
+      EXPECT_EQ(ReadyReason(), "ResumeFailed");
+      EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+      Delete();
+      SettleAll(kSuccessor);
+      EXPECT_FALSE(records_->Find(kSuccessor));
+      Put(asked);
+    }
+  }
+}
+
 TEST_F(AgentCloneTest, ATemplateWhoseMemoryIsDamagedIsNotReadyUntilItIsWholeAgain) {
   Settle();
   AskForTemplate();
@@ -238,6 +325,18 @@ TEST_F(BootSnapshotTest, OneThatCannotBeStartedFromGoesAndTheSandboxBoots) {
   Delete();
   Settle();
   machine_.restore_error = Error(ErrorCode::kCorrupt, "state.json differs");
+  AddSandbox();
+  for (int i = 0; i < 6; ++i) (void)Reconcile(kSuccessor);
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_EQ(StartMode(), "Boot");
+  EXPECT_TRUE(templates_->All().empty());
+}
+
+TEST_F(BootSnapshotTest, OneWhoseGuestCannotBeThawedGoesAndTheSandboxBoots) {
+  Settle();
+  Delete();
+  Settle();
+  machine_.thaw_error = Error(ErrorCode::kUnsupported, "request 10 is not known");
   AddSandbox();
   for (int i = 0; i < 6; ++i) (void)Reconcile(kSuccessor);
   EXPECT_EQ(Phase(), "Running");

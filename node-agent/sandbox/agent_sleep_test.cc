@@ -307,6 +307,60 @@ TEST_F(AgentSleepTest, AWakeThatFailsKeepsTheGenerationAndIsTriedAgain) {
   ExpectAwake();
 }
 
+TEST_F(AgentSleepTest, AGuestThatCannotBeThawedSleepsOnAndIsWokenWhenItIsAskedForAnew) {
+  Suspend();
+  Settle();
+  machine_.captured_as_it_ran = true;
+  machine_.thaw_error = Error(ErrorCode::kUnsupported, "request 10 is not known");
+  machine_.steps.clear();
+  Wake();
+  ASSERT_TRUE(Reconcile());
+  for (int lives = 0; lives < 2; ++lives) {
+    Settle();
+    ExpectAsleep();
+    EXPECT_EQ(ReadyReason(), "ResumeFailed");
+    EXPECT_NE(api::FindCondition(control_plane_.live->status.conditions, "Ready")
+                  ->message.find("request 10 is not known"),
+              std::string::npos);
+    EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "vmm.restore"), 1);
+    Restart();
+  }
+  machine_.thaw_error.reset();
+  Settle();
+  ExpectAsleep();
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(ReadyReason(), "SuspendedByUser");
+  Wake();
+  Settle();
+  ExpectAwake();
+}
+
+TEST_F(AgentSleepTest, AWakeThatWasRefusedKeepsNoRoomFromOthers) {
+  const auto put = [this](int number, api::OperatingMode mode) {
+    PutSleeper(number, 512, mode);
+    (void)Reconcile(Sleeper(number));
+  };
+  for (const int number : {2, 3}) {
+    put(number, api::OperatingMode::kRunning);
+    put(number, api::OperatingMode::kSuspended);
+  }
+  options_.memory_bytes = (512 + 512) << 20;  // the fixture's own has 512
+  Restart();
+  machine_.thaw_error = Error(ErrorCode::kUnsupported, "request 10 is not known");
+  put(2, api::OperatingMode::kRunning);
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  machine_.thaw_error.reset();
+  put(3, api::OperatingMode::kRunning);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  put(3, api::OperatingMode::kSuspended);
+  Restart();
+  put(2, api::OperatingMode::kRunning);
+  EXPECT_EQ(ReadyReason(), "ResumeFailed");
+  put(3, api::OperatingMode::kRunning);
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
 TEST_F(AgentSleepTest, AVmmThatDiesBeforeTheGuestHasAnsweredIsWokenAgainFromTheSameGeneration) {
   Suspend();
   Settle();

@@ -230,6 +230,7 @@ class FakeMachine : public Machine {
         vm.workload = Slept(vm, *record)->state;
         break;
       case Step::kThawGuest:
+        if (thaw_error) return Fail(*thaw_error);
         vm.frozen = false;
         break;
       case Step::kPruneFiles:
@@ -348,7 +349,7 @@ class FakeMachine : public Machine {
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
-  std::optional<Error> resolve_error, check_error, restore_error, take_error;
+  std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error;
   /// What else happens on the machine while it takes a step.
   std::function<void(Step)> meanwhile;
   DiskUsage usage;

@@ -1,6 +1,7 @@
 #include "node-agent/sandbox/plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "src/common/api/reasons.h"
 
@@ -38,7 +39,10 @@ Plan PlanRelease(Plan plan, const Observed& seen) {
 }
 
 Plan PlanAsleep(Plan plan, const Observed& seen, Outcome outcome) {
-  if (plan.record.intent != Intent::kSuspended) {
+  // Wanted asleep, so that its next wake is a new wish.
+  const bool pardoned =
+      outcome == Outcome::kSuspended && std::exchange(plan.record.wake_refused, false);
+  if (plan.record.intent != Intent::kSuspended || pardoned) {
     plan.record.intent = Intent::kSuspended;
     plan.stages.push_back({Step::kSaveIntent});
   }
@@ -98,6 +102,19 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
   plan = PlanAsleep(std::move(plan), seen, Outcome::kBackOff);
   plan.at = plan.record.not_before;
   return plan;
+}
+
+// Another try would only let its programs run once more as somebody whom they must not be. What
+// they have written is in a copy of the generation's store, which goes: the generation is as it
+// was.
+Plan PlanWakeRefused(Plan plan, const Observed& seen, const std::string& why, WallTime now) {
+  plan.record.ending =
+      Ending{std::string(api::reasons::kResumeFailed), why, false, std::nullopt, now};
+  ++plan.record.wake_attempts;
+  plan.record.wake_refused = true;
+  Observed left = seen;
+  left.stale_files = true;
+  return PlanAsleep(std::move(plan), left, Outcome::kFailed);
 }
 
 // Nothing has run on the generation's disk since it was captured, and nothing runs on it before the
@@ -273,6 +290,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
   }
   if (GivesUpMemory(plan.record, desired)) return PlanDiskOnly(std::move(plan), seen);
+  if (waking && desired.thaw_refused)
+    return PlanWakeRefused(std::move(plan), seen, *desired.thaw_refused, now);
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
     if (waking) return PlanWakeFailed(std::move(plan), seen, seen.vmm_ending->message, now, limits);
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);
@@ -452,6 +471,7 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
     if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
     if (GivesUpMemory(record, desired)) return PlanDiskOnly(std::move(plan), observed);
+    if (record.wake_refused) return PlanAsleep(std::move(plan), observed, Outcome::kFailed);
     return PlanStart(std::move(plan), desired, observed, now);
   }
   return PlanRun(std::move(plan), desired, observed, now, limits);

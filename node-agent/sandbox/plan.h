@@ -82,6 +82,7 @@ struct Desired {
   bool boot_from_disk = false;  ///< the annotation: rather without its memory than not at all
   bool wake_failed = false;     ///< of this generation, since the agent started
   bool thawed = false;          ///< this VM's guest was, since its restore and by this agent
+  std::optional<std::string> thaw_refused{};  ///< why this VM's guest never can be
 };
 
 enum class Step {

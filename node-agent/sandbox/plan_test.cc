@@ -313,6 +313,34 @@ TEST(PlanTest, AGuestThatWasCapturedAsItRanIsThawedAllTheSame) {
       << "it has not slept";
 }
 
+TEST(PlanTest, AGuestThatRefusesItsThawIsEndedAndNotWokenUntilItIsAskedForAnew) {
+  Desired refused;
+  refused.thaw_refused = "its programs have seen who they are";
+  const Observed working = Whole(VmmState::kRunning, GuestState::kWorking);
+  Record asleep = Started();
+  asleep.sleeping = 3;
+  for (const Record& record : {asleep, Clone(false)}) {
+    const Plan plan = MakePlan(record, refused, working, kNow);
+    EXPECT_EQ(plan.ToString(),
+              "record.save | vmm.kill | disk.release net.remove vmm.remove | files.prune -> Failed")
+        << "what it has written goes, too";
+    EXPECT_EQ(plan.record.sleeping, record.sleeping) << "its generation is whole";
+    EXPECT_EQ(plan.record.ending->reason, api::reasons::kResumeFailed);
+    EXPECT_EQ(plan.record.ending->message, refused.thaw_refused);
+    // After it, and after an agent that died in the middle of it.
+    EXPECT_EQ(PlanOf(plan.record, {}, {}), "-> Failed");
+    EXPECT_EQ(PlanOf(plan.record, {.no_turn = true}, {}), "-> Failed");
+    EXPECT_EQ(PlanOf(plan.record, {}, Whole(VmmState::kAbsent)),
+              "disk.release net.remove vmm.remove -> Failed");
+    EXPECT_EQ(PlanOf(plan.record, {.boot_from_disk = true}, {}),
+              "disk.take | record.disk-only | files.prune -> Proceed");
+    const Plan asked = MakePlan(plan.record, {.mode = api::OperatingMode::kSuspended}, {}, kNow);
+    EXPECT_EQ(asked.ToString(), "record.save -> Suspended");
+    EXPECT_TRUE(PlanOf(asked.record, {}, {}).ends_with("vmm.restore record.vmm -> AwaitGuest"));
+  }
+  EXPECT_EQ(PlanOf(Started(), refused, working), "-> Running") << "it has not slept";
+}
+
 TEST(PlanTest, ATemplateIsNotCapturedFromAVmThatWasPausedForSomethingElse) {
   EXPECT_EQ(PlanOf(Started(), Capturing(false), Whole(VmmState::kPaused)), "vmm.resume -> Proceed")
       << "its guest may never have been frozen";

@@ -70,6 +70,7 @@ json ToJson(const Record& record) {
       {"memoryGeneration", NumberOrNull(record.memory_generation)},
       {"suspendedAt", TimeOrNull(record.suspended_at)},
       {"wakeAttempts", record.wake_attempts},
+      {"wakeRefused", record.wake_refused},
       {"capture", record.capture ? FiguresToJson(*record.capture) : json(nullptr)},
       {"origin", nullptr},
       {"captureFor", nullptr},
@@ -141,6 +142,7 @@ Record RecordFromJson(const json& object) {
                                          ReadFigures(capture.at("figures"))};
   }
   record.disk_boot_spent = object.value("diskBootSpent", false);
+  record.wake_refused = object.value("wakeRefused", false);
   return record;
 }
 

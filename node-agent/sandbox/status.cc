@@ -39,7 +39,7 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
       return in.record.ending && in.record.ending->success ? api::phase::kFinished
                                                            : api::phase::kFailed;
     case Outcome::kFailed:
-      return api::phase::kFailed;
+      return IsWaking(in.record) ? api::phase::kSuspended : api::phase::kFailed;
     case Outcome::kReleased:
       return api::phase::kTerminating;
     case Outcome::kAwaitGuest:
@@ -84,7 +84,8 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     say(reasons::kNoCapacity, "asleep until the node has memory for it");
   } else if (in.outcome == Outcome::kInLine) {
     say(reasons::kStarting, "in line: others wake first");
-  } else if (in.outcome == Outcome::kStopped && in.record.ending) {
+  } else if ((in.outcome == Outcome::kStopped || in.outcome == Outcome::kFailed) &&
+             in.record.ending) {
     say(in.record.ending->reason, in.record.ending->message);
   } else if (in.outcome == Outcome::kBackOff && in.record.ending) {
     const std::string what = in.record.sleeping
@@ -135,7 +136,8 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
   Condition suspended;
   suspended.type = api::condition::kSuspended;
   if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kNoRoom ||
-      ((in.outcome == Outcome::kBackOff || in.outcome == Outcome::kInLine) &&
+      ((in.outcome == Outcome::kBackOff || in.outcome == Outcome::kInLine ||
+        in.outcome == Outcome::kFailed) &&
        IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
     suspended.reason = reasons::kSuspendedByUser;
