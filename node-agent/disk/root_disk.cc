@@ -11,6 +11,7 @@
 #include "node-agent/host/sparse_files.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
+#include "src/common/base/log.h"
 
 namespace dormouse::disk {
 namespace {
@@ -215,6 +216,19 @@ Result<> RootDisks::Release(const RootDiskSpec& spec) {
 Result<> RootDisks::Remove(const RootDiskSpec& spec) {
   DORMOUSE_TRY(Release(spec));
   return RemoveStoreFile(spec);
+}
+
+Result<> RootDisks::ResumeAll() {
+  DORMOUSE_ASSIGN(const auto devices, dm_.List());
+  for (const host::DmDevice& device : devices) {
+    const auto name = DmName::Parse(device.name);
+    if (!device.suspended || !name) continue;
+    const auto resumed = dm_.Resume(*name);
+    log::Warning(
+        "a disk was left suspended",
+        {{"device", device.name}, {"now", resumed ? "resumed" : resumed.error().message()}});
+  }
+  return {};
 }
 
 Result<RootDiskUsage> RootDisks::Usage(const RootDiskSpec& spec) {

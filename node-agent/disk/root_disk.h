@@ -84,6 +84,10 @@ class RootDisks {
   /// Release, then RemoveStoreFile.
   Result<> Remove(const RootDiskSpec& spec);
 
+  /// All of the node's that were suspended and not resumed. One that cannot be is told in the log,
+  /// and holds up no other.
+  Result<> ResumeAll();
+
   Result<RootDiskUsage> Usage(const RootDiskSpec& spec);
   /// Reads the fill level and allocates the store ahead of it. kNoSpace: pause the guest
   /// (capacity.h).

@@ -74,6 +74,24 @@ TEST_F(RootDiskTest, IsMadeOnceAndLeavesNothing) {
   EXPECT_EQ(Devices(), 0U);
 }
 
+TEST_F(RootDiskTest, DisksThatADeadAgentLeftSuspendedAreResumedAlsoBesideOneThatCannotBe) {
+  const auto suspended = [this](const std::string& id) {
+    return block_->dm().Find(host::DmName::RootOf(id)).value().suspended;
+  };
+  for (const std::string& id : {one_, two_}) {
+    ASSERT_OK(disks_->Prepare(Spec(id)));
+    ASSERT_OK(block_->dm().Suspend(host::DmName::RootOf(id)));
+  }
+  Restart();
+  ASSERT_OK(failpoint::Arm("fake.dm.resume@dormouse-" + one_ + "-root=error(EIO)"));
+  EXPECT_OK(disks_->ResumeAll());
+  EXPECT_TRUE(suspended(one_));
+  EXPECT_FALSE(suspended(two_));
+  failpoint::DisarmAll();
+  EXPECT_OK(disks_->ResumeAll());
+  EXPECT_FALSE(suspended(one_));
+}
+
 TEST_F(RootDiskTest, SandboxesShareTheBaseAndTheLastOneReleasesIt) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(disks_->Prepare(Spec(two_)));

@@ -84,6 +84,8 @@ Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, Templ
       turns_(options_.wakes_at_once, kLongestTurn, clock) {}
 
 Result<> Agent::Adopt() {
+  // First: all that touches such a disk waits for ever, be it the end of a VMM that nobody knows.
+  DORMOUSE_TRY(machine_.ResumeDisks());
   DORMOUSE_ASSIGN(const auto loaded, records_.Load());
   DORMOUSE_TRY(templates_.Load());
   for (const api::SandboxUid& uid : loaded.corrupt) {

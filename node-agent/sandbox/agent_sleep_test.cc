@@ -361,6 +361,24 @@ TEST_F(AgentSleepTest, AWakeThatWasRefusedKeepsNoRoomFromOthers) {
   EXPECT_EQ(ReadyReason(), "Ready");
 }
 
+TEST_F(AgentSleepTest, ADiskThatADeadAgentLeftSuspendedIsLetGoAlsoWhereItsVmmHasDied) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  vm().disk_suspended = true;
+  machine_.Crash(kUid);
+  Restart();
+  Settle();
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
+TEST_F(AgentSleepTest, WhatNobodyAccountsForIsRemovedAlsoIfItsDiskWasLeftSuspended) {
+  FakeMachine::Vm& unknown = machine_.vms[kSuccessor];
+  unknown.disk = unknown.prepared = unknown.disk_suspended = true;
+  unknown.pid = 7;
+  Restart();
+  EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+}
+
 TEST_F(AgentSleepTest, AVmmThatDiesBeforeTheGuestHasAnsweredIsWokenAgainFromTheSameGeneration) {
   Suspend();
   Settle();

@@ -36,6 +36,7 @@ class FakeMachine : public Machine {
     Workload workload = Workload::kNone;
     int exit_code = 0;
     bool silent = false;
+    bool disk_suspended = false;  ///< then nothing that has it open ends, nor does a guest answer
     std::optional<Ending> ending;
     std::map<uint64_t, Generation> generations;
     /// The generation that its store is a copy of, until a guest runs on it; and what was booted.
@@ -152,7 +153,7 @@ class FakeMachine : public Machine {
         vm.paused = true;
         break;
       case Step::kResumeVm:
-        vm.paused = false;
+        vm.paused = vm.disk_suspended = false;
         break;
       case Step::kConfigureGuest:
         vm.configured = true;
@@ -161,11 +162,13 @@ class FakeMachine : public Machine {
         vm.workload = Workload::kRunning;
         break;
       case Step::kKillVmm:
+        vm.disk_suspended = false;
         vm.pid = 0;
         if (WaitingVmm* cell = CellOf(*record)) *cell = {};
         break;
       case Step::kReleaseDisk:
         if (vm.pid != 0) return Fail(ErrorCode::kBusy, "the VMM holds the disk");
+        if (vm.disk_suspended) return Fail(ErrorCode::kDeadline, "the disk holds back its I/O");
         vm.disk = false;
         break;
       case Step::kRemoveNet:
@@ -298,6 +301,11 @@ class FakeMachine : public Machine {
     const auto linked = links.find(uid);
     return linked == links.end() ? std::nullopt : std::optional(Cell{linked->second, 0});
   }
+  Result<> ResumeDisks() override {
+    std::lock_guard lock(mutex);
+    for (auto& [uid, vm] : vms) vm.disk_suspended = false;
+    return {};
+  }
   Result<std::vector<OwnedObject>> ListOwned() override {
     std::lock_guard lock(mutex);
     std::vector<OwnedObject> owned;
@@ -310,7 +318,9 @@ class FakeMachine : public Machine {
   Result<> RemoveOwned(const std::string& short_id) override {
     std::lock_guard lock(mutex);
     for (auto& [uid, vm] : vms) {
-      if (uid.short_id() == short_id) vm = Vm{};
+      if (uid.short_id() != short_id) continue;
+      if (vm.disk_suspended) return Fail(ErrorCode::kDeadline, "its VMM does not end");
+      vm = Vm{};
     }
     cells.erase(short_id);
     return {};
@@ -389,7 +399,7 @@ class FakeMachine : public Machine {
   }
   void GuestLocked(const Vm& vm, Observed* seen) {
     ++guest_asked;
-    if (vm.silent) {
+    if (vm.silent || vm.disk_suspended) {
       seen->guest = GuestState::kSilent;
     } else if (vm.frozen) {
       seen->guest = GuestState::kFrozen;

@@ -100,6 +100,9 @@ class Machine {
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
   /// Its cell, if that is in one.
   [[nodiscard]] virtual std::optional<Cell> CellInUse(const api::SandboxUid& uid) const = 0;
+  /// Lets go of all disks whose I/O is held back, whatever became of their VMMs: an agent that died
+  /// in a capture has left them so. Before any capture is begun.
+  virtual Result<> ResumeDisks() = 0;
   /// Everything in the kernel and below the run directory that has a name of ours.
   virtual Result<std::vector<OwnedObject>> ListOwned() = 0;
   /// Takes away all that stands for `short_id`, by names alone.

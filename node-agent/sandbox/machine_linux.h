@@ -89,6 +89,7 @@ class LinuxMachine : public Machine {
   [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
   [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
   [[nodiscard]] std::optional<Cell> CellInUse(const api::SandboxUid& uid) const override;
+  Result<> ResumeDisks() override { return disks_.ResumeAll(); }
   Result<std::vector<OwnedObject>> ListOwned() override;
   Result<> RemoveOwned(const std::string& short_id) override;
   Result<> CollectBases(const std::vector<std::string>& used) override;
