@@ -168,9 +168,11 @@ Result<void> ControlHandler::PowerOff(std::string_view json) {
 Result<void> ControlHandler::Freeze(std::string_view json) {
   DORMOUSE_ASSIGN(const FreezeRequest request, ParseFreeze(json));
   Defer();
-  freeze_waiter_ =
-      context_.freezer.Freeze(std::chrono::milliseconds(request.limit_ms),
-                              [this](const FreezeReply& reply) { Answer(EncodeReply(reply)); });
+  freeze_waiter_ = context_.freezer.Freeze(std::chrono::milliseconds(request.limit_ms),
+                                           [this](FreezeReply reply) {
+                                             reply.agent_version = context_.options.agent_version;
+                                             Answer(EncodeReply(reply));
+                                           });
   return {};
 }
 

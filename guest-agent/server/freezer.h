@@ -20,7 +20,7 @@ namespace dormouse::guest {
 
 class Freezer {
  public:
-  using OnFrozen = std::function<void(const FreezeReply&)>;
+  using OnFrozen = std::function<void(FreezeReply)>;
   using WaiterId = uint64_t;  ///< 0 is none
 
   /// The cgroups must outlive it. `holding`: as a stand-in woke.

@@ -139,6 +139,7 @@ TEST_F(CgroupSleepTest, AFrozenWorkloadStandsStillUntilItIsThawed) {
   ServeWithCgroup();
   StartWriter();
   const FreezeReply reply = Freeze();
+  EXPECT_EQ(reply.agent_version, ServerOptions().agent_version);
   EXPECT_TRUE(reply.frozen) << reply.detail;
   EXPECT_EQ(reply.detail, "");
   EXPECT_TRUE(StandsStill());

@@ -408,12 +408,9 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
 }
 
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
-  const GuestClient guest(VsockSocket(record));
-  const auto frozen = guest.Freeze(kFreezeLimit);
+  auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
   if (frozen && frozen->frozen) {
-    // It is only told to people: a capture does not fail for it.
-    if (auto health = guest.Health(kHealthTimeout))
-      NoteGuestVersion(record, std::move(health->agent_version));
+    NoteGuestVersion(record, std::move(frozen->agent_version));
     return {};
   }
   const std::string why = frozen ? frozen->detail : frozen.error().message();

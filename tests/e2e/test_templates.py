@@ -31,6 +31,7 @@ def test_clones_share_the_instant_and_nothing_else(cluster, sandboxes):
     made = cluster.wait_template("warm")["status"]
     assert made["readyToUse"] and made["nodeName"] and made["pauseWindow"].endswith("ms")
     assert made["resources"] == {"cpu": 1, "memory": "128Mi"}
+    assert made["compatibility"]["guestVersion"]
     assert made["allocatedBytes"] <= made["memoryBytes"] + made["diskBytes"]
     assert check(cluster, "source", "went-on") >= frozen and cluster.vmm_pid("source") == pid, "the source runs on"
 

@@ -109,6 +109,7 @@ struct FreezeReply {
   bool frozen = false;  ///< every process of the sandbox stands still
   std::string detail;   ///< what the limit cut off: processes that go on, a sync that did not end
   uint32_t took_ms = 0;
+  std::string agent_version{};  ///< empty from agents that do not say it here
 };
 
 /// What makes a clone somebody else than its source.

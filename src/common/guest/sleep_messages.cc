@@ -71,7 +71,8 @@ Result<ThawRequest> ParseThaw(std::string_view json) {
 std::string EncodeReply(const FreezeReply& reply) {
   return Framed(FrameType::kReply, {{"frozen", reply.frozen},
                                     {"detail", reply.detail.substr(0, kMaxErrorText)},
-                                    {"tookMs", reply.took_ms}});
+                                    {"tookMs", reply.took_ms},
+                                    {"agentVersion", reply.agent_version}});
 }
 
 Result<FreezeReply> ParseFreezeReply(std::string_view json) {
@@ -82,6 +83,7 @@ Result<FreezeReply> ParseFreezeReply(std::string_view json) {
   // Text that is not UTF-8 grows when it is encoded.
   reply.detail = reader.String("detail", 4 * kMaxErrorText).substr(0, kMaxErrorText);
   reply.took_ms = static_cast<uint32_t>(reader.Unsigned("tookMs", UINT32_MAX, 0));
+  reply.agent_version = reader.String("agentVersion", 64);
   return reader.Finish(std::move(reply));
 }
 

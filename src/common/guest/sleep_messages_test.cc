@@ -11,11 +11,13 @@ constexpr char kMachineId[] = "0123456789abcdef0123456789abcdef";
 TEST(SleepMessagesTest, FreezeComesBackAsItWentIn) {
   EXPECT_EQ(ParseFreeze(Payload(Encode(FreezeRequest{77})))->limit_ms, 77U);
   EXPECT_EQ(ParseFreeze("{}")->limit_ms, 5'000U);
-  const auto reply = ParseFreezeReply(Payload(EncodeReply(FreezeReply{true, "sync", 12})));
+  const auto reply = ParseFreezeReply(Payload(EncodeReply(FreezeReply{true, "sync", 12, "0.1.0"})));
   ASSERT_TRUE(reply) << reply.error().message();
   EXPECT_TRUE(reply->frozen);
   EXPECT_EQ(reply->detail, "sync");
   EXPECT_EQ(reply->took_ms, 12U);
+  EXPECT_EQ(reply->agent_version, "0.1.0");
+  EXPECT_EQ(ParseFreezeReply(R"({"frozen":true})")->agent_version, "");
 }
 
 TEST(SleepMessagesTest, ThawComesBackAsItWentIn) {
