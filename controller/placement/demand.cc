@@ -43,10 +43,13 @@ std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox,
     return Wait(reasons::kSourceNotReady,
                 "there is no SnapshotTemplate " + name + " in this namespace yet");
   }
-  if (!source->status.ready_to_use || source->meta.deletion_time) {
-    return Wait(reasons::kSourceNotReady,
-                "the SnapshotTemplate " + name +
-                    (source->meta.deletion_time ? " is being deleted" : " is not ready yet"));
+  if (source->meta.deletion_time) {
+    return Wait(reasons::kSourceNotReady, "the SnapshotTemplate " + name + " is being deleted");
+  }
+  if (!source->status.ready_to_use) {
+    const auto* ready = api::FindCondition(source->status.conditions, api::condition::kReady);
+    return Wait(reasons::kSourceNotReady, "the SnapshotTemplate " + name + " is not ready" +
+                                              (ready == nullptr ? "" : ": " + ready->message));
   }
   const api::Resources baked = source->status.resources.value_or(sandbox.EffectiveResources());
   const api::AskedResources& asked = sandbox.spec.asked;

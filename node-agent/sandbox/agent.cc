@@ -41,11 +41,11 @@ bool IsRestore(Step step) {
   return step == Step::kRestoreStore || step == Step::kRestoreVm;
 }
 
-// The guest answers, and it will be the same answer each time: its programs have seen who they are
-// (kConflict), or its agent is of before there were thaws.
+// The guest answers, and it will be the same answer each time: its programs have seen who they are,
+// or its agent is of before there were thaws.
 bool RefusesToThaw(Step failed, const Error& error) {
   return failed == Step::kThawGuest &&
-         (error.code() == ErrorCode::kConflict || !error.IsRetryable());
+         (error.code() == ErrorCode::kConflict || error.code() == ErrorCode::kUnsupported);
 }
 
 bool Has(const Plan& plan, Step step) {
@@ -274,12 +274,13 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   Desired desired;
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
+  desired.generation = sandbox.meta.generation;
   desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
   desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   if (record.intent == Intent::kSuspended) {
-    const bool stays = record.wake_refused && !GivesUpMemory(record, desired);
+    const bool stays = IsRefused(record, desired) && !GivesUpMemory(record, desired);
     if (desired.deleting || desired.mode == api::OperatingMode::kSuspended || stays) {
       LeaveRoom(record);
     } else {
@@ -356,7 +357,6 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
   desired->wake_failed = true;
   if (refused) {
     desired->thaw_refused = error.message();
-    LeaveRoom(*record);
     warn("a guest cannot be thawed; its VM is ended");
     return true;
   }
@@ -437,6 +437,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   }
   if (failure || (plan.outcome != Outcome::kAwaitGuest && plan.outcome != Outcome::kInLine))
     LeaveTurn(record.uid);
+  // Its VM has had it until now.
+  if (!failure && plan.outcome == Outcome::kFailed) LeaveRoom(record);
   if (plan.outcome == Outcome::kReleased && !failure) {
     DORMOUSE_ASSIGN(const Observed left, machine_.Observe(record));
     if (!NothingLeft(left))

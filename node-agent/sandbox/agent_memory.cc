@@ -68,7 +68,7 @@ Result<> Agent::ForgetMemory(Record* record) {
   disk_only.started_at.reset();
   disk_only.boot_to_ready_ms.reset();
   disk_only.wake_attempts = 0;
-  disk_only.wake_refused = false;
+  disk_only.wake_refused.reset();
   // Nothing goes on in it: its own workload is all that is started.
   if (disk_only.origin) disk_only.origin->has_workload = false;
   DORMOUSE_TRY(records_.Save(disk_only));

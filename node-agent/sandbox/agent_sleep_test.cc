@@ -34,6 +34,7 @@ class AgentSleepTest : public AgentTest {
     other.status.node_name = "node-1";
     other.spec.resources = api::Resources{1, mib << 20};
     other.spec.operating_mode = mode;
+    other.meta.generation = mode == api::OperatingMode::kRunning ? 2 : 1;
     other.meta.resource_version = kube::ResourceVersion(std::to_string(version_ += 10));
     Put(other);
   }

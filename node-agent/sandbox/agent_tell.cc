@@ -61,7 +61,10 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
     if (in.memory_problem && suspended->reason == in.memory_problem->reason) {
       control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
     } else if (suspended->status == api::ConditionStatus::kTrue) {
-      if (!slept) control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
+      // One that has just failed to wake has not gone to sleep anew.
+      const bool failed = in.outcome == Outcome::kFailed || in.outcome == Outcome::kBackOff;
+      if (!slept && !failed)
+        control_plane_.Event(sandbox, false, reasons::kSuspended, suspended->message);
     } else if (suspended->reason == reasons::kSnapshotFailed) {
       control_plane_.Event(sandbox, true, suspended->reason, suspended->message);
     }

@@ -101,7 +101,10 @@ class AgentTest : public ::testing::Test {
     Put(sandbox);
   }
   void Wish(api::OperatingMode mode) {
-    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
+    Change([mode](api::Sandbox& sandbox) {
+      sandbox.spec.operating_mode = mode;
+      ++sandbox.meta.generation;
+    });
   }
   void Delete() {
     Change([](api::Sandbox& sandbox) { sandbox.meta.deletion_time = WallTime{} + 1h; });

@@ -1,7 +1,6 @@
 #include "node-agent/sandbox/plan.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "src/common/api/reasons.h"
 
@@ -39,10 +38,7 @@ Plan PlanRelease(Plan plan, const Observed& seen) {
 }
 
 Plan PlanAsleep(Plan plan, const Observed& seen, Outcome outcome) {
-  // Wanted asleep, so that its next wake is a new wish.
-  const bool pardoned =
-      outcome == Outcome::kSuspended && std::exchange(plan.record.wake_refused, false);
-  if (plan.record.intent != Intent::kSuspended || pardoned) {
+  if (plan.record.intent != Intent::kSuspended) {
     plan.record.intent = Intent::kSuspended;
     plan.stages.push_back({Step::kSaveIntent});
   }
@@ -104,14 +100,14 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
   return plan;
 }
 
-// Another try would only let its programs run once more as somebody whom they must not be. What
-// they have written is in a copy of the generation's store, which goes: the generation is as it
-// was.
-Plan PlanWakeRefused(Plan plan, const Observed& seen, const std::string& why, WallTime now) {
-  plan.record.ending =
-      Ending{std::string(api::reasons::kResumeFailed), why, false, std::nullopt, now};
+// Another try would end the same, and let programs that were captured as they ran go on once more
+// as somebody whom they must not be. What they have written is in a copy of the generation's store,
+// which goes: the generation is as it was.
+Plan PlanWakeRefused(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
+  plan.record.ending = Ending{std::string(api::reasons::kResumeFailed), *desired.thaw_refused,
+                              false, std::nullopt, now};
   ++plan.record.wake_attempts;
-  plan.record.wake_refused = true;
+  plan.record.wake_refused = desired.generation;
   Observed left = seen;
   left.stale_files = true;
   return PlanAsleep(std::move(plan), left, Outcome::kFailed);
@@ -290,8 +286,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
   }
   if (GivesUpMemory(plan.record, desired)) return PlanDiskOnly(std::move(plan), seen);
-  if (waking && desired.thaw_refused)
-    return PlanWakeRefused(std::move(plan), seen, *desired.thaw_refused, now);
+  if (waking && desired.thaw_refused) return PlanWakeRefused(std::move(plan), desired, seen, now);
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
     if (waking) return PlanWakeFailed(std::move(plan), seen, seen.vmm_ending->message, now, limits);
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);
@@ -471,7 +466,7 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
     if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
     if (desired.no_room) return PlanAsleep(std::move(plan), observed, Outcome::kNoRoom);
     if (GivesUpMemory(record, desired)) return PlanDiskOnly(std::move(plan), observed);
-    if (record.wake_refused) return PlanAsleep(std::move(plan), observed, Outcome::kFailed);
+    if (IsRefused(record, desired)) return PlanAsleep(std::move(plan), observed, Outcome::kFailed);
     return PlanStart(std::move(plan), desired, observed, now);
   }
   return PlanRun(std::move(plan), desired, observed, now, limits);
@@ -481,6 +476,10 @@ bool GivesUpMemory(const Record& record, const Desired& desired) {
   if (!record.sleeping || !desired.boot_from_disk || record.disk_boot_spent) return false;
   if (record.IsCloning() && record.origin->boot_snapshot) return false;
   return desired.wake_failed || record.wake_attempts > 0;
+}
+
+bool IsRefused(const Record& record, const Desired& desired) {
+  return record.wake_refused == desired.generation;
 }
 
 bool ShouldRestart(api::RestartPolicy policy, const Ending& ending) {

@@ -83,6 +83,7 @@ struct Desired {
   bool wake_failed = false;     ///< of this generation, since the agent started
   bool thawed = false;          ///< this VM's guest was, since its restore and by this agent
   std::optional<std::string> thaw_refused{};  ///< why this VM's guest never can be
+  int64_t generation = 0;                     ///< of the object: a wish that is new has another
 };
 
 enum class Step {
@@ -180,6 +181,8 @@ struct PlanLimits {
 /// of it has failed, and its user has asked for it since it fell asleep. A boot snapshot is none of
 /// its own, and goes without being asked.
 [[nodiscard]] bool GivesUpMemory(const Record& record, const Desired& desired);
+/// Whether the wake that is wanted is one that the guest has refused already.
+[[nodiscard]] bool IsRefused(const Record& record, const Desired& desired);
 
 /// Whether an ending is followed by another incarnation.
 [[nodiscard]] bool ShouldRestart(api::RestartPolicy policy, const Ending& ending);

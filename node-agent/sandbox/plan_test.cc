@@ -334,9 +334,9 @@ TEST(PlanTest, AGuestThatRefusesItsThawIsEndedAndNotWokenUntilItIsAskedForAnew) 
               "disk.release net.remove vmm.remove -> Failed");
     EXPECT_EQ(PlanOf(plan.record, {.boot_from_disk = true}, {}),
               "disk.take | record.disk-only | files.prune -> Proceed");
-    const Plan asked = MakePlan(plan.record, {.mode = api::OperatingMode::kSuspended}, {}, kNow);
-    EXPECT_EQ(asked.ToString(), "record.save -> Suspended");
-    EXPECT_TRUE(PlanOf(asked.record, {}, {}).ends_with("vmm.restore record.vmm -> AwaitGuest"));
+    EXPECT_EQ(PlanOf(plan.record, {.mode = api::OperatingMode::kSuspended}, {}), "-> Suspended");
+    EXPECT_TRUE(PlanOf(plan.record, {.generation = 1}, {})
+                    .ends_with("vmm.restore record.vmm -> AwaitGuest"));
   }
   EXPECT_EQ(PlanOf(Started(), refused, working), "-> Running") << "it has not slept";
 }

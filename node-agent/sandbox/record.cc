@@ -70,7 +70,7 @@ json ToJson(const Record& record) {
       {"memoryGeneration", NumberOrNull(record.memory_generation)},
       {"suspendedAt", TimeOrNull(record.suspended_at)},
       {"wakeAttempts", record.wake_attempts},
-      {"wakeRefused", record.wake_refused},
+      {"wakeRefused", record.wake_refused ? json(*record.wake_refused) : json(nullptr)},
       {"capture", record.capture ? FiguresToJson(*record.capture) : json(nullptr)},
       {"origin", nullptr},
       {"captureFor", nullptr},
@@ -142,7 +142,9 @@ Record RecordFromJson(const json& object) {
                                          ReadFigures(capture.at("figures"))};
   }
   record.disk_boot_spent = object.value("diskBootSpent", false);
-  record.wake_refused = object.value("wakeRefused", false);
+  if (const auto refused = object.find("wakeRefused");
+      refused != object.end() && !refused->is_null())
+    record.wake_refused = refused->get<int64_t>();
   return record;
 }
 

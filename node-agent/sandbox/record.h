@@ -122,9 +122,9 @@ struct Record : Shape {
   std::optional<uint64_t> memory_generation;  ///< the one whose memory file the running VMM maps
   std::optional<WallTime> suspended_at;
   int wake_attempts = 0;  ///< of `sleeping`, that failed
-  /// Its guest would not go on as it was to: none follows until its user asks for it anew, by a
-  /// suspend in between.
-  bool wake_refused = false;
+  /// The object's generation whose wake its guest has refused: none follows until another is asked
+  /// for.
+  std::optional<int64_t> wake_refused;
   std::optional<CaptureFigures> capture;
   /// The annotation boot-from-disk stood already when it went to sleep: it is not meant for this
   /// sleep, and its memory is kept.

@@ -29,7 +29,7 @@ Record Example() {
   record.ending = Ending{"VMMCrashed", "killed by SIGKILL", false, std::nullopt,
                          *ParseTime("2026-01-01T00:00:00Z")};
   record.disk_boot_spent = true;
-  record.wake_refused = true;
+  record.wake_refused = 7;
   record.not_before = ParseTime("2026-01-01T00:00:10Z");
   return record;
 }

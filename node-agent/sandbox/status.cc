@@ -105,6 +105,13 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
 Condition GuestReady(const StatusInputs& in) {
   Condition guest;
   guest.type = api::condition::kGuestReady;
+  if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
+    // What was observed was before its VM was ended.
+    guest.status = ConditionStatus::kFalse;
+    guest.reason = reasons::kResumeFailed;
+    guest.message = "no guest runs: it refused to go on";
+    return guest;
+  }
   switch (in.observed.guest) {
     case GuestState::kConfigured:
     case GuestState::kWorking:
@@ -141,7 +148,9 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
        IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
     suspended.reason = reasons::kSuspendedByUser;
-    suspended.message = "only its disk is kept: it did not run when it was suspended";
+    suspended.message = in.record.IsCloning()
+                            ? "its memory and its disk are its template's: it has not run"
+                            : "only its disk is kept: it did not run when it was suspended";
     if (in.record.sleeping && in.record.capture) {
       suspended.message =
           "asleep with its memory: " + std::to_string(in.record.capture->written_bytes >> 10) +
