@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <sstream>
 
@@ -34,6 +35,11 @@ FilesIdentity DecodeMark(const std::string& text) {
   in >> identity.allocated_bytes;
   if (uint64_t data = 0; in >> data) identity.data_bytes = data;
   return identity;
+}
+
+// A file system that tells no holes calls all of a sparse file data.
+bool IsBelieved(const FilesIdentity& identity) {
+  return identity.data_bytes && *identity.data_bytes <= identity.allocated_bytes;
 }
 
 }  // namespace
@@ -85,10 +91,19 @@ FilesIdentity IdentityOf(const std::string& directory, Holes holes) {
 }
 
 bool OnlyGaveSpaceBack(const FilesIdentity& marked, const FilesIdentity& seen) {
-  if (!marked.data_bytes || !seen.data_bytes) return false;
-  // A file system that tells no holes calls all of a sparse file data.
-  if (*seen.data_bytes > seen.allocated_bytes) return false;
+  if (!IsBelieved(marked) || !IsBelieved(seen)) return false;
   return *seen.data_bytes >= *marked.data_bytes;
+}
+
+uint64_t LostBytes(const FilesIdentity& marked, const FilesIdentity& seen) {
+  if (seen.memory != marked.memory || seen.allocated_bytes >= marked.allocated_bytes) return 0;
+  if (!IsBelieved(marked) || !IsBelieved(seen)) return 0;
+  return *marked.data_bytes - std::min(*seen.data_bytes, *marked.data_bytes);
+}
+
+bool IsStillGood(const FilesIdentity& marked, const FilesIdentity& seen) {
+  if (seen.memory.empty() || seen.memory != marked.memory) return false;
+  return seen.allocated_bytes >= marked.allocated_bytes || OnlyGaveSpaceBack(marked, seen);
 }
 
 void MarkVerified(const Paths& paths, const GenerationName& generation,
@@ -105,17 +120,30 @@ void MarkVerified(const Paths& paths, const GenerationName& generation,
   }
 }
 
-bool IsVerified(const Paths& paths, const GenerationName& generation) {
+std::optional<FilesIdentity> ReadMark(const Paths& paths, const GenerationName& generation) {
   const auto text = ReadFile(paths.Verified(generation.owner, generation.number), kMaxMarkBytes);
-  if (!text) return false;
-  const FilesIdentity marked = DecodeMark(*text);
+  if (!text) return std::nullopt;
+  return DecodeMark(*text);
+}
+
+bool IsVerified(const Paths& paths, const GenerationName& generation) {
+  const auto marked = ReadMark(paths, generation);
+  if (!marked) return false;
   const FilesIdentity seen = IdentityOf(generation.directory, Holes::kLeave);
-  if (seen.memory.empty() || seen.memory != marked.memory) return false;
-  if (seen.allocated_bytes >= marked.allocated_bytes) return true;
-  const FilesIdentity counted = IdentityOf(generation.directory, Holes::kCount);
-  if (!OnlyGaveSpaceBack(marked, counted)) return false;
-  MarkVerified(paths, generation, counted);
-  return true;
+  const bool takes_less = seen.allocated_bytes < marked->allocated_bytes;
+  if (seen.memory != marked->memory || !takes_less) return IsStillGood(*marked, seen);
+  return IsStillGood(*marked, IdentityOf(generation.directory, Holes::kCount));
+}
+
+Result<> CheckNothingLost(const Paths& paths, const GenerationName& generation,
+                          const FilesIdentity& seen) {
+  const auto marked = ReadMark(paths, generation);
+  const uint64_t lost = marked ? LostBytes(*marked, seen) : 0;
+  if (lost == 0) return {};
+  return Fail(ErrorCode::kCorrupt, generation.directory + " holds " +
+                                       std::to_string((lost + 1023) / 1024) +
+                                       " KiB less than when it was captured: the file system has "
+                                       "lost extents");
 }
 
 void ForgetVerified(const Paths& paths, const GenerationName& generation) {
@@ -158,6 +186,7 @@ Result<> MemoryCheck::BeforeUse(const GenerationName& generation,
   if (const auto damage = DamageOf(generation.directory, identity)) return Fail(*damage);
   const auto digests = ReadDigests(generation.directory, manifest);
   if (!digests) {
+    DORMOUSE_TRY(CheckNothingLost(paths_, generation, identity));
     log::Warning("memory is used that has no digests to be verified by",
                  {{"generation", generation.directory}});
     return {};

@@ -6,9 +6,10 @@
 // mark names the file by inode, size and time of its last change, so that one that was written to
 // or replaced since is read again. None of the three tells that a file system has lost extents of
 // it, which then read as zeros: the mark also says what memory and store take on disk, and of that
-// what is data. One with less data is read again; of a store nothing else can be told. What a
-// capture wrote in this boot is marked without being read: it would come back from the page cache
-// that it was just written to.
+// what is data. One with less data is read again, and is corrupt where there are no digests to read
+// it by; of a store nothing else can be told. What a capture wrote in this boot is marked without
+// being read, as it would come back from the page cache that it was just written to, and without
+// being counted: the keeper does that, and renews marks.
 //
 // Thread-safe.
 #pragma once
@@ -55,13 +56,25 @@ enum class Holes { kLeave, kCount };
 /// set aside for them, as XFS does with what it allocates past a write. False, too, where that
 /// cannot be told. Pure; `seen` is counted.
 [[nodiscard]] bool OnlyGaveSpaceBack(const FilesIdentity& marked, const FilesIdentity& seen);
+/// Bytes of data that the same files had when they were marked, and that are holes now. 0, too,
+/// where that cannot be told, and where they take as much on disk as then: space that is set aside
+/// counts as data while a reader's zeros for it are in the page cache. Pure; `seen` is counted.
+[[nodiscard]] uint64_t LostBytes(const FilesIdentity& marked, const FilesIdentity& seen);
+/// Whether `marked` still speaks for the files: they are the same, and have lost nothing. Pure;
+/// `seen` needs to be counted only where it takes less on disk.
+[[nodiscard]] bool IsStillGood(const FilesIdentity& marked, const FilesIdentity& seen);
 
 /// Failing costs another reading, and is only logged.
 void MarkVerified(const Paths& paths, const GenerationName& generation,
                   const FilesIdentity& identity);
-/// Holes are counted only where the files take less on disk than the mark says. Where that is of no
-/// account, the mark is renewed.
+/// Nothing where there is none.
+[[nodiscard]] std::optional<FilesIdentity> ReadMark(const Paths& paths,
+                                                    const GenerationName& generation);
+/// Writes nothing. Holes are counted only where the files take less on disk than the mark says.
 [[nodiscard]] bool IsVerified(const Paths& paths, const GenerationName& generation);
+/// kCorrupt, saying how much, where LostBytes() of the mark and `seen` finds any.
+Result<> CheckNothingLost(const Paths& paths, const GenerationName& generation,
+                          const FilesIdentity& seen);
 void ForgetVerified(const Paths& paths, const GenerationName& generation);
 
 class MemoryCheck {
@@ -71,7 +84,8 @@ class MemoryCheck {
   /// Before a VM maps it. Reads nothing where it is marked; else all of it, as long as that takes,
   /// and others that want the same one wait for it. kCorrupt naming the first chunk that differs,
   /// its offset, and how many do; it is said again without reading while the file is the same.
-  /// Success, with a warning in the log, where there are no digests.
+  /// Where there are no digests, kCorrupt if extents were lost since it was counted; else success,
+  /// with a warning in the log.
   Result<> BeforeUse(const GenerationName& generation, const memory::Manifest& manifest);
 
  private:

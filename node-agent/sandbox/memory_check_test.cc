@@ -82,6 +82,21 @@ TEST_F(MemoryCheckTest, ExtentsThatAreLostBeforeAnybodyCountedAreMissed) {
   EXPECT_FALSE(Use());
 }
 
+TEST_F(MemoryCheckTest, ExtentsThatAreLostAfterTheyWereCountedAreMissedWithoutDigests) {
+  MarkVerified(paths_, generation_, IdentityOf(generation_.directory, Holes::kCount));
+  LoseExtents(file_, memory::kChunkBytes, 8192);
+  const auto used = Use();
+  ASSERT_FALSE(used);
+  EXPECT_EQ(used.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(used.error().message(),
+              HasSubstr(generation_.directory +
+                        " holds 8 KiB less than when it was captured: the file system has lost "
+                        "extents"));
+  EXPECT_FALSE(Use()) << "nor is it the next time";
+  ASSERT_OK(WriteFileAtomically(file_, TestMemory()));
+  EXPECT_OK(Use()) << "put right by hand";
+}
+
 TEST_F(MemoryCheckTest, SpaceThatWasOnlySetAsideMayGoBackAndNothingIsRead) {
   SetAside(file_, 3 * memory::kChunkBytes, memory::kChunkBytes);
   if (host::DataBytes(file_).value() == manifest_.memory.bytes)
@@ -94,8 +109,8 @@ TEST_F(MemoryCheckTest, SpaceThatWasOnlySetAsideMayGoBackAndNothingIsRead) {
   ASSERT_LT(host::AllocatedBytes(file_).value(), before);
   FlipByte(file_, 5);
   EXPECT_OK(Use()) << "a reading would find that byte";
-  EXPECT_NE(ReadFile(paths_.Verified(uid_, generation_.number), 4096).value(), mark)
-      << "the next start counts nothing";
+  EXPECT_EQ(ReadFile(paths_.Verified(uid_, generation_.number), 4096).value(), mark)
+      << "who only asks writes nothing that another may just have forgotten";
   LoseExtents(file_, memory::kChunkBytes, 4096);
   EXPECT_FALSE(Use()) << "what goes next is data";
 }
@@ -128,6 +143,19 @@ TEST(OnlyGaveSpaceBackTest, IsFalseForLessDataAndWhereNothingIsKnown) {
   EXPECT_FALSE(OnlyGaveSpaceBack({"1 2 3", 100, {}}, {"1 2 3", 60, 60})) << "nobody counted";
   EXPECT_FALSE(OnlyGaveSpaceBack({"1 2 3", 100, 200}, {"1 2 3", 60, 200}))
       << "a file system that tells no holes";
+}
+
+TEST(LostBytesTest, IsWhatDataIsGoneWhereThatIsKnown) {
+  const FilesIdentity marked{"1 2 3", 100, 60};
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 50, 50}), 10U);
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 60, 60}), 0U) << "it only gave space back";
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 80, 70}), 0U);
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 100, 50}), 0U) << "zeros that the page cache has dropped";
+  EXPECT_EQ(LostBytes(marked, {"4 2 3", 50, 50}), 0U) << "another file";
+  EXPECT_EQ(LostBytes({"1 2 3", 100, {}}, {"1 2 3", 50, 50}), 0U) << "nobody counted";
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 50, {}}), 0U);
+  EXPECT_EQ(LostBytes(marked, {"1 2 3", 50, 55}), 0U) << "a file system that tells no holes";
+  EXPECT_EQ(LostBytes({"1 2 3", 100, 200}, {"1 2 3", 50, 50}), 0U);
 }
 
 TEST_F(MemoryCheckTest, DamageIsReadOnceUntilTheFileIsAnother) {

@@ -179,7 +179,7 @@ void MemoryKeeper::Tend(const memory::KeepGoing& keep_going) {
   std::map<Key, Known> known;
   for (const GenerationName& each : sleeping) {
     const auto before = known_.find(KeyOf(each));
-    known[KeyOf(each)] = before == known_.end() ? Known{clock_.Now(), {}} : before->second;
+    known[KeyOf(each)] = before == known_.end() ? Known{clock_.Now(), {}, {}} : before->second;
   }
   std::swap(known_, known);
   for (const auto& [key, gone] : known) {
@@ -195,6 +195,8 @@ void MemoryKeeper::Tend(const memory::KeepGoing& keep_going) {
   const WallTime now = clock_.WallNow();
   for (const GenerationName& each : sleeping) {
     if (FoundDamagedLately(each)) continue;
+    if (!keep_going()) return;
+    TendMark(each);
     if (const auto verified = ChangedAt(In(each, kDigestsFile))) {
       // A time that is yet to come was written before the clock was set back.
       const bool old = *verified > now || now - *verified >= options_.scrub_every;
@@ -214,11 +216,36 @@ void MemoryKeeper::Tend(const memory::KeepGoing& keep_going) {
   }
 }
 
+void MemoryKeeper::TendMark(const GenerationName& generation) {
+  const auto marked = ReadMark(paths_, generation);
+  Known& known = known_.at(KeyOf(generation));
+  if (!marked || known.stale == marked) return;
+  const FilesIdentity seen = IdentityOf(generation.directory, Holes::kLeave);
+  if (seen.memory != marked->memory) return;
+  const bool takes_less = seen.allocated_bytes < marked->allocated_bytes;
+  // Nothing to do; or what it has lost was never counted, and the count would pass over that.
+  if (takes_less != marked->data_bytes.has_value()) return;
+  const auto count = [&] {
+    const Quiet quiet(true);
+    return IdentityOf(generation.directory, Holes::kCount);
+  };
+  const FilesIdentity counted = count();
+  if (!counted.data_bytes) return;
+  if (!IsStillGood(*marked, counted)) {
+    known.stale = marked;
+    return;
+  }
+  MarkVerified(paths_, generation, counted);
+  // What was written for one that has gone meanwhile goes after it.
+  if (!PathExists(generation.directory)) ForgetVerified(paths_, generation);
+}
+
 Result<> MemoryKeeper::Digest(const GenerationName& generation,
                               const memory::KeepGoing& keep_going) {
   DORMOUSE_ASSIGN(const auto manifest, ReadManifest(generation.directory));
   const auto parent = ReadParentDigests(generation);
-  const FilesIdentity identity = IdentityOf(generation.directory, Holes::kCount);
+  DORMOUSE_TRY(
+      CheckNothingLost(paths_, generation, IdentityOf(generation.directory, Holes::kCount)));
   const auto compute = [&] {
     const Quiet quiet(true);
     return memory::DigestMemory(In(generation, kMemoryFile), manifest, parent ? &*parent : nullptr,
@@ -235,8 +262,6 @@ Result<> MemoryKeeper::Digest(const GenerationName& generation,
     log::Warning("digests of memory are not kept",
                  {{"generation", generation.directory}, {"error", kept.error().message()}});
   }
-  // Its capture had no time to count.
-  if (IsVerified(paths_, generation)) MarkVerified(paths_, generation, identity);
   return {};
 }
 
@@ -283,8 +308,10 @@ void MemoryKeeper::Judge(const GenerationName& generation, const Result<>& resul
   log::Error("memory that sleeps is not what was captured; nothing of it is removed",
              {{"generation", generation.directory}, {"error", result.error().message()}});
   known.damaged = clock_.Now();
-  // The next use reads it, and fails by what it finds then.
-  ForgetVerified(paths_, generation);
+  // The next use reads it, and fails by what it finds then. A mark that tells of lost extents is
+  // not good any more, and stays: without digests nothing else tells of them.
+  const FilesIdentity seen = IdentityOf(generation.directory, Holes::kCount);
+  if (CheckNothingLost(paths_, generation, seen)) ForgetVerified(paths_, generation);
   if (PathExists(In(generation, kDigestsFile))) NoteTime(generation, WallTime{});
   tell_(generation.owner, generation.number, result.error().message());
 }

@@ -1,6 +1,8 @@
 // Looks after the memory of what sleeps, when nobody waits for it: computes the digests that a
 // capture leaves for later, and reads all of it again now and then (the scrub), so that what a disk
-// loses is known before a wake needs it.
+// loses is known before a wake needs it. At each look it counts what a capture had no time to
+// count, and renews marks of files that gave space back (memory_check.h): nobody else does, and it
+// is the one that forgets marks, so neither undoes the other.
 //
 // One thread that runs when nothing else wants the processor. It is in nobody's way: it holds no
 // lock of a sandbox, lets go of a generation that is woken or removed, and what goes while it is
@@ -59,6 +61,7 @@ class MemoryKeeper {
   struct Known {
     MonotonicTime first_seen{};
     std::optional<MonotonicTime> damaged;  ///< when it was found to be
+    std::optional<FilesIdentity> stale;  ///< a mark that was counted for, and is not good any more
   };
   static Key KeyOf(const GenerationName& generation) {
     return {generation.owner.text(), generation.number};
@@ -71,6 +74,9 @@ class MemoryKeeper {
   [[nodiscard]] memory::KeepGoing WhileItSleeps(const GenerationName& generation,
                                                 const memory::KeepGoing& keep_going) const;
   [[nodiscard]] bool FoundDamagedLately(const GenerationName& generation) const;
+  void TendMark(const GenerationName& generation);
+  /// kCorrupt, and nothing is read, where extents were lost since the mark was counted: digests of
+  /// the zeros in their place would verify.
   Result<> Digest(const GenerationName& generation, const memory::KeepGoing& keep_going);
   Result<> Scrub(const GenerationName& generation, const memory::KeepGoing& keep_going);
   void Judge(const GenerationName& generation, const Result<>& result);

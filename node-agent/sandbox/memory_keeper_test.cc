@@ -165,18 +165,57 @@ TEST_F(MemoryKeeperTest, StoppingEndsTheReadingAndNothingIsWritten) {
   EXPECT_TRUE(told_.empty());
 }
 
-TEST_F(MemoryKeeperTest, WhatWasDigestedMayGiveSpaceBackAndIsNotReadForIt) {
+TEST_F(MemoryKeeperTest, WhatWasCountedMayGiveSpaceBackAndIsNotReadForIt) {
   const auto sleeper = Asleep(kOne, 1);
   const std::string file = File(sleeper, kMemoryFile);
   SetAside(file, 3 * memory::kChunkBytes, memory::kChunkBytes);
   if (host::DataBytes(file).value() == TestManifest(sleeper).memory.bytes)
     GTEST_SKIP() << "this file system tells no holes";
   MarkVerified(paths_, sleeper, IdentityOf(sleeper.directory, Holes::kLeave));
-  TendFor(60s);
+  keeper_->Tend(Always);
+  EXPECT_EQ(ReadMark(paths_, sleeper), IdentityOf(sleeper.directory, Holes::kCount))
+      << "its capture had no time to count";
   LoseExtents(file, 3 * memory::kChunkBytes, memory::kChunkBytes);
   EXPECT_TRUE(IsVerified(paths_, sleeper));
+  keeper_->Tend(Always);
+  EXPECT_EQ(ReadMark(paths_, sleeper), IdentityOf(sleeper.directory, Holes::kCount))
+      << "the next start counts nothing";
   LoseExtents(file, 0, 4096);
+  keeper_->Tend(Always);
   EXPECT_FALSE(IsVerified(paths_, sleeper));
+}
+
+TEST_F(MemoryKeeperTest, WhatGaveSpaceBackBeforeItWasCountedIsNotTakenForWhole) {
+  const auto sleeper = Asleep(kOne, 1);
+  MarkVerified(paths_, sleeper, IdentityOf(sleeper.directory, Holes::kLeave));
+  LoseExtents(File(sleeper, kMemoryFile), 0, 4096);
+  keeper_->Tend(Always);
+  EXPECT_FALSE(IsVerified(paths_, sleeper));
+}
+
+TEST_F(MemoryKeeperTest, ExtentsThatAreLostBeforeTheDigestsAreToldAndNotDigested) {
+  const auto sleeper = Asleep(kOne, 1);
+  const std::string file = File(sleeper, kMemoryFile);
+  MarkVerified(paths_, sleeper, IdentityOf(sleeper.directory, Holes::kLeave));
+  keeper_->Tend(Always);
+  LoseExtents(file, memory::kChunkBytes, 8192);
+  TendFor(60s);
+  ASSERT_EQ(told_.size(), 1U);
+  EXPECT_THAT(told_[0], HasSubstr(kOne.text() + " 1 "));
+  EXPECT_THAT(told_[0], HasSubstr("8 KiB less than when it was captured"));
+  EXPECT_FALSE(HasDigests(sleeper)) << "the zeros would verify";
+  const auto used = MemoryCheck(paths_).BeforeUse(sleeper, TestManifest(sleeper));
+  ASSERT_FALSE(used) << "a wake fails by what the keeper has found";
+  EXPECT_EQ(used.error().code(), ErrorCode::kCorrupt);
+  Restart();
+  TendFor(60s);
+  EXPECT_EQ(told_.size(), 2U) << "nor has an agent that starts forgotten it";
+  EXPECT_FALSE(HasDigests(sleeper));
+  ASSERT_OK(WriteFileAtomically(file, TestMemory()));
+  TendFor(7 * 24h);
+  ASSERT_EQ(told_.size(), 3U);
+  EXPECT_THAT(told_[2], HasSubstr("whole"));
+  EXPECT_TRUE(HasDigests(sleeper));
 }
 
 TEST_F(MemoryKeeperTest, DigestsMarkNothingAsVerified) {
