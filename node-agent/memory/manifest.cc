@@ -77,6 +77,7 @@ json ToJson(const Manifest& manifest) {
       {"guestVersion", manifest.guest_version},
       {"vcpus", manifest.vcpus},
       {"diskBytes", manifest.disk_bytes},
+      {"frozen", manifest.frozen},
   };
 }
 
@@ -138,6 +139,7 @@ Manifest FromJson(const json& object) {
   if (vcpus > UINT32_MAX) throw std::invalid_argument("vcpus");
   manifest.vcpus = static_cast<uint32_t>(vcpus);
   manifest.disk_bytes = Number(object, "diskBytes");
+  manifest.frozen = object.value("frozen", true);
   return manifest;
 }
 

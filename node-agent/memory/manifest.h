@@ -80,6 +80,9 @@ struct Manifest : Requirements {
 
   uint32_t vcpus = 0;
   uint64_t disk_bytes = 0;  ///< of the device that the guest sees
+  /// Its programs are known to have stood still: only then can it become another. Files of before
+  /// this was written down are read as true.
+  bool frozen = true;
 
   bool operator==(const Manifest&) const = default;
 };

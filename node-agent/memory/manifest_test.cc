@@ -56,6 +56,7 @@ TEST(ManifestTest, WhatIsWrittenIsRead) {
   Manifest first = Example();
   first.parent.reset();
   first.changed_chunks.clear();
+  first.frozen = false;
   const auto again = DecodeManifest(EncodeManifest(first));
   ASSERT_OK(again);
   EXPECT_EQ(*again, first);
@@ -104,6 +105,7 @@ TEST(ManifestTest, WhatCannotBeIsRefusedEvenWithAChecksumThatFits) {
       {"/vcpus", uint64_t{1} << 32},
       {"/capturedAt", "yesterday"},
       {"/store/reflinked", 1},
+      {"/frozen", 0},
   };
   for (const auto& [pointer, value] : cases) {
     const auto decoded = DecodeManifest(Altered(pointer, value));
@@ -111,6 +113,15 @@ TEST(ManifestTest, WhatCannotBeIsRefusedEvenWithAChecksumThatFits) {
     EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
   }
   EXPECT_OK(DecodeManifest(Altered("/cpuModel", "another")));
+}
+
+TEST(ManifestTest, OneOfBeforeItSaidWhetherItsGuestStoodStillIsRead) {
+  json whole = json::parse(EncodeManifest(Example()));
+  ASSERT_EQ(whole["manifest"].erase("frozen"), 1U);
+  whole["checksum"] = Sha256(whole["manifest"].dump());
+  const auto decoded = DecodeManifest(whole.dump());
+  ASSERT_OK(decoded);
+  EXPECT_EQ(*decoded, Example());
 }
 
 TEST(ManifestTest, AGuestsTextCannotMakeItUnreadable) {

@@ -162,7 +162,7 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
   const TemplateCapture& capture = *record.capture_for;
   templates_.Discard(capture.template_uid);
   log::Warning(capture.boot_snapshot ? "no boot snapshot was made"
-                                     : "a template's capture failed; its source runs on",
+                                     : "a template's capture failed; its source is as it was",
                {{"sandbox", record.key().ToString()},
                 {"template", capture.template_uid.text()},
                 {"error", error.message()}});

@@ -9,7 +9,22 @@
 namespace dormouse {
 namespace {
 
-class AgentTemplateTest : public TemplatesTest {};
+class AgentTemplateTest : public TemplatesTest {
+ protected:
+  void ExpectNotCapturedAsItSleeps() {
+    EXPECT_FALSE(TemplateIs("Ready"));
+    EXPECT_FALSE(Template().ready_to_use);
+    const auto* ready = api::FindCondition(Template().conditions, "Ready");
+    EXPECT_EQ(ready->reason, "SnapshotFailed");
+    EXPECT_EQ(ready->message,
+              "the guest is not known to have stood still when it was suspended, and no clone of "
+              "it could become another sandbox; wake it, and it is captured then; it is tried "
+              "again");
+    EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+    EXPECT_EQ(Phase(), "Suspended");
+    EXPECT_TRUE(vm().Nothing());
+  }
+};
 
 TEST_F(AgentTemplateTest, ATemplateIsCapturedWithTwoWritesAndItsSourceRunsOn) {
   Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
@@ -207,6 +222,41 @@ TEST_F(AgentTemplateTest, ATemplateOfOneThatSleepsLeavesItAsleep) {
   EXPECT_EQ(Template().phase, "Ready");
   EXPECT_EQ(Phase(), "Suspended");
   EXPECT_TRUE(vm().Nothing());
+}
+
+TEST_F(AgentTemplateTest, OneThatSleepsAsItRanIsNotCapturedUntilItIsWoken) {
+  Settle();
+  machine_.captured_as_it_ran = true;
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  AskForTemplate();
+  for (int lives = 0; lives < 2; ++lives) {
+    SettleAll();
+    ExpectNotCapturedAsItSleeps();
+    RestartAll();
+  }
+  Wish(api::OperatingMode::kRunning);
+  Settle();
+  EXPECT_EQ(StartMode(), "Resume") << "only another could not go on from there";
+  machine_.captured_as_it_ran = false;
+  clock_.Advance(10s);
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Ready");
+}
+
+TEST_F(AgentTemplateTest, OneThatWasFoundPausedForItsSuspendIsNotCapturedAsItSleeps) {
+  Settle();
+  machine_.disk_state = Machine::DiskState::kFull;
+  agent_->TendDisks();
+  Settle();
+  ASSERT_TRUE(vm().paused);
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  machine_.disk_state = Machine::DiskState::kFine;
+  agent_->TendDisks();
+  AskForTemplate();
+  SettleAll();
+  ExpectNotCapturedAsItSleeps();
 }
 
 TEST_F(AgentTemplateTest, ATemplateThatIsDeletedStaysUntilNobodyNeedsItAndNamesWhoDoes) {

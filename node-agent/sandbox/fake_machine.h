@@ -24,6 +24,7 @@ class FakeMachine : public Machine {
   enum class Workload { kNone, kRunning, kExited };
   struct Generation {
     bool whole = false;
+    bool frozen = false;  ///< as its manifest says it
     bool configured = true;
     Workload state = Workload::kNone;
     memory::Requirements needs;
@@ -184,7 +185,9 @@ class FakeMachine : public Machine {
         if (record->capture_for) return WriteTemplateFile(*record);
         break;
       case Step::kFreezeGuest:
-        vm.frozen = true;
+        if (captured_as_it_ran && record->capture_for)
+          return Fail(ErrorCode::kUnavailable, "the guest does not stand still");
+        vm.frozen = Captured(vm, *record).frozen = !captured_as_it_ran;
         break;
       case Step::kCaptureState:
         if (!vm.paused) return Fail(ErrorCode::kInternal, "captured a running VM");
@@ -204,6 +207,8 @@ class FakeMachine : public Machine {
         break;
       case Step::kCopyGeneration:
         if (!vm.Nothing()) return Fail(ErrorCode::kInternal, "copied while it runs");
+        if (!Slept(vm, *record)->frozen)
+          return Fail(ErrorCode::kUnsupported, std::string(kCapturedAsItRan));
         templates[record->capture_for->template_uid] = *Slept(vm, *record);
         record->capture_for->figures = CaptureFigures{1 << 20, 0, 0, 8192};
         return WriteTemplateFile(*record);
@@ -369,7 +374,7 @@ class FakeMachine : public Machine {
   int guest_asked = 0;                ///< for its state
   std::set<api::SandboxUid> awaited;  ///< whose workload's end is waited for
   bool refuses_to_wait = false;       ///< guests of an old agent
-  bool captured_as_it_ran = false;    ///< what is restored was not frozen
+  bool captured_as_it_ran = false;    ///< no guest can be frozen, and none that is restored was
 
  private:
   Result<> WriteTemplateFile(const Record& record) const {

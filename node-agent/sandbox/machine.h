@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "node-agent/memory/verify.h"
@@ -37,6 +38,12 @@ struct VmmIdentity {
   std::string name;     ///< "cloud-hypervisor"
   std::string version;  ///< "53.0"
 };
+
+/// What a user is told of a sandbox that sleeps so, of which kCopyGeneration makes no template
+/// (kUnsupported): each clone would be refused, as programs that ran have seen who they are.
+inline constexpr std::string_view kCapturedAsItRan =
+    "the guest is not known to have stood still when it was suspended, and no clone of it could "
+    "become another sandbox; wake it, and it is captured then";
 
 class Machine {
  public:

@@ -166,7 +166,7 @@ class LinuxMachine : public Machine {
   struct Capture;
   Result<> PrepareCapture(const Record& record);
   void WriteAhead(const Record& record, const std::string& file);
-  void NoteGuestVersion(const Record& record, std::string version);
+  void NoteFreeze(const Record& record, std::string guest_version, bool frozen);
   Result<> Pause(const Record& record);
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);

@@ -77,6 +77,9 @@ struct LinuxMachine::Capture {
   uint64_t ahead_bytes = 0;  ///< of memory, written while the guest still ran
   bool store_reflinked = false;
   std::string guest_version;
+  /// Unknown is false. What finds its VM paused does not ask its guest, who may have been frozen by
+  /// an agent that died, or not at all: for a full disk a VM is only paused.
+  bool frozen = false;
 };
 
 std::shared_ptr<LinuxMachine::Capture> LinuxMachine::CaptureOf(const Record& record) {
@@ -149,8 +152,10 @@ void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
   }
 }
 
-void LinuxMachine::NoteGuestVersion(const Record& record, std::string version) {
-  CaptureOf(record)->guest_version = std::move(version);
+void LinuxMachine::NoteFreeze(const Record& record, std::string guest_version, bool frozen) {
+  const auto capture = CaptureOf(record);
+  capture->guest_version = std::move(guest_version);
+  capture->frozen = frozen;
 }
 
 Result<> LinuxMachine::Pause(const Record& record) {
@@ -267,6 +272,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   manifest.guest_version = capture->guest_version;
   manifest.vcpus = static_cast<uint32_t>(record->resources.vcpus);
   manifest.disk_bytes = static_cast<uint64_t>(record->disk_bytes);
+  manifest.frozen = capture->frozen;
   if (manifest.parent) LinkParentDigests(*MappedDirectory(config_.paths, *record), generation);
   DORMOUSE_TRY(Seal(generation, &manifest));
   const GenerationName name{*api::SandboxUid::Parse(manifest.owner), manifest.generation,
@@ -294,6 +300,7 @@ Result<> LinuxMachine::CopyGeneration(Record* record) {
   const std::string from = GenerationOf(config_.paths, *record, *record->sleeping);
   const std::string to = CaptureDirectory(config_.paths, *record);
   DORMOUSE_ASSIGN(auto manifest, ReadManifest(from));
+  if (!manifest.frozen) return Fail(ErrorCode::kUnsupported, std::string(kCapturedAsItRan));
   auto digests = ReadDigests(from, manifest);
   const bool verified = IsVerified(config_.paths, {record->uid, *record->sleeping, from});
   DORMOUSE_TRY(RemoveTree(to));

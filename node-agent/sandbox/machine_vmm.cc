@@ -409,10 +409,8 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
 
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
   auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
-  if (frozen && frozen->frozen) {
-    NoteGuestVersion(record, std::move(frozen->agent_version));
-    return {};
-  }
+  if (frozen) NoteFreeze(record, std::move(frozen->agent_version), frozen->frozen);
+  if (frozen && frozen->frozen) return {};
   const std::string why = frozen ? frozen->detail : frozen.error().message();
   // Clones are to become others before any program of theirs goes on.
   if (record.capture_for)
