@@ -49,7 +49,7 @@ std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox,
   if (!source->status.ready_to_use) {
     const auto* ready = api::FindCondition(source->status.conditions, api::condition::kReady);
     return Wait(reasons::kSourceNotReady, "the SnapshotTemplate " + name + " is not ready" +
-                                              (ready == nullptr ? "" : ": " + ready->message));
+                                              (ready == nullptr ? " yet" : ": " + ready->message));
   }
   const api::Resources baked = source->status.resources.value_or(sandbox.EffectiveResources());
   const api::AskedResources& asked = sandbox.spec.asked;

@@ -44,6 +44,16 @@ TEST(DemandTest, ATemplateIsWaitedFor) {
   EXPECT_EQ(WaitsWith(Clone(), Knows(source)),
             "SourceNotReady: the SnapshotTemplate warm is not ready yet");
   source = Warm();
+  source->status.ready_to_use = false;
+  source->status.conditions = {{api::condition::kReady,
+                                api::ConditionStatus::kFalse,
+                                "Capturing",
+                                "the source is being captured",
+                                0,
+                                {}}};
+  EXPECT_EQ(WaitsWith(Clone(), Knows(source)),
+            "SourceNotReady: the SnapshotTemplate warm is not ready: the source is being captured");
+  source = Warm();
   source->meta.deletion_time = WallTime{};
   EXPECT_EQ(WaitsWith(Clone(), Knows(source)),
             "SourceNotReady: the SnapshotTemplate warm is being deleted");
