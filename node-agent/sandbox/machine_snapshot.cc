@@ -36,6 +36,12 @@ std::optional<std::string> MappedMemory(const Paths& paths, const Record& record
   return In(*directory, kMemoryFile);
 }
 
+// What it sleeps with.
+GenerationName SleepOf(const Paths& paths, const Record& record) {
+  return {record.IsCloning() ? record.origin->template_uid : record.uid, *record.sleeping,
+          GenerationOf(paths, record, *record.sleeping)};
+}
+
 // The parent goes when the new generation is committed, long before the digests of that one are
 // computed from its own. Without them all of it is read.
 void LinkParentDigests(const std::string& parent, const std::string& generation) {
@@ -301,8 +307,11 @@ Result<> LinuxMachine::CopyGeneration(Record* record) {
   const std::string to = CaptureDirectory(config_.paths, *record);
   DORMOUSE_ASSIGN(auto manifest, ReadManifest(from));
   if (!manifest.frozen) return Fail(ErrorCode::kUnsupported, std::string(kCapturedAsItRan));
+  const GenerationName source = SleepOf(config_.paths, *record);
+  // Once copied, what is wrong with it would be the template's own.
+  DORMOUSE_TRY(memory_check_.BeforeUse(source, manifest));
   auto digests = ReadDigests(from, manifest);
-  const bool verified = IsVerified(config_.paths, {record->uid, *record->sleeping, from});
+  const bool verified = IsVerified(config_.paths, source);
   DORMOUSE_TRY(RemoveTree(to));
   DORMOUSE_TRY(MakeDirectories(to, 0700));
   for (const char* file : {kMemoryFile, kStoreFile, kConfigFile, kStateFile}) {
@@ -397,8 +406,7 @@ Result<> LinuxMachine::CheckGeneration(const Record& record, const std::string& 
   if (doubt)
     log::Warning("a generation is in doubt",
                  {{"sandbox", record.key().ToString()}, {"detail", *doubt}});
-  const auto& owner = record.IsCloning() ? record.origin->template_uid : record.uid;
-  return memory_check_.BeforeUse({owner, *record.sleeping, generation}, manifest);
+  return memory_check_.BeforeUse(SleepOf(config_.paths, record), manifest);
 }
 
 Result<> LinuxMachine::Restore(const Record& record) {

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import pytest
 
+from bed.eventually import eventually
 from bed.kill_matrix import (
-    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, QUESTIONS, SUSPENDING, WAKING, KillMatrix,
+    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, IN_THE_COPY, QUESTIONS, SUSPENDING, WAKING, KillMatrix,
 )  # fmt: skip
+from bed.leaks import short_id
 from bed.manifests import clone, sandbox, template
 
 BATCH = 24  # sandboxes of 64 MiB and one vCPU each: what the node has room for
@@ -52,6 +54,27 @@ def test_killed_at_every_step_of_a_boot_from_the_disk_it_converges(eager, matrix
     names = [f"bitten-{number}" for number in range(len(GIVING_UP))]
     matrix.make(names)
     matrix.kill_while_giving_up_memory(GIVING_UP, names)
+
+
+def test_agent_and_vmm_killed_while_the_disk_stands_still(cluster, sandboxes):
+    """Nothing that has it open ends before the next agent lets go of it."""
+    sandboxes(sandbox("both", disk={"size": "64Mi"}, command=["/bin/sleep", "86400"], bootSnapshot="Never"))
+    cluster.wait_ready("both")
+    device = f"dormouse-{short_id(cluster.get('both')['metadata']['uid'])}-root"
+    cluster.arm(f"{IN_THE_COPY}@default/both=park")
+    cluster.wish("Suspended", "both")
+    eventually(lambda: f"{IN_THE_COPY} default/both" in cluster.failpoints_hit(), "it copies the store")
+    pid = cluster.vmm_pid("both")
+    cluster.kill_agent()
+    cluster.node.run(["kill", "-KILL", str(pid)])
+    assert cluster.node.output(["dmsetup", "info", "-c", "--noheadings", "-o", "suspended", device]).strip() == "Suspended"
+    cluster.start_agent()
+    cluster.wait_phase("both", "Suspended")
+    cluster.wish("Running", "both")
+    cluster.wait_ready("both")
+    cluster.delete("both")
+    cluster.wait_gone("both")
+    cluster.expect_no_leaks()
 
 
 def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
