@@ -278,7 +278,7 @@ def test_a_template_is_waited_for(world):
         "spec": {"source": {"sandbox": {"name": "s"}}},
     }
     assert world.admin.create("snapshottemplates", body).ok
-    world.waits("clone", "SourceNotReady", "not ready yet")
+    world.waits("clone", "SourceNotReady", "is not ready: there is no Sandbox s")
     status = {"nodeName": "n2", "nodes": ["n2"], "readyToUse": True, "resources": {"cpu": 2, "memory": "1Gi"}}
     assert world.admin.apply_status("snapshottemplates", "warm", status).ok
     assert world.placed("clone") == "n2"
