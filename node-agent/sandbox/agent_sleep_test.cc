@@ -308,6 +308,13 @@ TEST_F(AgentSleepTest, AWakeThatFailsKeepsTheGenerationAndIsTriedAgain) {
   ExpectAwake();
 }
 
+TEST_F(AgentSleepTest, TheStatusThatSaysThatItSleepsSaysAllOfIt) {
+  Suspend();
+  for (int i = 0; i < 4 && Phase() != "Suspended"; ++i) ASSERT_TRUE(Reconcile());
+  ASSERT_EQ(Phase(), "Suspended");
+  EXPECT_FALSE(Is("GuestReady"));
+}
+
 TEST_F(AgentSleepTest, AGuestThatCannotBeThawedSleepsOnAndIsWokenWhenItIsAskedForAnew) {
   Suspend();
   Settle();

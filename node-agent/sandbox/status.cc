@@ -112,6 +112,13 @@ Condition GuestReady(const StatusInputs& in) {
     guest.message = "no guest runs: it refused to go on";
     return guest;
   }
+  if (in.outcome == Outcome::kSuspended) {
+    // As above; and what the next look saw would take another write.
+    guest.status = ConditionStatus::kFalse;
+    guest.reason = reasons::kSuspendedByUser;
+    guest.message = "the guest stands still";
+    return guest;
+  }
   switch (in.observed.guest) {
     case GuestState::kConfigured:
     case GuestState::kWorking:
@@ -127,7 +134,7 @@ Condition GuestReady(const StatusInputs& in) {
       return guest;
     default:
       guest.status = ConditionStatus::kFalse;
-      if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
+      if (in.outcome == Outcome::kSuspending) {
         guest.reason = reasons::kSuspendedByUser;
         guest.message = "the guest stands still";
         return guest;
