@@ -392,6 +392,8 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         DORMOUSE_TRY(Tell(sandbox, std::move(begun)));
       }
       carried = Carry(plan, sandbox.spec, &record, &failed);
+      // It was seen before its VM was ended, and another write would put that right.
+      if (carried && Has(plan, Step::kKillVmm)) in.observed.guest = GuestState::kUnknown;
       AnnounceDiskBoot(sandbox, plan, record);
       if (carried && plan.outcome == Outcome::kInLine) {
         // Only a turn changes what there is of it.

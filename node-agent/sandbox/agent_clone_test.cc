@@ -5,43 +5,49 @@
 namespace dormouse {
 namespace {
 
-class AgentCloneTest : public TemplatesTest {};
-
-TEST_F(AgentCloneTest, AnAgentThatDiesAroundAnyStepOfACloneEndsWithOne) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
-  AddClone(kSuccessor, "clone");
-  for (const std::string step : {"record.save", "disk.restore", "disk.prepare", "net.prepare",
-                                 "vmm.prepare", "vmm.launch", "record.vmm", "vmm.restore",
-                                 "guest.thaw", "guest.configure", "record.awake", "files.prune"}) {
-    for (const char* when : {"before.", "after."}) {
-      SCOPED_TRACE(when + step);
-      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
-      EXPECT_FALSE(Reconcile(kSuccessor)) << "the failpoint was not reached";
-      failpoint::DisarmAll();
-      RestartAll();
-      SettleAll(kSuccessor);
-      EXPECT_EQ(Phase(), "Running");
-      EXPECT_EQ(StartMode(), "Template");
-      EXPECT_TRUE(machine_.vms[kSuccessor].configured);
-      EXPECT_FALSE(machine_.vms[kSuccessor].frozen);
-      api::Sandbox again = *control_plane_.live;
-      Delete();
-      SettleAll(kSuccessor);
-      EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
-      again.status = {};
-      again.status.node_name = "node-1";
-      again.meta.deletion_time.reset();
-      Put(again);
+class AgentCloneTest : public TemplatesTest {
+ protected:
+  // The agent dies before and after each step of the clone; `then` is after another has settled it,
+  // and makes it anew.
+  void DieAroundEach(const std::vector<std::string>& steps, const std::function<void()>& then) {
+    for (const std::string& step : steps) {
+      for (const char* when : {"before.", "after."}) {
+        SCOPED_TRACE(when + step);
+        ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
+        EXPECT_FALSE(Reconcile(kSuccessor)) << "the failpoint was not reached";
+        failpoint::DisarmAll();
+        RestartAll();
+        SettleAll(kSuccessor);
+        then();
+      }
     }
   }
+};
+
+TEST_F(AgentCloneTest, AnAgentThatDiesAroundAnyStepOfACloneEndsWithOne) {
+  MakeTemplate();
+  AddClone(kSuccessor, "clone");
+  DieAroundEach(
+      {"record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch",
+       "record.vmm", "vmm.restore", "guest.thaw", "guest.configure", "record.awake", "files.prune"},
+      [this] {
+        EXPECT_EQ(Phase(), "Running");
+        EXPECT_EQ(StartMode(), "Template");
+        EXPECT_TRUE(machine_.vms[kSuccessor].configured);
+        EXPECT_FALSE(machine_.vms[kSuccessor].frozen);
+        api::Sandbox again = *control_plane_.live;
+        Delete();
+        SettleAll(kSuccessor);
+        EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+        again.status = {};
+        again.status.node_name = "node-1";
+        again.meta.deletion_time.reset();
+        Put(again);
+      });
 }
 
 TEST_F(AgentCloneTest, ATemplateThatIsDeletedWhileACloneStartsIsInUseAndTheCloneStarts) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   bool deleted = false;
   During(Step::kRestoreStore, [&] {
@@ -66,9 +72,7 @@ TEST_F(AgentCloneTest, ATemplateThatIsDeletedWhileACloneStartsIsInUseAndTheClone
 }
 
 TEST_F(AgentCloneTest, ACloneThatCannotStartIsBootedFromItsTemplatesDiskWhereItIsAskedFor) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   machine_.check_error = Error(ErrorCode::kCorrupt, "memory chunk 3 of 256 differs");
   AddClone(kSuccessor, "clone");
   SettleAll(kSuccessor);
@@ -87,9 +91,7 @@ TEST_F(AgentCloneTest, ACloneThatCannotStartIsBootedFromItsTemplatesDiskWhereItI
 }
 
 TEST_F(AgentCloneTest, ACloneThatCannotBecomeAnotherHoldsNothingAndSaysWhy) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   machine_.captured_as_it_ran = true;
   machine_.thaw_error = Error(ErrorCode::kConflict, "not frozen: its programs have seen who");
@@ -102,6 +104,8 @@ TEST_F(AgentCloneTest, ACloneThatCannotBecomeAnotherHoldsNothingAndSaysWhy) {
     const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
     EXPECT_EQ(ready->reason, "ResumeFailed");
     EXPECT_NE(ready->message.find("its programs have seen who"), std::string::npos);
+    EXPECT_EQ(api::FindCondition(control_plane_.live->status.conditions, "GuestReady")->reason,
+              "ResumeFailed");
     EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
     EXPECT_EQ(restores(), 1) << "its programs do not run as their source again and again";
   };
@@ -130,9 +134,7 @@ TEST_F(AgentCloneTest, ACloneThatCannotBecomeAnotherHoldsNothingAndSaysWhy) {
 }
 
 TEST_F(AgentCloneTest, ACloneWhoseGuestIsOnlySlowToThawIsThawedWhereItIs) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   machine_.thaw_error = Error(ErrorCode::kUnavailable, "nobody answers");
   EXPECT_FALSE(Reconcile(kSuccessor));
@@ -146,37 +148,24 @@ TEST_F(AgentCloneTest, ACloneWhoseGuestIsOnlySlowToThawIsThawedWhereItIs) {
 }
 
 TEST_F(AgentCloneTest, AnAgentThatDiesWhileItEndsACloneThatCannotStartLeavesNothing) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   const api::Sandbox asked = *control_plane_.live;
   machine_.captured_as_it_ran = true;
   machine_.thaw_error = Error(ErrorCode::kUnsupported, "request 10 is not known");
-  for (const std::string step :
-       {"vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune"}) {
-    for (const char* when : {"before.", "after."}) {
-      SCOPED_TRACE(when + step);
-      ASSERT_TRUE(failpoint::Arm("agent.step." + std::string(when) + step + "=1*error(EIO)"));
-      EXPECT_FALSE(Reconcile(kSuccessor)) << "the failpoint was not reached";
-      failpoint::DisarmAll();
-      RestartAll();
-      SettleAll(kSuccessor);
-      EXPECT_EQ(Phase(), "Failed");
-      EXPECT_EQ(ReadyReason(), "ResumeFailed");
-      EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
-      Delete();
-      SettleAll(kSuccessor);
-      EXPECT_FALSE(records_->Find(kSuccessor));
-      Put(asked);
-    }
-  }
+  DieAroundEach({"vmm.kill", "disk.release", "net.remove", "vmm.remove", "files.prune"}, [&] {
+    EXPECT_EQ(Phase(), "Failed");
+    EXPECT_EQ(ReadyReason(), "ResumeFailed");
+    EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
+    Delete();
+    SettleAll(kSuccessor);
+    EXPECT_FALSE(records_->Find(kSuccessor));
+    Put(asked);
+  });
 }
 
 TEST_F(AgentCloneTest, ATemplateWhoseMemoryIsDamagedIsNotReadyUntilItIsWholeAgain) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   agent_->NoteMemory(kTemplate, 0, "memory chunk 3 of 256 differs");
   SettleAll();
   EXPECT_FALSE(Template().ready_to_use);
@@ -191,9 +180,7 @@ TEST_F(AgentCloneTest, ATemplateWhoseMemoryIsDamagedIsNotReadyUntilItIsWholeAgai
 }
 
 TEST_F(AgentCloneTest, ACloneThatContradictsItsTemplateIsToldWhatToWrite) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   Change([](api::Sandbox& sandbox) { sandbox.spec.asked.vcpus = 4; });
   ASSERT_TRUE(Reconcile(kSuccessor));

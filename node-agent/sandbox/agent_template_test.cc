@@ -49,9 +49,7 @@ TEST_F(AgentTemplateTest, ATemplateIsCapturedWithTwoWritesAndItsSourceRunsOn) {
 }
 
 TEST_F(AgentTemplateTest, ATemplateThatCannotBeStartedHereSaysWhatDiffersBeforeAnybodyTries) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   ASSERT_TRUE(TemplateIs("Compatible"));
   const auto again = keeper_->Reconcile(kTemplateUid);
   ASSERT_TRUE(again);
@@ -92,9 +90,7 @@ TEST_F(AgentTemplateTest, ATemplateThatCannotBeStartedHereSaysWhatDiffersBeforeA
 }
 
 TEST_F(AgentTemplateTest, OneThatIsDeletedDoesNotPassForCompatible) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   SettleAll(kSuccessor);
   machine_.missing = "k";
@@ -202,9 +198,7 @@ TEST_F(AgentTemplateTest, TheMetricsCountWhatATemplatesCaptureWroteAndHowLongIts
   };
   const double bytes = counted("written_bytes_sum");
   const double seconds = counted("pause_window_seconds_sum");
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   EXPECT_EQ(counted("written_bytes_sum"), bytes + 4096);
   EXPECT_NEAR(counted("pause_window_seconds_sum"), seconds + 0.012, 1e-9);
 }
@@ -260,9 +254,7 @@ TEST_F(AgentTemplateTest, OneThatWasFoundPausedForItsSuspendIsNotCapturedAsItSle
 }
 
 TEST_F(AgentTemplateTest, ATemplateThatIsDeletedStaysUntilNobodyNeedsItAndNamesWhoDoes) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   AddClone(kSuccessor, "clone");
   SettleAll(kSuccessor);
   EXPECT_EQ(Template().references, 1);
@@ -410,9 +402,7 @@ TEST_F(AgentTemplateTest, ATemplateWhoseDeadlineComesDuringItsCaptureFailsWhenTh
 }
 
 TEST_F(AgentTemplateTest, ATemplateThatWasJustCommittedIsNotCapturedOnceMore) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   ASSERT_EQ(Template().phase, "Ready");
   machine_.steps.clear();
   agent_->WantCapture(kUid, kTemplate, template_api_.live->meta.key());
@@ -461,9 +451,7 @@ TEST_F(AgentTemplateTest, ATemplateWhoseSourceIsDeletedBeforeItsCaptureSucceedsS
 }
 
 TEST_F(AgentTemplateTest, ARetainedTemplateIsReleasedAndItsFilesStay) {
-  Settle();
-  AskForTemplate();
-  SettleAll();
+  MakeTemplate();
   ChangeTemplate([&](api::SnapshotTemplate& object) {
     object.deletion_policy = api::DeletionPolicy::kRetain;
     object.meta.deletion_time = clock_.WallNow();

@@ -130,9 +130,9 @@ bool IsVerified(const Paths& paths, const GenerationName& generation) {
   const auto marked = ReadMark(paths, generation);
   if (!marked) return false;
   const FilesIdentity seen = IdentityOf(generation.directory, Holes::kLeave);
-  const bool takes_less = seen.allocated_bytes < marked->allocated_bytes;
-  if (seen.memory != marked->memory || !takes_less) return IsStillGood(*marked, seen);
-  return IsStillGood(*marked, IdentityOf(generation.directory, Holes::kCount));
+  if (IsStillGood(*marked, seen)) return true;
+  return seen.memory == marked->memory &&
+         IsStillGood(*marked, IdentityOf(generation.directory, Holes::kCount));
 }
 
 Result<> CheckNothingLost(const Paths& paths, const GenerationName& generation,

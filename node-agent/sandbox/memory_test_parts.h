@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <functional>
 #include <string>
 
 #include "node-agent/host/sparse_files.h"
@@ -61,17 +62,24 @@ inline void WriteDigests(const GenerationName& generation) {
                                 memory::EncodeDigests(DigestsOf(generation))));
 }
 
-/// As a file system that loses them does it, and one that gives back what is set aside: the file's
-/// times tell nothing.
-inline void LoseExtents(const std::string& path, uint64_t offset, uint64_t length) {
+/// What a disk or a file system does to a file by itself: its times tell nothing. `change` takes
+/// the open file.
+inline void ChangeUnseen(const std::string& path, const std::function<void(int fd)>& change) {
   struct stat before {};
   ASSERT_EQ(::stat(path.c_str(), &before), 0);
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  ASSERT_EQ(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                        static_cast<off_t>(offset), static_cast<off_t>(length)),
-            0);
+  change(file.get());
   const timespec times[] = {before.st_atim, before.st_mtim};
   ASSERT_EQ(::futimens(file.get(), times), 0);
+}
+
+/// One that loses them, or gives back what is set aside.
+inline void LoseExtents(const std::string& path, uint64_t offset, uint64_t length) {
+  ChangeUnseen(path, [=](int fd) {
+    ASSERT_EQ(::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          static_cast<off_t>(offset), static_cast<off_t>(length)),
+              0);
+  });
 }
 
 /// A hole there that takes space on disk.
@@ -81,17 +89,13 @@ inline void SetAside(const std::string& path, uint64_t offset, uint64_t length) 
   ASSERT_OK(host::Allocate(file.get(), offset, length));
 }
 
-/// As a disk does it: the file's times tell nothing.
 inline void FlipByte(const std::string& path, uint64_t offset) {
-  struct stat before {};
-  ASSERT_EQ(::stat(path.c_str(), &before), 0);
-  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  char byte = 0;
-  ASSERT_EQ(::pread(file.get(), &byte, 1, static_cast<off_t>(offset)), 1);
-  byte = static_cast<char>(byte ^ 1);
-  ASSERT_EQ(::pwrite(file.get(), &byte, 1, static_cast<off_t>(offset)), 1);
-  const timespec times[] = {before.st_atim, before.st_mtim};
-  ASSERT_EQ(::futimens(file.get(), times), 0);
+  ChangeUnseen(path, [=](int fd) {
+    char byte = 0;
+    ASSERT_EQ(::pread(fd, &byte, 1, static_cast<off_t>(offset)), 1);
+    byte = static_cast<char>(byte ^ 1);
+    ASSERT_EQ(::pwrite(fd, &byte, 1, static_cast<off_t>(offset)), 1);
+  });
 }
 
 }  // namespace dormouse

@@ -21,13 +21,15 @@ Intent ReadIntent(const std::string& name) {
   throw std::invalid_argument("intent");
 }
 
-json NumberOrNull(const std::optional<uint64_t>& number) {
+template <typename Integer>
+json NumberOrNull(const std::optional<Integer>& number) {
   return number ? json(*number) : json(nullptr);
 }
 
-std::optional<uint64_t> ReadNumber(const json& object, const char* key) {
+template <typename Integer = uint64_t>
+std::optional<Integer> ReadNumber(const json& object, const char* key) {
   const json& value = object.at(key);
-  return value.is_null() ? std::optional<uint64_t>() : value.get<uint64_t>();
+  return value.is_null() ? std::optional<Integer>() : value.get<Integer>();
 }
 
 json EndingToJson(const Ending& ending) {
@@ -70,7 +72,7 @@ json ToJson(const Record& record) {
       {"memoryGeneration", NumberOrNull(record.memory_generation)},
       {"suspendedAt", TimeOrNull(record.suspended_at)},
       {"wakeAttempts", record.wake_attempts},
-      {"wakeRefused", record.wake_refused ? json(*record.wake_refused) : json(nullptr)},
+      {"wakeRefused", NumberOrNull(record.wake_refused)},
       {"capture", record.capture ? FiguresToJson(*record.capture) : json(nullptr)},
       {"origin", nullptr},
       {"captureFor", nullptr},
@@ -142,9 +144,8 @@ Record RecordFromJson(const json& object) {
                                          ReadFigures(capture.at("figures"))};
   }
   record.disk_boot_spent = object.value("diskBootSpent", false);
-  if (const auto refused = object.find("wakeRefused");
-      refused != object.end() && !refused->is_null())
-    record.wake_refused = refused->get<int64_t>();
+  if (object.contains("wakeRefused"))
+    record.wake_refused = ReadNumber<int64_t>(object, "wakeRefused");
   return record;
 }
 

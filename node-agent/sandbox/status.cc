@@ -105,44 +105,34 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
 Condition GuestReady(const StatusInputs& in) {
   Condition guest;
   guest.type = api::condition::kGuestReady;
-  if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
-    // What was observed was before its VM was ended.
-    guest.status = ConditionStatus::kFalse;
-    guest.reason = reasons::kResumeFailed;
-    guest.message = "no guest runs: it refused to go on";
-    return guest;
-  }
-  if (in.outcome == Outcome::kSuspended) {
-    // As above; and what the next look saw would take another write.
-    guest.status = ConditionStatus::kFalse;
-    guest.reason = reasons::kSuspendedByUser;
-    guest.message = "the guest stands still";
-    return guest;
-  }
+  guest.status = ConditionStatus::kFalse;
+  const auto say = [&guest](std::string_view reason, std::string message) {
+    guest.reason = reason;
+    guest.message = std::move(message);
+  };
   switch (in.observed.guest) {
     case GuestState::kConfigured:
     case GuestState::kWorking:
     case GuestState::kWorkloadEnded:
       guest.status = ConditionStatus::kTrue;
-      guest.reason = reasons::kReady;
-      guest.message = "the guest agent answers";
-      return guest;
+      say(reasons::kReady, "the guest agent answers");
+      break;
     case GuestState::kViolation:
-      guest.status = ConditionStatus::kFalse;
-      guest.reason = reasons::kGuestAgentTimeout;
-      guest.message = "what answers in the guest does not speak the guest agent's protocol";
-      return guest;
+      say(reasons::kGuestAgentTimeout,
+          "what answers in the guest does not speak the guest agent's protocol");
+      break;
     default:
-      guest.status = ConditionStatus::kFalse;
-      if (in.outcome == Outcome::kSuspending) {
-        guest.reason = reasons::kSuspendedByUser;
-        guest.message = "the guest stands still";
-        return guest;
+      if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
+        say(reasons::kSuspendedByUser, "the guest stands still");
+      } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
+        say(reasons::kResumeFailed, "no guest runs: it refused to go on");
+      } else {
+        say(in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting,
+            "the guest agent does not answer");
       }
-      guest.reason = in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting;
-      guest.message = "the guest agent does not answer";
-      return guest;
+      break;
   }
+  return guest;
 }
 
 // Nothing while there was never a question of it.

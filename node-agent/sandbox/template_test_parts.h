@@ -74,6 +74,12 @@ class TemplatesTest : public AgentTest {
     PutTemplate(object);
     MakeKeeper();
   }
+  // Of what runs.
+  void MakeTemplate() {
+    Settle();
+    AskForTemplate();
+    SettleAll();
+  }
   void AddClone(const api::SandboxUid& uid, const std::string& name) {
     api::Sandbox clone = *control_plane_.live;
     clone.meta.name = name;
@@ -99,9 +105,7 @@ class TemplatesTest : public AgentTest {
   void LetTheSourceKeepTheOnlyTurn() {
     options_.wakes_at_once = 1;
     Restart();
-    Settle();
-    AskForTemplate();
-    SettleAll();
+    MakeTemplate();
     Wish(api::OperatingMode::kSuspended);
     SettleAll();
     Wish(api::OperatingMode::kRunning);
