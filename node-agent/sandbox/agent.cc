@@ -346,6 +346,9 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
     warn("a capture failed, and the sandbox runs on");
     return true;
   }
+  if (failed == Step::kThawGuest) {
+    UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.thaw_failed = error.message(); });
+  }
   const bool refused = RefusesToThaw(failed, error);
   if (!IsRestore(failed) && !refused) return false;
   if (record->IsCloning() && record->origin->boot_snapshot) {
@@ -356,7 +359,7 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
   if (!NoteFailedWake(*record, failed, error)) return false;
   desired->wake_failed = true;
   if (refused) {
-    desired->thaw_refused = error.message();
+    desired->thaw_refused = true;
     warn("a guest cannot be thawed; its VM is ended");
     return true;
   }
@@ -383,7 +386,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       in.observed = *seen;
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
       desired.wake_failed = WakeHasFailed(record);
-      desired.thawed = RuntimeOf(record.uid).thawed;
+      const Runtime known = RuntimeOf(record.uid);
+      desired.thawed = known.thawed;
+      desired.thaw_failed = known.thaw_failed;
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
       if (Suspends(plan)) {
         StatusInputs begun = in;

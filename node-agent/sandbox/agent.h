@@ -119,7 +119,8 @@ class Agent : public AgentView {
     std::optional<Problem> capture_problem;
     /// Booted by this process, and told nothing of its tenant since.
     bool fresh_boot = false;
-    bool thawed = false;  ///< since its VMM was launched, by this process
+    bool thawed = false;                     ///< since its VMM was launched, by this process
+    std::optional<std::string> thaw_failed;  ///< why the last thaw since then did
     std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
     bool room_taken = false;  ///< for its wake; counts until its record says that it runs
     std::optional<MonotonicTime> waits_since;  ///< for room

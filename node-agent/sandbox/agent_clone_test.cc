@@ -147,6 +147,26 @@ TEST_F(AgentCloneTest, ACloneWhoseGuestIsOnlySlowToThawIsThawedWhereItIs) {
   EXPECT_EQ(machine_.vms[kSuccessor].pid, pid);
 }
 
+TEST_F(AgentCloneTest, ACloneThatIsNotThawedWithinItsDeadlineIsEndedSaysWhyAndIsTriedAgain) {
+  options_.guest_timeout = 5s;
+  Restart();
+  MakeTemplate();
+  AddClone(kSuccessor, "clone");
+  machine_.thaw_error = Error(ErrorCode::kInternal, "write /etc/machine-id: Input/output error");
+  EXPECT_FALSE(Reconcile(kSuccessor));
+  EXPECT_NE(machine_.vms[kSuccessor].pid, 0);
+  clock_.Advance(5s);
+  SettleAll(kSuccessor);
+  EXPECT_TRUE(machine_.vms[kSuccessor].Nothing()) << "it holds no memory that others could have";
+  const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+  EXPECT_EQ(ready->reason, "ResumeFailed");
+  EXPECT_NE(ready->message.find("write /etc/machine-id"), std::string::npos) << ready->message;
+  machine_.thaw_error.reset();
+  clock_.Advance(5min);
+  SettleAll(kSuccessor);
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
 TEST_F(AgentCloneTest, AnAgentThatDiesWhileItEndsACloneThatCannotStartLeavesNothing) {
   MakeTemplate();
   AddClone(kSuccessor, "clone");

@@ -158,6 +158,7 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
       UpdateRuntime(record->uid, [&](Runtime& runtime) {
         runtime.launched = clock_.Now();
         runtime.thawed = false;
+        runtime.thaw_failed.reset();
       });
       DORMOUSE_TRY(machine_.Do(step, spec, record));
       DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),

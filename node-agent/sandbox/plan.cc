@@ -104,8 +104,8 @@ Plan PlanWakeFailed(Plan plan, const Observed& seen, const std::string& why, Wal
 // as somebody whom they must not be. What they have written is in a copy of the generation's store,
 // which goes: the generation is as it was.
 Plan PlanWakeRefused(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
-  plan.record.ending = Ending{std::string(api::reasons::kResumeFailed), *desired.thaw_refused,
-                              false, std::nullopt, now};
+  plan.record.ending = Ending{std::string(api::reasons::kResumeFailed), *desired.thaw_failed, false,
+                              std::nullopt, now};
   ++plan.record.wake_attempts;
   plan.record.wake_refused = desired.generation;
   Observed left = seen;
@@ -295,8 +295,11 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
     return PlanWakeFailed(std::move(plan), seen, seen.guest_ending->message, now, limits);
   }
   if (seen.guest_timed_out && waking) {
-    return PlanWakeFailed(std::move(plan), seen, "the guest did not answer after its wake", now,
-                          limits);
+    // A frozen one has answered: what it was asked for failed each time.
+    const bool frozen = seen.guest == GuestState::kFrozen && desired.thaw_failed;
+    return PlanWakeFailed(std::move(plan), seen,
+                          frozen ? *desired.thaw_failed : "the guest did not answer after its wake",
+                          now, limits);
   }
   if (seen.guest_ending)
     return PlanEnded(std::move(plan), desired, seen, *seen.guest_ending, now, limits);

@@ -82,8 +82,9 @@ struct Desired {
   bool boot_from_disk = false;  ///< the annotation: rather without its memory than not at all
   bool wake_failed = false;     ///< of this generation, since the agent started
   bool thawed = false;          ///< this VM's guest was, since its restore and by this agent
-  std::optional<std::string> thaw_refused{};  ///< why this VM's guest never can be
-  int64_t generation = 0;                     ///< of the object: a wish that is new has another
+  std::optional<std::string> thaw_failed{};  ///< why its last thaw did
+  bool thaw_refused = false;                 ///< and each other would
+  int64_t generation = 0;                    ///< of the object: a wish that is new has another
 };
 
 enum class Step {

@@ -315,7 +315,8 @@ TEST(PlanTest, AGuestThatWasCapturedAsItRanIsThawedAllTheSame) {
 
 TEST(PlanTest, AGuestThatRefusesItsThawIsEndedAndNotWokenUntilItIsAskedForAnew) {
   Desired refused;
-  refused.thaw_refused = "its programs have seen who they are";
+  refused.thaw_refused = true;
+  refused.thaw_failed = "its programs have seen who they are";
   const Observed working = Whole(VmmState::kRunning, GuestState::kWorking);
   Record asleep = Started();
   asleep.sleeping = 3;
@@ -326,7 +327,7 @@ TEST(PlanTest, AGuestThatRefusesItsThawIsEndedAndNotWokenUntilItIsAskedForAnew) 
         << "what it has written goes, too";
     EXPECT_EQ(plan.record.sleeping, record.sleeping) << "its generation is whole";
     EXPECT_EQ(plan.record.ending->reason, api::reasons::kResumeFailed);
-    EXPECT_EQ(plan.record.ending->message, refused.thaw_refused);
+    EXPECT_EQ(plan.record.ending->message, refused.thaw_failed);
     // After it, and after an agent that died in the middle of it.
     EXPECT_EQ(PlanOf(plan.record, {}, {}), "-> Failed");
     EXPECT_EQ(PlanOf(plan.record, {.no_turn = true}, {}), "-> Failed");
