@@ -14,7 +14,7 @@ demo-down:  ## end the demo without a trace
 test:  ## every tier; or some: make test TIERS="unit api"
 	@scripts/test $(TIERS)
 
-soak:  ## 500 sleeps of one sandbox, each verified: hours in emulation
+soak:  ## 500 sleeps of one sandbox, verified: 20 minutes in emulation
 	@scripts/test soak
 
 bench:  ## a table, and build/bench/results.json

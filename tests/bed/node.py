@@ -53,7 +53,7 @@ class Node:
         state_gib: int = 16,
         state_cache: str = "unsafe",
         memory_mib: int = 3072,
-        cpus: int = 2,
+        cpus: int = 3,
         accelerator: str | None = None,
         life_seconds: float = 3600,
         modules: Sequence[str] = (),
@@ -64,8 +64,8 @@ class Node:
 
         modules: kernel modules beside those every node loads. forwards: TCP ports of the node that
         `port()` makes reachable from the host. extra_disks: raw files, seen as /dev/vdd,
-        /dev/vde... accelerator: "tcg" or "kvm"; None takes KVM where it was seen to work
-        (bed.accelerator).
+        /dev/vde... cpus: one more than programs run on (node_root/setup says why). accelerator:
+        "tcg" or "kvm"; None takes KVM where it was seen to work (bed.accelerator).
         """
         self.folder = folder
         self.name = name
