@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "node-agent/disk/root_disk.h"
 #include "node-agent/host/dm.h"
@@ -181,9 +183,18 @@ TEST_F(HostNodeTest, DeferredRemovalHappensWithTheLastHolder) {
     ASSERT_OK(dm_->Remove(DmName::RootOf(one_), RemoveMode::kDeferred));
     EXPECT_TRUE(dm_->Find(DmName::RootOf(one_))->deferred_remove);
   }
-  // The kernel removes it from a work queue of its own: an explicit removal ends the waiting.
+  // The kernel removes it from a work queue of its own: an explicit removal ends the waiting for
+  // its name. What it stood on is let go of after that.
   EXPECT_OK(dm_->Remove(DmName::RootOf(one_)));
   EXPECT_EQ(dm_->Find(DmName::RootOf(one_)).error().code(), ErrorCode::kNotFound);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  auto removed = disks_->Remove(Spec(one_));
+  while (!removed && removed.error().code() == ErrorCode::kBusy &&
+         std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+    removed = disks_->Remove(Spec(one_));
+  }
+  EXPECT_OK(removed);
 }
 
 TEST_F(HostNodeTest, ANameIsNeverGivenAnotherTable) {
