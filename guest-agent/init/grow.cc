@@ -43,10 +43,9 @@ Result<void> GrowExt4(int root, uint64_t device_bytes) {
   // room in the sandbox's store and in its clones'. What they hold is not read before it is
   // written. Not at the mount: there it makes the growing itself zero them (fs/ext4/resize.c,
   // Linux 6.1).
-  if (::mount(nullptr, "/", nullptr, MS_REMOUNT, "noinit_itable") != 0) {
-    return FailErrno("remount / with noinit_itable");
-  }
+  const int remounted = ::mount(nullptr, "/", nullptr, MS_REMOUNT, "noinit_itable");
   if (grown != 0) return FailErrno("grow ext4", errnum);
+  if (remounted != 0) return FailErrno("remount / with noinit_itable");
   return {};
 }
 

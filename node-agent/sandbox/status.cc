@@ -60,44 +60,45 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
   return api::phase::kStarting;
 }
 
+void Say(Condition* condition, std::string_view reason, std::string message) {
+  condition->reason = reason;
+  condition->message = std::move(message);
+}
+
 Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   Condition ready;
   ready.type = api::condition::kReady;
   ready.status = ConditionStatus::kFalse;
-  const auto say = [&ready](std::string_view reason, std::string message) {
-    ready.reason = reason;
-    ready.message = std::move(message);
-  };
   if (sandbox.meta.deletion_time) {
-    say(reasons::kTerminating, "the sandbox is being deleted");
+    Say(&ready, reasons::kTerminating, "the sandbox is being deleted");
   } else if (in.problem) {
-    say(in.problem->reason, in.problem->message);
+    Say(&ready, in.problem->reason, in.problem->message);
   } else if (in.outcome == Outcome::kRunning) {
     ready.status = ConditionStatus::kTrue;
-    say(reasons::kReady, "the guest answers");
+    Say(&ready, reasons::kReady, "the guest answers");
   } else if (in.outcome == Outcome::kPaused) {
-    say(reasons::kNodeDiskFull, "paused until the node has disk space again");
+    Say(&ready, reasons::kNodeDiskFull, "paused until the node has disk space again");
   } else if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
-    say(reasons::kSuspendedByUser,
+    Say(&ready, reasons::kSuspendedByUser,
         in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
   } else if (in.outcome == Outcome::kNoRoom) {
-    say(reasons::kNoCapacity, "asleep until the node has memory for it");
+    Say(&ready, reasons::kNoCapacity, "asleep until the node has memory for it");
   } else if (in.outcome == Outcome::kInLine) {
-    say(reasons::kStarting, "in line: others wake first");
+    Say(&ready, reasons::kStarting, "in line: others wake first");
   } else if ((in.outcome == Outcome::kStopped || in.outcome == Outcome::kFailed) &&
              in.record.ending) {
-    say(in.record.ending->reason, in.record.ending->message);
+    Say(&ready, in.record.ending->reason, in.record.ending->message);
   } else if (in.outcome == Outcome::kBackOff && in.record.ending) {
     const std::string what = in.record.sleeping
                                  ? "; attempt " + std::to_string(in.record.wake_attempts + 1)
                                  : "; restart " + std::to_string(in.record.restart_count);
-    say(in.record.ending->reason,
+    Say(&ready, in.record.ending->reason,
         in.record.ending->message + what +
             (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
   } else if (in.record.started_at) {
-    say(reasons::kGuestAgentTimeout, "the guest no longer answers");
+    Say(&ready, reasons::kGuestAgentTimeout, "the guest no longer answers");
   } else {
-    say(reasons::kStarting, "waiting for the guest");
+    Say(&ready, reasons::kStarting, "waiting for the guest");
   }
   return ready;
 }
@@ -106,28 +107,24 @@ Condition GuestReady(const StatusInputs& in) {
   Condition guest;
   guest.type = api::condition::kGuestReady;
   guest.status = ConditionStatus::kFalse;
-  const auto say = [&guest](std::string_view reason, std::string message) {
-    guest.reason = reason;
-    guest.message = std::move(message);
-  };
   switch (in.observed.guest) {
     case GuestState::kConfigured:
     case GuestState::kWorking:
     case GuestState::kWorkloadEnded:
       guest.status = ConditionStatus::kTrue;
-      say(reasons::kReady, "the guest agent answers");
+      Say(&guest, reasons::kReady, "the guest agent answers");
       break;
     case GuestState::kViolation:
-      say(reasons::kGuestAgentTimeout,
+      Say(&guest, reasons::kGuestAgentTimeout,
           "what answers in the guest does not speak the guest agent's protocol");
       break;
     default:
       if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
-        say(reasons::kSuspendedByUser, "the guest stands still");
+        Say(&guest, reasons::kSuspendedByUser, "the guest stands still");
       } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
-        say(reasons::kResumeFailed, "no guest runs: it refused to go on");
+        Say(&guest, reasons::kResumeFailed, "no guest runs: it refused to go on");
       } else {
-        say(in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting,
+        Say(&guest, in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting,
             "the guest agent does not answer");
       }
       break;
@@ -144,10 +141,9 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
         in.outcome == Outcome::kFailed) &&
        IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
-    suspended.reason = reasons::kSuspendedByUser;
-    suspended.message = in.record.IsCloning()
-                            ? "its memory and its disk are its template's: it has not run"
-                            : "only its disk is kept: it did not run when it was suspended";
+    Say(&suspended, reasons::kSuspendedByUser,
+        in.record.IsCloning() ? "its memory and its disk are its template's: it has not run"
+                              : "only its disk is kept: it did not run when it was suspended");
     if (in.record.sleeping && in.record.capture) {
       suspended.message =
           "asleep with its memory: " + std::to_string(in.record.capture->written_bytes >> 10) +
@@ -156,32 +152,30 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
           " ms";
     }
     if (in.memory_problem) {
-      suspended.reason = in.memory_problem->reason;
-      suspended.message = in.memory_problem->message;
+      Say(&suspended, in.memory_problem->reason, in.memory_problem->message);
     }
     return suspended;
   }
   suspended.status = ConditionStatus::kFalse;
   if (in.capture_problem) {
-    suspended.reason = in.capture_problem->reason;
-    suspended.message = in.capture_problem->message + "; it runs on, and is suspended later";
+    Say(&suspended, in.capture_problem->reason,
+        in.capture_problem->message + "; it runs on, and is suspended later");
     return suspended;
   }
   if (in.outcome == Outcome::kSuspending) {
-    suspended.reason = reasons::kSuspending;
-    suspended.message = "its memory is being written";
+    Say(&suspended, reasons::kSuspending, "its memory is being written");
     return suspended;
   }
   if (in.outcome == Outcome::kAwaitGuest && in.record.started_at && !IsWaking(in.record) &&
       sandbox.spec.operating_mode == api::OperatingMode::kSuspended) {
-    suspended.reason = reasons::kGuestAgentTimeout;
-    suspended.message = "suspended as soon as the guest agent, which has to freeze it, answers";
+    Say(&suspended, reasons::kGuestAgentTimeout,
+        "suspended as soon as the guest agent, which has to freeze it, answers");
     return suspended;
   }
   if (api::FindCondition(sandbox.status.conditions, api::condition::kSuspended) == nullptr)
     return std::nullopt;
-  suspended.reason = IsWaking(in.record) ? reasons::kResuming : reasons::kRunning;
-  suspended.message = IsWaking(in.record) ? "being woken" : "awake";
+  Say(&suspended, IsWaking(in.record) ? reasons::kResuming : reasons::kRunning,
+      IsWaking(in.record) ? "being woken" : "awake");
   return suspended;
 }
 
@@ -190,19 +184,16 @@ Condition StorageHealthy(const StatusInputs& in) {
   storage.type = api::condition::kStorageHealthy;
   storage.status = ConditionStatus::kFalse;
   if (in.observed.disk_lost) {
-    storage.reason = reasons::kCowExhausted;
-    storage.message = "the disk's store failed a write and is lost";
+    Say(&storage, reasons::kCowExhausted, "the disk's store failed a write and is lost");
   } else if (in.outcome == Outcome::kPaused) {
-    storage.reason = reasons::kNodeDiskFull;
-    storage.message = "the node has no disk space left";
+    Say(&storage, reasons::kNodeDiskFull, "the node has no disk space left");
   } else if (in.disk && in.disk->used_percent >= kCowWarningPercent) {
-    storage.reason = reasons::kCowFilling;
-    storage.message = "the disk differs from its base by " + std::to_string(in.disk->used_percent) +
-                      " % of its size";
+    Say(&storage, reasons::kCowFilling,
+        "the disk differs from its base by " + std::to_string(in.disk->used_percent) +
+            " % of its size");
   } else {
     storage.status = ConditionStatus::kTrue;
-    storage.reason = reasons::kHealthy;
-    storage.message = "the disk has room";
+    Say(&storage, reasons::kHealthy, "the disk has room");
   }
   return storage;
 }
