@@ -15,6 +15,7 @@ would hold it (on_node/agent-pod). Everything is real but, where there is none, 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -233,6 +234,11 @@ class Cluster:
 
     def metrics(self) -> str:
         return self.http(METRICS_PORT, "/metrics") or ""
+
+    def metric(self, name: str) -> float:
+        """Of the agent, one without labels; 0 where it does not tell."""
+        found = re.search(rf"^{name} (\S+)$", self.metrics(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     def wait_node_ready(self, seconds: float = 120) -> dict:
         """Until the node offers itself with every image; its SandboxNode."""

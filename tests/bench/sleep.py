@@ -32,6 +32,7 @@ class Shape:
 
 SHAPES = (Shape(512, 1, 3, 10, 5), Shape(2048, 1, 3, 30, 18), Shape(4096, 2, 2, 50, 25))
 DIVERGED = (16, 64, 256)
+WAKES = 7  # of each: one alone takes half as long again, or not
 RAM = re.compile(r"^[0-9a-f]+-[0-9a-f]+ .*/memory\n(?:.*\n)*?Anonymous: +(\d+) kB", re.MULTILINE)
 
 
@@ -65,20 +66,21 @@ def diverged_mib(cluster: Cluster, name: str) -> float:
 
 def sleeps(cluster: Cluster) -> list[Figure]:
     # The first of all finds memory and disk that the emulator has never touched.
-    measure_shape(cluster, replace(SHAPES[0], rounds=1), {})
-    figures, wakes = [], {}
-    for shape in SHAPES:
-        figures += measure_shape(cluster, shape, wakes)
-    small, large = min(wakes), max(wakes)
-    figures.append(Figure.of(f"wake at {large} MiB against {small} MiB", wakes[large] / wakes[small], "ratio", "<= 1.25"))
-    return figures
+    measure_shape(cluster, replace(SHAPES[0], rounds=1))
+    return [figure for shape in SHAPES for figure in measure_shape(cluster, shape)]
 
 
-def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> list[Figure]:
+def booted(cluster: Cluster, shape: Shape) -> str:
+    """The name of a sandbox of that shape."""
     name = f"sleep-{shape.mib}"
     resources = {"cpu": shape.vcpus, "memory": f"{shape.mib}Mi"}
     cluster.apply(sandbox(name, resources=resources, bootSnapshot="Never"))
     cluster.wait_ready(name)
+    return name
+
+
+def measure_shape(cluster: Cluster, shape: Shape) -> list[Figure]:
+    name = booted(cluster, shape)
     first = sleep_and_wake(cluster, name)
     rounds, stock = [], []
     for _ in range(shape.rounds):  # alternating, so that a slow minute slows both
@@ -89,7 +91,6 @@ def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> li
     ours = {part: median([each[part] for each in rounds]) for part in rounds[0]}
     stock_suspend = median([each["pause"] + each["snapshot"] for each in stock])
     stock_wake = median([each["restore"] for each in stock])
-    wakes[shape.mib] = ours["wake"]
     figures = [
         Figure.of(f"suspend, {shape}: first, pause to commit", first["pause"], "ms"),
         Figure.of(f"suspend, {shape}: written at first", first["written"], "MiB"),
@@ -104,6 +105,23 @@ def measure_shape(cluster: Cluster, shape: Shape, wakes: dict[int, float]) -> li
     if shape.mib == SHAPES[0].mib:
         figures.append(Figure.of("first suspend of a booted guest: against stock", stock_suspend / first["pause"], "x", ">= 3"))
     return figures
+
+
+def wakes_by_memory(cluster: Cluster) -> list[Figure]:
+    """The smallest and the largest shape, alternating: both wake within the same seconds."""
+    shapes = (SHAPES[0], SHAPES[-1])
+    names = [booted(cluster, shape) for shape in shapes]
+    for name in names:
+        sleep_and_wake(cluster, name)  # the first of each dumps all that its boot has touched
+    wakes: list[list[float]] = [[], []]
+    for _ in range(WAKES):
+        for name, into in zip(names, wakes):
+            into.append(sleep_and_wake(cluster, name)["wake"])
+    for name in names:
+        cluster.delete(name)
+        cluster.wait_gone(name)
+    small, large = map(median, wakes)
+    return [Figure.of(f"wake, {shapes[1]} against {shapes[0]}", large / small, "ratio", "<= 1.25")]
 
 
 def status_writes(cluster: Cluster) -> list[Figure]:
@@ -160,4 +178,4 @@ def copied(cluster: Cluster, mib: int) -> float:
     return int(cluster.node.output(script, seconds=240)) / 1e3
 
 
-PARTS = (status_writes, more_diverged, sleeps)
+PARTS = (status_writes, more_diverged, sleeps, wakes_by_memory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import statistics
 import time
 
@@ -129,20 +128,15 @@ def test_a_vmm_of_another_version_sleeps_by_its_own_snapshot_and_wakes_by_a_copy
     sandboxes(sandbox("stock"))
     cluster.wait_ready("stock")
     cluster.exec("stock", ["sh", "-c", "echo kept >/dev/shm/kept"])
-    taken = counted(cluster, "dormouse_stock_snapshots_total")
+    taken = cluster.metric("dormouse_stock_snapshots_total")
     for _ in range(2):
         asleep = cluster.bring("stock", "Suspended")["status"]["snapshot"]
         assert asleep["writtenBytes"] >= asleep["memoryBytes"], "all of it is written"
         cluster.bring("stock", "Running")
         assert cluster.exec("stock", ["cat", "/dev/shm/kept"]).stdout == "kept\n"
         assert "/memory\n" not in cluster.node.read(f"/proc/{cluster.vmm_pid('stock')}/maps")
-    assert counted(cluster, "dormouse_stock_snapshots_total") == taken + 2
+    assert cluster.metric("dormouse_stock_snapshots_total") == taken + 2
     assert cluster.get("stock")["status"]["vm"]["startMode"] == "Resume"
-
-
-def counted(cluster, metric: str) -> float:
-    found = re.search(rf"^{metric} (\S+)$", cluster.metrics(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 def annotate(cluster, name: str, value: str) -> None:
