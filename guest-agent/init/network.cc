@@ -42,6 +42,15 @@ Result<void> SetUp(int fd, const std::string& interface) {
   return {};
 }
 
+/// Nothing beyond the interface speaks IPv6. The kernel would look for a router and a neighbour
+/// that are not there, by timers that each clone of this guest inherits.
+Result<void> TurnOffIpv6(const std::string& interface) {
+  // Documentation/networking/ip-sysctl.rst
+  const std::string file = "/proc/sys/net/ipv6/conf/" + interface + "/disable_ipv6";
+  if (::access(file.c_str(), F_OK) != 0) return {};  // a kernel without it
+  return WriteSmallFile(file, "1");
+}
+
 }  // namespace
 
 Result<void> BringUpLoopback() {
@@ -61,6 +70,7 @@ Result<void> ConfigureNetwork(const NetworkArgs& args) {
   if (::ioctl(fd.get(), SIOCSIFNETMASK, &request) != 0) {
     return FailErrno("set mask of " + args.interface);
   }
+  DORMOUSE_TRY(TurnOffIpv6(args.interface));
   DORMOUSE_TRY(SetUp(fd.get(), args.interface));
   if (args.gateway == 0) return {};
   rtentry route{};

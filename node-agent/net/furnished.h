@@ -27,6 +27,10 @@ struct FurnishedNet {
 };
 
 Result<FurnishedNet> Furnish(const SandboxRules& rules);
+/// Of one link of the calling thread's namespace, or of all that it has and will have. Sandboxes
+/// speak IPv4 alone, by their rules; the kernel would still solicit routers and report groups over
+/// each link, and wake the guest behind the tap for it.
+Result<> TurnOffIpv6(const std::string& link = "all");
 [[nodiscard]] std::string TapAddress();
 
 }  // namespace dormouse::net

@@ -89,7 +89,7 @@ class NetPoolTest : public ::testing::Test {
     Description seen;
     EXPECT_OK(host::RunInNetNs(nets->Open(spec)->get(), [&]() -> Result<> {
       DORMOUSE_ASSIGN(seen["rules"], host::ReadNftJson("list table inet dormouse"));
-      for (const std::string file : {"net/fib_trie", "net/route"})
+      for (const std::string file : {"net/fib_trie", "net/route", "net/if_inet6"})
         seen[file] = ReadFile("/proc/thread-self/" + file, 1 << 20).value_or("");
       seen["forwarding"] = ReadFile(kForwarding, 16).value_or("");
       // sysfs shows the links of the namespace that mounted it.

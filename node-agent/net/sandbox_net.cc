@@ -136,6 +136,7 @@ Result<> SandboxNets::ConnectVeth(const SandboxNetSpec& spec, RouteSocket* node,
   DORMOUSE_TRY(inside->AddPeerAddress(kInnerVeth, spec.host_address, gateway));
   DORMOUSE_TRY(inside->SetUp(kInnerVeth));
   DORMOUSE_TRY(inside->ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway));
+  DORMOUSE_TRY(TurnOffIpv6(veth));
   DORMOUSE_TRY(node->AddPeerAddress(veth, gateway, spec.host_address));
   return node->SetUp(veth, spec.uid);
 }
@@ -151,6 +152,7 @@ Result<> SandboxNets::Complete(const SandboxNetSpec& spec, int netns) {
 Result<> SandboxNets::EnsureTap(const SandboxNetSpec& spec, int netns) {
   return Step(spec, "net.tap", [&] {
     return host::RunInNetNs(netns, [&]() -> Result<> {
+      DORMOUSE_TRY(TurnOffIpv6());
       DORMOUSE_TRY(host::CreateTap({kTapName, spec.vmm_uid, kTapMac}));
       DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
       DORMOUSE_TRY(inside.AddAddress(kTapName, TapAddress()));

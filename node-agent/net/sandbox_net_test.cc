@@ -182,6 +182,17 @@ TEST_P(SandboxNetTest, IsMadeOnceAndLeavesNothing) {
   EXPECT_TRUE(Listed().empty());
 }
 
+TEST_P(SandboxNetTest, NeitherEndHasAnIpv6AddressToSpeakFrom) {
+  if (!PathExists("/proc/net/if_inet6")) GTEST_SKIP() << "a kernel without IPv6";
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const auto addresses = [] { return ReadFile("/proc/thread-self/net/if_inet6", 1 << 16); };
+  EXPECT_EQ(addresses().value().find(VethName(Spec(1).short_id)), std::string::npos);
+  ASSERT_OK(host::RunInNetNs(nets_->Open(Spec(1))->get(), [&]() -> Result<> {
+    EXPECT_EQ(addresses().value(), "");
+    return {};
+  }));
+}
+
 TEST_P(SandboxNetTest, WhatIsThereIsListedWithItsOwner) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
   std::vector<std::string> kinds;

@@ -78,6 +78,7 @@ def test_the_guest_is_a_machine_of_its_own(cluster, web):
     assert lines[:4] == ["Linux", web, "init", "1"]
     blocks, size = map(int, lines[4].split())
     assert blocks * size > 900 << 20, "the root file system has grown to disk.size"
+    assert cluster.exec(web, ["grep", "eth0", "/proc/net/if_inet6"], check=False).stdout == "", "nothing beyond speaks it"
     mounted = cluster.exec(web, ["grep", "^/dev/vda / ext4 ", "/proc/mounts"]).stdout
     assert "noinit_itable" in mounted, "no thread fills its store with zeros"
     assert (
