@@ -22,8 +22,9 @@ Result<void> FailOrNote(const std::string& what, int errnum, std::vector<std::st
 
 enum class Seen { kWritten, kAbsent, kOther };
 
-/// Overwrites a regular file. Links are not followed: they lead to one that is written too, or out
-/// of what is ours.
+/// Overwrites a regular file, times and all: what fdatasync would leave to the file system's next
+/// commit wakes the guest again five seconds later. Links are not followed: they lead to one that
+/// is written too, or out of what is ours.
 Result<Seen> Overwrite(const std::string& path, std::string_view text) {
   // O_NONBLOCK: a pipe in its place is an error, not a wait.
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -33,13 +34,14 @@ Result<Seen> Overwrite(const std::string& path, std::string_view text) {
   if (!fd || ::fstat(fd.get(), &info) != 0) return FailErrno("open " + path);
   if (!S_ISREG(info.st_mode)) return Seen::kOther;
   if (::pwrite(fd.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()) ||
-      ::ftruncate(fd.get(), static_cast<off_t>(text.size())) != 0 || ::fdatasync(fd.get()) != 0) {
+      ::ftruncate(fd.get(), static_cast<off_t>(text.size())) != 0 || ::fsync(fd.get()) != 0) {
     return FailErrno("write " + path);
   }
   return Seen::kWritten;
 }
 
-/// A new file in the place of nothing, or of what is no file.
+/// A new file in the place of nothing, or of what is no file. One commit is of its content and its
+/// name: no program runs before that.
 Result<void> Create(const std::string& path, std::string_view text) {
   const std::string temporary = path + ".dormouse";
   (void)::unlink(temporary.c_str());
@@ -47,7 +49,7 @@ Result<void> Create(const std::string& path, std::string_view text) {
       ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444));
   if (!fd) return FailErrno("make " + temporary);
   if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-      ::fdatasync(fd.get()) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) {
+      ::rename(temporary.c_str(), path.c_str()) != 0 || ::fsync(fd.get()) != 0) {
     const int errnum = errno;
     (void)::unlink(temporary.c_str());
     return FailErrno("write " + path, errnum);
