@@ -40,6 +40,8 @@ using namespace std::chrono_literals;
 
 constexpr auto kIdentityRetry = 2s;
 constexpr auto kDrain = 10s;
+// Heartbeats are ten seconds apart, and one that fails takes no longer.
+constexpr auto kStandstill = 2min;
 
 std::string OwnDirectory() {
   char path[PATH_MAX];
@@ -159,6 +161,21 @@ NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine,
   return seen;
 }
 
+// What stands still for so long does not go on by itself, and to be killed costs the agent nothing:
+// the kubelet does that when this fails, or does not answer.
+std::vector<http::Check> SignsOfLife(const kube::Heartbeat& heartbeat, const Agent& agent) {
+  return {{"heartbeat",
+           [&heartbeat]() -> Result<> {
+             const auto last = heartbeat.last_attempt();
+             if (!last || Clock::System().Now() - *last < kStandstill) return {};
+             return Fail(ErrorCode::kInternal, "stands still");
+           }},
+          {"sandboxes", [&agent]() -> Result<> {
+             (void)agent.List();  // waits for what every worker needs
+             return {};
+           }}};
+}
+
 }  // namespace
 
 Hardware Hardware::Node() {
@@ -276,7 +293,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   RegisterAgentMetrics(metrics::Registry::Default(), agent);
   DORMOUSE_ASSIGN(const auto local, ControlServer::Listen(agent, {.paths = paths}));
   DORMOUSE_ASSIGN(const auto health, http::Server::Listen(flags.health_address));
-  http::ServeProbes(*health, {},
+  http::ServeProbes(*health, SignsOfLife(heartbeat, agent),
                     {{"synced",
                       [&sandboxes]() -> Result<> {
                         if (sandboxes.Synced()) return {};

@@ -260,6 +260,7 @@ Result<> Heartbeat::Beat() {
   std::optional<LeaseRecord> last;
   {
     std::lock_guard lock(mutex_);
+    last_attempt_ = options_.clock->Now();
     last = lease_;
   }
   if (!last) {
@@ -286,7 +287,6 @@ Result<> Heartbeat::Beat() {
     return Fail(std::move(text).error());
   }
   DORMOUSE_ASSIGN(lease_, ParseLease(*text));
-  last_success_ = options_.clock->Now();
   return {};
 }
 
@@ -310,9 +310,9 @@ void Heartbeat::Stop() {
   thread_.join();
 }
 
-std::optional<MonotonicTime> Heartbeat::last_success() const {
+std::optional<MonotonicTime> Heartbeat::last_attempt() const {
   std::lock_guard lock(mutex_);
-  return last_success_;
+  return last_attempt_;
 }
 
 void LeaseObserver::Observe(const LeaseRecord& lease) {

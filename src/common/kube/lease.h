@@ -114,15 +114,16 @@ class Heartbeat {
   /// Beats each period, sooner (after 1 s) when one failed.
   void Start();
   void Stop();
-  /// When the server last took a beat; nothing before the first.
-  [[nodiscard]] std::optional<MonotonicTime> last_success() const;
+  /// When the last beat began, whether or not the server took it; nothing before the first. Where
+  /// this stands still, the thread does.
+  [[nodiscard]] std::optional<MonotonicTime> last_attempt() const;
 
  private:
   Client client_;
   HeartbeatOptions options_;
   mutable std::mutex mutex_;
   std::optional<LeaseRecord> lease_;
-  std::optional<MonotonicTime> last_success_;
+  std::optional<MonotonicTime> last_attempt_;
   std::jthread thread_;
 };
 

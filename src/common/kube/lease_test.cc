@@ -174,7 +174,6 @@ TEST(HeartbeatTest, CreatesThenRenewsWithoutReading) {
   ASSERT_TRUE(heartbeat.Beat());
   EXPECT_NE(server.lease["spec"]["renewTime"], first);
   EXPECT_EQ(transport->Seen().size(), 3u) << "get, create, update";
-  EXPECT_EQ(heartbeat.last_success(), clock.Now());
 }
 
 TEST(HeartbeatTest, ALeaseSomebodyChangedOrDeletedIsTakenUpAgain) {
@@ -189,6 +188,17 @@ TEST(HeartbeatTest, ALeaseSomebodyChangedOrDeletedIsTakenUpAgain) {
   server.lease = nullptr;
   EXPECT_FALSE(heartbeat.Beat());
   EXPECT_TRUE(heartbeat.Beat());
+}
+
+TEST(HeartbeatTest, OneThatFailsIsAnAttempt) {
+  FakeClock clock;
+  LeaseServer server;
+  server.reachable = false;
+  Heartbeat heartbeat(server.Transport(&clock),
+                      {.lease = {"ns", "n1"}, .holder = "n1", .clock = &clock});
+  EXPECT_EQ(heartbeat.last_attempt(), std::nullopt);
+  EXPECT_FALSE(heartbeat.Beat());
+  EXPECT_EQ(heartbeat.last_attempt(), clock.Now());
 }
 
 TEST(LeaseObserverTest, ANodeIsDeadWhenItsLeaseStoodStillForItsLength) {
