@@ -21,8 +21,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 from bed import leaks as leak_rules
 from bed.control_plane import ControlPlane
@@ -33,7 +34,7 @@ from bed.layout import Layout
 from bed.manifests import PLURALS, SANDBOXES, TEMPLATES, object_path
 from bed.node import Node
 from bed.node_cli import leave_running
-from bed.product import choose_vmm, node_parts
+from bed.product import choose_vmm, node_parts, program
 
 NODE_NAME = "node-a"
 HEALTH_PORT, METRICS_PORT = 8083, 8084
@@ -41,6 +42,7 @@ ON_NODE = Path(__file__).parent / "on_node"
 QEMU = Layout()
 AGENT_POD = f"{QEMU.parts}/bed/agent-pod"
 LIST_OWNED = f"{QEMU.parts}/bed/list-owned"
+AGENT_THREADS = f"{QEMU.parts}/bed/agent-threads"
 AGENT_LOG = QEMU.log
 IMAGES = QEMU.images
 FAILPOINTS = "/run/dormouse-failpoints"
@@ -222,6 +224,27 @@ class Cluster:
     def failpoints_hit(self) -> list[str]:
         """Every hit since the agent's start: "name namespace/sandbox"."""
         return self.node.read(TRACE).splitlines()
+
+    def agent_threads(self) -> str:
+        """What each of them waits for, and its functions: an agent that hangs says nothing itself."""
+        told = self.node.output([AGENT_THREADS, *map(str, self.agent_pids())])
+        offsets = sorted({word for line in told.splitlines() if line.startswith("  at") for word in line.split()[1:]})
+        command = ["addr2line", "--functions", "--demangle", "--exe", program("dormouse-agent"), *offsets]
+        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[::2]
+        for offset, function in zip(offsets, named):
+            told = re.sub(rf" {offset}\b", f"\n    {function[:110]}", told)
+        return told
+
+    @contextmanager
+    def in_the_middle_of(self, step: str, name: str) -> Iterator[None]:
+        """What the body asks for has come to that step of the sandbox's, and stays there for three seconds more."""
+        point = f"agent.step.before.{step}"
+        hits = self.failpoints_hit().count(f"{point} default/{name}")
+        self.arm(f"{point}@default/{name}=1*delay(3000)")
+        yield
+        eventually(
+            lambda: self.failpoints_hit().count(f"{point} default/{name}") > hits, f"it is at {step}", 90, self.agent_log
+        )
 
     def http(self, node_port: int, path: str) -> str | None:
         """A GET of one of the agent's two servers; None unless it answers 200."""

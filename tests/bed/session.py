@@ -166,7 +166,11 @@ def logs_in_report(item: pytest.Item, report: pytest.TestReport) -> None:
     """What the agent, the controller and the guests said last, under a failure."""
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster) and report.when != "teardown":
-        for name, read in (("agent", lambda: cluster.agent_log(80)), ("guests", lambda: guests_said(cluster))):
+        for name, read in (
+            ("agent", lambda: cluster.agent_log(80)),
+            ("agent's threads", cluster.agent_threads),
+            ("guests", lambda: guests_said(cluster)),
+        ):
             try:
                 report.sections.append((name, read()))
             except Exception as error:

@@ -11,7 +11,6 @@ import pytest
 
 from bed import busy_guest
 from bed.cluster import condition_of
-from bed.eventually import eventually
 from bed.leaks import short_id
 from bed.manifests import sandbox
 
@@ -209,14 +208,13 @@ def test_wishes_in_quick_succession_end_in_the_last(cluster, sandboxes):
 
 
 def test_deleted_while_it_suspends_and_wakes(cluster, sandboxes):
-    for point, mode in (("capture.memory", "Suspended"), ("vmm.restore", "Running")):
+    for step, mode in (("capture.memory", "Suspended"), ("vmm.restore", "Running")):
         name = f"gone-{mode.lower()}"
         sandboxes(sandbox(name))
         cluster.wait_ready(name)
         if mode == "Running":
             cluster.bring(name, "Suspended")
-        cluster.arm(f"agent.step.before.{point}@default/{name}=delay(2000)")
-        cluster.wish(mode, name)
-        eventually(lambda: any(point in hit for hit in cluster.failpoints_hit()), "it is in the middle")
+        with cluster.in_the_middle_of(step, name):
+            cluster.wish(mode, name)
         cluster.kubectl("delete", "sbx", name, "--timeout=90s")
         cluster.expect_no_leaks()

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from bed.cluster import condition
-from bed.eventually import eventually
 from bed.manifests import sandbox
 
 MONTH = 31 * 24 * 3600
@@ -128,13 +127,9 @@ def test_its_vmm_is_killed_at_any_moment_of_its_sleep_and_wake(cluster, sandboxe
         cluster.exec("mortal", ["sh", "-c", f"echo {mark} | tee /dev/shm/mark >/root/mark; sync"])
         if point in AFTER_IT:
             cluster.bring("mortal", "Suspended")
-        step = f"agent.step.before.{point}"
-        hits = cluster.failpoints_hit().count(f"{step} default/mortal")
-        cluster.arm(f"{step}@default/mortal=1*delay(3000)")
-        cluster.wish("Running" if point in AFTER_IT else "Suspended", "mortal")
-        eventually(lambda: cluster.failpoints_hit().count(f"{step} default/mortal") > hits, f"it is at {point}", 60, cluster.agent_log)
+        with cluster.in_the_middle_of(point, "mortal"):
+            cluster.wish("Running" if point in AFTER_IT else "Suspended", "mortal")
         cluster.node.run(f"kill -9 {cluster.vmm_pid('mortal')}")
-        cluster.arm("")
         if point in AFTER_IT:
             cluster.wait_phase("mortal", "Running")
         else:

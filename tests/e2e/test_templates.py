@@ -122,6 +122,27 @@ def test_one_that_is_needed_is_not_deleted_and_says_by_whom(cluster, sandboxes):
     cluster.expect_no_leaks()
 
 
+def test_source_and_template_are_deleted_while_they_are_needed(cluster, sandboxes):
+    sandboxes(sandbox("leaving"))
+    cluster.wait_ready("leaving")
+    cluster.exec("leaving", ["sh", "-c", "echo mine >/dev/shm/kept"])
+    with cluster.in_the_middle_of("capture.memory", "leaving"):
+        sandboxes(template("legacy", "leaving"))
+    cluster.kubectl("delete", "sbx", "leaving", "--timeout=90s")
+    cluster.wait_template("legacy")
+
+    with cluster.in_the_middle_of("vmm.restore", "heir"):
+        sandboxes(clone("heir", "legacy"))
+    cluster.delete("legacy", plural=TEMPLATES)
+    assert "heir" in condition_of(cluster.wait_template("legacy", "Deleting"), "InUse")["message"]
+    cluster.wait_ready("heir")
+    assert cluster.exec("heir", ["cat", "/dev/shm/kept"]).stdout == "mine\n"
+    cluster.delete("heir")
+    cluster.wait_gone("heir")
+    cluster.wait_gone("legacy", plural=TEMPLATES)
+    cluster.expect_no_leaks()
+
+
 def test_a_capture_that_fails_leaves_the_source_running_and_says_why(cluster, sandboxes):
     sandboxes(sandbox("unlucky"))
     cluster.wait_ready("unlucky")
