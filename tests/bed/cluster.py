@@ -47,6 +47,7 @@ AGENT_LOG = QEMU.log
 IMAGES = QEMU.images
 FAILPOINTS = "/run/dormouse-failpoints"
 TRACE = "/run/dormouse-failpoints-trace"
+CORES = "/tmp/dormouse-core."
 FLIPPED_AT = 5 << 20  # in chunk 2 of a memory
 # As the chart sets them: only the API server's authority is trusted.
 AGENT_ENVIRONMENT = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
@@ -226,7 +227,16 @@ class Cluster:
         return self.node.read(TRACE).splitlines()
 
     def agent_threads(self) -> str:
-        """What each of them waits for, and its functions: an agent that hangs says nothing itself."""
+        """What each of them waits for, and its functions, or where each was when the agent crashed: an agent that does
+        either says nothing itself.
+        """
+        cores = self.node.output(f"ls {CORES}* 2>/dev/null || true").split()
+        for core in cores:
+            self.node.copy_out(core, self.folder)
+        if cores:
+            last = self.folder / Path(cores[-1]).name
+            command = ["gdb", "--batch", "-ex", "thread apply all backtrace 20", program("dormouse-agent"), last]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
         told = self.node.output([AGENT_THREADS, *map(str, self.agent_pids())])
         offsets = sorted({word for line in told.splitlines() if line.startswith("  at") for word in line.split()[1:]})
         command = ["addr2line", "--functions", "--demangle", "--exe", program("dormouse-agent"), *offsets]

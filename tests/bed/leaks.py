@@ -26,7 +26,7 @@ def short_id(uid: str) -> str:
 class Owned:
     """One thing on the node."""
 
-    kind: str  # dm loop netns vmdir cell mount cgroup process files template base quarantine veth pool socket
+    kind: str  # dm loop netns vmdir cell mount cgroup process files template base quarantine veth pool socket core
     name: str
     detail: str
 

@@ -66,3 +66,7 @@ def test_a_name_that_tells_nothing_is_a_leak():
     assert [
         str(thing) for thing in leaks(parse("process\toutside\t77 cloud-hyperviso 0::/"), [UID])
     ] == ["process outside 77 cloud-hyperviso 0::/"]
+
+
+def test_the_core_of_an_agent_that_crashed_is_a_leak():
+    assert [thing.kind for thing in leaks(parse("core\t/tmp/dormouse-core.77\tthe agent crashed"), [UID])] == ["core"]
