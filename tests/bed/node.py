@@ -291,16 +291,18 @@ class CommandFailed(subprocess.CalledProcessError):
 
 
 def make_state_disk(path: Path, file_system: str, size_gib: int) -> None:
-    """A fresh sparse file with an empty XFS (reflink on) or ext4 on it."""
+    """A fresh sparse file with an empty XFS (reflink on), btrfs or ext4 on it."""
     path.unlink(missing_ok=True)
     with open(path, "wb") as file:
         file.truncate(size_gib << 30)
     if file_system == "xfs":
         run_tool(["mkfs.xfs", "-q", "-K", "-m", "reflink=1", str(path)])
+    elif file_system == "btrfs":
+        run_tool(["mkfs.btrfs", "-q", "--nodiscard", str(path)])
     elif file_system == "ext4":
         run_tool(["mke2fs", "-q", "-t", "ext4", str(path)])
     else:
-        raise ValueError(f"state_fs is xfs or ext4, not {file_system!r}")
+        raise ValueError(f"state_fs is xfs, btrfs or ext4, not {file_system!r}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> int:
     up.add_argument("--module", action="append", default=[], help="a kernel module to load")
     up.add_argument("--name", default="node-a")
     up.add_argument("--memory-mib", type=int, default=3072)
-    up.add_argument("--state-fs", choices=("xfs", "ext4"), default="xfs")
+    up.add_argument("--state-fs", choices=("xfs", "btrfs", "ext4"), default="xfs")
     up.add_argument("--hours", type=float, default=12.0, help="it ends by itself after this long")
     execute = commands.add_parser("exec", help="run a command as root on the node")
     execute.add_argument("argv", nargs="+", metavar="COMMAND")

@@ -61,7 +61,8 @@ class Vmm:
             said = subprocess.run(
                 [self.binary, "--version"], capture_output=True, text=True, timeout=20, check=False
             )
-            return f"the real one: {said.stdout.strip() or self.binary} ({self.binary})"
+            version = said.stdout.partition("\n")[0]
+            return f"the real one: {version or self.binary} ({self.binary})"
         return f"the FAKE one (no virtual machine runs): {self.why}"
 
 
