@@ -36,13 +36,13 @@ class LoopTest : public ::testing::Test {
   // Tests that run beside this one open every loop of the machine to look at it: for that long a
   // detach is for later, and says so.
   Result<> DetachBesideOthers(const LoopDevice& loop) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    for (;;) {
-      auto detached = loops_->Detach(loop);
-      const bool again = !detached && detached.error().code() == ErrorCode::kBusy;
-      if (!again || std::chrono::steady_clock::now() >= deadline) return detached;
-      std::this_thread::yield();
-    }
+    Result<> detached;
+    const auto detach = [&] {
+      detached = loops_->Detach(loop);
+      return detached || detached.error().code() != ErrorCode::kBusy;
+    };
+    (void)Eventually(detach, std::chrono::seconds(30));
+    return detached;
   }
   static std::string Tag(const std::string& name) {
     return "dormouse-t" + std::to_string(::getpid()) + "-" + name;

@@ -3,20 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <chrono>
-#include <thread>
+
+#include "node-agent/host/test_support.h"
 
 namespace dormouse::host {
 namespace {
 
-using namespace std::chrono_literals;
-
 class RefillTest : public ::testing::Test {
  protected:
-  bool Eventually(int made) {
-    const auto until = std::chrono::steady_clock::now() + 10s;
-    while (made_ < made && std::chrono::steady_clock::now() < until) std::this_thread::yield();
-    return made_ == made;
+  bool HasMade(int count) {
+    return Eventually([&] { return made_ >= count; }) && made_ == count;
   }
 
   std::atomic<int> wanted_{2}, made_{0};
@@ -29,7 +25,7 @@ class RefillTest : public ::testing::Test {
 
 TEST_F(RefillTest, MakesWhatIsWantedAndNoMore) {
   refill_.Start();
-  EXPECT_TRUE(Eventually(2));
+  EXPECT_TRUE(HasMade(2));
   refill_.Stop();
   EXPECT_EQ(made_, 2);
 }
@@ -41,7 +37,7 @@ TEST_F(RefillTest, WaitsForTheEndOfAllWork) {
     { const Refill::Work inner(&refill_); }
     EXPECT_EQ(made_, 0);
   }
-  EXPECT_TRUE(Eventually(2)) << "its end is noticed";
+  EXPECT_TRUE(HasMade(2)) << "its end is noticed";
 }
 
 TEST_F(RefillTest, StopsWithoutAStartAndTwice) {

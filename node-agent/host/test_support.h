@@ -1,5 +1,5 @@
-// What the host tests share: a scratch directory, and a reason to skip where the machine has not
-// what a test needs. For tests only.
+// What the node agent's tests share: a scratch directory, a wait for what another thread or the
+// kernel does, and a reason to skip where the machine has not what a test needs. For tests only.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -7,8 +7,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <string>
+#include <thread>
 
 #include "src/common/base/files.h"
 #include "src/common/base/result.h"
@@ -54,6 +57,17 @@ class FileSizeLimit {
   rlimit before_{};
   const sighandler_t handler_ = ::signal(SIGXFSZ, SIG_IGN);
 };
+
+/// Looks until it holds; false when it did not within `limit`, which only a failure meets.
+inline bool Eventually(const std::function<bool()>& holds,
+                       std::chrono::seconds limit = std::chrono::seconds(10)) {
+  const auto until = std::chrono::steady_clock::now() + limit;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
 
 inline bool IsRoot() {
   return ::geteuid() == 0;

@@ -7,11 +7,9 @@
 #include <sched.h>
 #include <sys/mount.h>
 
-#include <chrono>
 #include <map>
 #include <regex>
 #include <sstream>
-#include <thread>
 
 #include "node-agent/host/netns.h"
 #include "node-agent/host/nft.h"
@@ -22,17 +20,8 @@
 namespace dormouse::net {
 namespace {
 
+using host::Eventually;
 using host::RouteSocket;
-
-// The kernel takes namespaces down on a thread of its own.
-bool Eventually(const std::function<bool()>& holds) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 void Replace(std::string* text, const std::string& what, const std::string& with) {
   for (size_t at = 0; (at = text->find(what, at)) != std::string::npos; at += with.size())

@@ -9,10 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <map>
 #include <memory>
-#include <thread>
+
+#include "node-agent/host/test_support.h"
 
 namespace dormouse {
 namespace {
@@ -133,8 +133,7 @@ TEST_F(VmmPoolTest, OneThatFailsLeavesNothing) {
 
 TEST_F(VmmPoolTest, ItsThreadFillsItAndAnEmptyPoolHasNone) {
   pool_->Start();
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (pool_->ready() < 2 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  EXPECT_TRUE(host::Eventually([&] { return pool_->ready() >= 2; }));
   EXPECT_EQ(pool_->ready(), 2U);
   pool_->Stop();
   EXPECT_THAT(standing_, IsEmpty());

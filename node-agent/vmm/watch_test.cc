@@ -15,7 +15,6 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
-#include <thread>
 
 #include "node-agent/guest/workload_question.h"
 #include "node-agent/host/test_support.h"
@@ -182,10 +181,7 @@ TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
     UniqueFd guest(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_TRUE(guest);
     ASSERT_GT(::write(guest.get(), line.data(), line.size()), 0);
-    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (watch_->SerialTail("a", 1) != line && std::chrono::steady_clock::now() < limit) {
-      std::this_thread::yield();
-    }
+    (void)host::Eventually([&] { return watch_->SerialTail("a", 1) == line; });
     EXPECT_EQ(watch_->SerialTail("a", 1), line);
   }
 }

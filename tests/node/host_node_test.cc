@@ -9,9 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdlib>
-#include <thread>
 
 #include "node-agent/disk/root_disk.h"
 #include "node-agent/host/dm.h"
@@ -187,13 +185,12 @@ TEST_F(HostNodeTest, DeferredRemovalHappensWithTheLastHolder) {
   // its name. What it stood on is let go of after that.
   EXPECT_OK(dm_->Remove(DmName::RootOf(one_)));
   EXPECT_EQ(dm_->Find(DmName::RootOf(one_)).error().code(), ErrorCode::kNotFound);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  auto removed = disks_->Remove(Spec(one_));
-  while (!removed && removed.error().code() == ErrorCode::kBusy &&
-         std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::yield();
+  Result<> removed;
+  const auto remove = [&] {
     removed = disks_->Remove(Spec(one_));
-  }
+    return removed || removed.error().code() != ErrorCode::kBusy;
+  };
+  (void)host::Eventually(remove);
   EXPECT_OK(removed);
 }
 

@@ -174,6 +174,7 @@ TEST(HeartbeatTest, CreatesThenRenewsWithoutReading) {
   ASSERT_TRUE(heartbeat.Beat());
   EXPECT_NE(server.lease["spec"]["renewTime"], first);
   EXPECT_EQ(transport->Seen().size(), 3u) << "get, create, update";
+  EXPECT_EQ(heartbeat.last_attempt(), clock.Now());
 }
 
 TEST(HeartbeatTest, ALeaseSomebodyChangedOrDeletedIsTakenUpAgain) {
