@@ -32,4 +32,9 @@ Result<void> WriteSmallFile(const std::string& path, std::string_view text) {
   return {};
 }
 
+Result<void> WriteSetting(const std::string& path, std::string_view value) {
+  if (::access(path.c_str(), F_OK) != 0) return {};
+  return WriteSmallFile(path, value);
+}
+
 }  // namespace dormouse::guest

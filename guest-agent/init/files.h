@@ -12,5 +12,7 @@ namespace dormouse::guest {
 [[nodiscard]] Result<std::string> ReadSmallFile(const std::string& path);
 /// Creates (0644) or truncates.
 [[nodiscard]] Result<void> WriteSmallFile(const std::string& path, std::string_view text);
+/// A setting below /proc or /sys; success where the kernel has none of that name.
+[[nodiscard]] Result<void> WriteSetting(const std::string& path, std::string_view value);
 
 }  // namespace dormouse::guest

@@ -46,9 +46,7 @@ Result<void> SetUp(int fd, const std::string& interface) {
 /// that are not there, by timers that each clone of this guest inherits.
 Result<void> TurnOffIpv6(const std::string& interface) {
   // Documentation/networking/ip-sysctl.rst
-  const std::string file = "/proc/sys/net/ipv6/conf/" + interface + "/disable_ipv6";
-  if (::access(file.c_str(), F_OK) != 0) return {};  // a kernel without it
-  return WriteSmallFile(file, "1");
+  return WriteSetting("/proc/sys/net/ipv6/conf/" + interface + "/disable_ipv6", "1");
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "guest-agent/init/stillness.h"
 
-#include <unistd.h>
-
 #include "guest-agent/init/files.h"
 
 namespace dormouse::guest {
@@ -17,9 +15,7 @@ Result<void> KeepStill(const std::string& root) {
        {Setting{"/proc/sys/vm/compaction_proactiveness", "0"},
         Setting{"/proc/sys/vm/stat_interval", "60"}, Setting{"/proc/sys/kernel/soft_watchdog", "0"},
         Setting{"/sys/module/rcupdate/parameters/rcu_cpu_stall_suppress", "1"}}) {
-    const std::string file = root + setting.file;
-    if (::access(file.c_str(), F_OK) != 0) continue;
-    auto written = WriteSmallFile(file, setting.value);
+    auto written = WriteSetting(root + setting.file, setting.value);
     if (all && !written) all = written;
   }
   return all;
