@@ -47,7 +47,6 @@ AGENT_LOG = QEMU.log
 IMAGES = QEMU.images
 FAILPOINTS = "/run/dormouse-failpoints"
 TRACE = "/run/dormouse-failpoints-trace"
-CORES = "/tmp/dormouse-core."
 FLIPPED_AT = 5 << 20  # in chunk 2 of a memory
 # As the chart sets them: only the API server's authority is trusted.
 AGENT_ENVIRONMENT = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
@@ -230,12 +229,11 @@ class Cluster:
         """What each of them waits for, and its functions, or where each was when the agent crashed: an agent that does
         either says nothing itself.
         """
-        cores = self.node.output(f"ls {CORES}* 2>/dev/null || true").split()
-        for core in cores:
-            self.node.copy_out(core, self.folder)
+        cores = [each.name for each in self.owned() if each.kind == "core"]
         if cores:
-            last = self.folder / Path(cores[-1]).name
-            command = ["gdb", "--batch", "-ex", "thread apply all backtrace 20", program("dormouse-agent"), last]
+            self.node.copy_out(cores[-1], self.folder)
+            core = self.folder / Path(cores[-1]).name
+            command = ["gdb", "--batch", "-ex", "thread apply all backtrace 20", program("dormouse-agent"), core]
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
         told = self.node.output([AGENT_THREADS, *map(str, self.agent_pids())])
         offsets = sorted({word for line in told.splitlines() if line.startswith("  at") for word in line.split()[1:]})

@@ -117,9 +117,8 @@ def wakes_by_memory(cluster: Cluster) -> list[Figure]:
     for _ in range(WAKES):
         for name, into in zip(names, wakes):
             into.append(sleep_and_wake(cluster, name)["wake"])
-    for name in names:
-        cluster.delete(name)
-        cluster.wait_gone(name)
+    cluster.delete(*names)
+    cluster.wait_gone(*names)
     small, large = map(median, wakes)
     return [Figure.of(f"wake, {shapes[1]} against {shapes[0]}", large / small, "ratio", "<= 1.25")]
 
