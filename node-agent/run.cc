@@ -40,7 +40,7 @@ using namespace std::chrono_literals;
 
 constexpr auto kIdentityRetry = 2s;
 constexpr auto kDrain = 10s;
-// Heartbeats are ten seconds apart, and one that fails takes no longer.
+// Heartbeats are ten seconds apart, and each of the two requests of one that fails takes no longer.
 constexpr auto kStandstill = 2min;
 
 std::string OwnDirectory() {
