@@ -47,14 +47,6 @@ void Note(std::vector<std::string>& warnings, const Result<void>& result) {
   warnings.push_back(result.error().message());
 }
 
-/// Drivers that nobody waits for, loaded by a child beside the server.
-void LoadLater(ModuleSet& modules) {
-  const pid_t pid = ::fork();
-  if (pid != 0) return;
-  (void)modules.Load("later");
-  ::_exit(0);
-}
-
 Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   DORMOUSE_ASSIGN(ModuleSet modules, ModuleSet::Open("/modules"));
   DORMOUSE_TRY(modules.Load("disk"));
@@ -66,6 +58,10 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   Note(warnings, KeepStill(""));
   Note(warnings, BringUpLoopback());
   Note(warnings, modules.Load("net"));
+  // None after the first answer: from then on the VM may be paused, and Cloud Hypervisor 53 hangs
+  // where a device is activated at the same time. The vCPU waits for the VMM to activate it
+  // (VirtioPciDevice::write_bar), and the VMM for the vCPU to stand still (CpuManager::pause).
+  Note(warnings, modules.Load("rng"));
   if (args.network) {
     Note(warnings, ConfigureNetwork(*args.network));
     const std::string& name = args.network->hostname;
@@ -94,7 +90,6 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   const uint64_t now_ms = UptimeMs();
   Say("ready after " + std::to_string(now_ms) + " ms, " + std::to_string(now_ms - began_ms) +
       " of them here");
-  LoadLater(modules);
   server->Run();
   return Fail(ErrorCode::kInternal, "the server ended");
 }

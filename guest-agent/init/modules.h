@@ -1,7 +1,7 @@
 // The kernel modules that the initramfs carries (guest-agent/make-initramfs writes them).
 //
 // /modules/list holds lines "<stage> <file>", in the order that their dependencies ask for. PID 1
-// loads a stage when it needs it: disk, fs-<type>, net, socket, transport, later.
+// loads a stage when it needs it: disk, fs-<type>, net, rng, socket, transport.
 #pragma once
 
 #include <string>

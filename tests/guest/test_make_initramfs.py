@@ -101,6 +101,11 @@ def test_the_transport_is_a_stage_of_its_own_after_the_socket(kernel):
     assert max(socket) < order.index("transport vmw_vsock_virtio_transport.ko")
 
 
+def test_no_driver_is_left_for_after_the_transport(kernel):
+    """The guest answers from then on, and may be paused: beside a driver that comes up the VMM would hang."""
+    assert listed(make(kernel)[0])[-1].startswith("transport ")
+
+
 def test_soft_dependencies_of_this_kernel_come_along(kernel):
     places = kernel / "kernel"
     (places / "crc32c_generic.ko").write_bytes(elf_module("license=GPL"))
