@@ -25,7 +25,7 @@ KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on net.ifnames=0"
     " no_timer_check tsc=reliable"
 )
-# QEMU translates a program's code anew where it comes to other addresses: a burst of clones took a quarter longer.
+# Emulated, programs are cheaper at the same addresses each time: with others a burst of clones took a quarter longer.
 ACCELERATOR_ARGUMENTS = {"tcg": "norandmaps", "kvm": ""}
 
 
