@@ -30,17 +30,6 @@ bool EndsHere(Outcome outcome) {
          outcome == Outcome::kReleased || outcome == Outcome::kFailed;
 }
 
-bool IsCapture(Step step) {
-  return step == Step::kPrepareCapture || step == Step::kFreezeGuest || step == Step::kPauseVm ||
-         step == Step::kCaptureState || step == Step::kCaptureMemory ||
-         step == Step::kCaptureDisk || step == Step::kSyncCapture || step == Step::kCommitSuspend ||
-         step == Step::kCopyGeneration || step == Step::kCommitTemplate;
-}
-
-bool IsRestore(Step step) {
-  return step == Step::kRestoreStore || step == Step::kRestoreVm;
-}
-
 // The guest answers, and it will be the same answer each time: its programs have seen who they are,
 // or its agent is of before there were thaws.
 bool RefusesToThaw(Step failed, const Error& error) {

@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "node-agent/sandbox/control_plane.h"
-#include "node-agent/sandbox/machine.h"
-#include "node-agent/sandbox/record_store.h"
+#include "node-agent/machine/machine.h"
+#include "node-agent/record/record_store.h"
 #include "node-agent/sandbox/status.h"
-#include "node-agent/sandbox/template_store.h"
+#include "node-agent/record/template_store.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/sandbox/wake_turns.h"
 #include "src/common/base/clock.h"

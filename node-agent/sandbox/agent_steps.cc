@@ -35,28 +35,6 @@ void CountStep(const std::string& step, std::chrono::nanoseconds took, bool ok) 
       .Increment();
 }
 
-// Of a capture; null for any other.
-std::chrono::milliseconds* StageOf(Step step, api::CaptureStages* stages) {
-  switch (step) {
-    case Step::kPrepareCapture:
-      return &stages->prepare;
-    case Step::kFreezeGuest:
-      return &stages->freeze;
-    case Step::kPauseVm:
-      return &stages->pause;
-    case Step::kCaptureState:
-      return &stages->state;
-    case Step::kCaptureMemory:
-      return &stages->memory;
-    case Step::kCaptureDisk:
-      return &stages->disk;
-    case Step::kSyncCapture:
-      return &stages->sync;
-    default:
-      return nullptr;
-  }
-}
-
 }  // namespace
 
 Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
@@ -132,8 +110,8 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
   CountStep(name, took, done.has_value());
   DORMOUSE_TRY(done);
   // Lanes write each its own.
-  if (auto* stage = StageOf(step, capture))
-    *stage = std::chrono::duration_cast<std::chrono::milliseconds>(took);
+  if (const auto stage = TraitsOf(step).took)
+    capture->*stage = std::chrono::duration_cast<std::chrono::milliseconds>(took);
   if (step == Step::kSyncCapture)
     (record->capture_for ? record->capture_for->figures : *record->capture).stages = *capture;
   log::Debug("step", {{"step", name},

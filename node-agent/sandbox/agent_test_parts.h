@@ -10,7 +10,7 @@
 
 #include "node-agent/host/test_support.h"
 #include "node-agent/sandbox/agent.h"
-#include "node-agent/sandbox/fake_machine.h"
+#include "node-agent/machine/fake_machine.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/metrics.h"

@@ -11,62 +11,13 @@
 #include <string_view>
 #include <vector>
 
-#include "node-agent/sandbox/record.h"
+#include "node-agent/machine/observed.h"
+#include "node-agent/machine/step.h"
+#include "node-agent/record/record.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/base/clock.h"
 
 namespace dormouse {
-
-/// What is there of a part that is made of several kernel objects.
-enum class Presence {
-  kAbsent,
-  kPartial,
-  kComplete,
-};
-
-/// A VMM as its cgroup, its process and its API tell.
-enum class VmmState {
-  kAbsent,    ///< no process in the cgroup
-  kStarting,  ///< a process, whose API does not answer yet or holds no VM
-  kCreated,   ///< holds a VM that does not run
-  kRunning,
-  kPaused,
-  kForeign,  ///< processes in the cgroup that are not the one of the record
-};
-
-enum class GuestState {
-  kUnknown,     ///< no VM runs, or it was not asked
-  kSilent,      ///< does not answer
-  kViolation,   ///< answers, but not by the protocol
-  kFrozen,      ///< healthy; its workload stands still for a capture, or has just been restored
-  kAnswering,   ///< healthy, its identity not yet given
-  kConfigured,  ///< healthy, no workload started (or none wanted)
-  kWorking,     ///< its workload runs
-  kWorkloadEnded,
-};
-
-/// Healthy, and its programs run.
-[[nodiscard]] constexpr bool Answers(GuestState guest) {
-  return guest == GuestState::kAnswering || guest == GuestState::kConfigured ||
-         guest == GuestState::kWorking || guest == GuestState::kWorkloadEnded;
-}
-
-struct Observed {
-  bool recorded = true;  ///< its record is on disk
-  Presence disk = Presence::kAbsent;
-  bool disk_lost = false;  ///< the snapshot is invalid: its store failed
-  Presence net = Presence::kAbsent;
-  bool vmm_directory = false;
-  bool cgroup = false;
-  VmmState vmm = VmmState::kAbsent;
-  GuestState guest = GuestState::kUnknown;
-  std::optional<int> workload_exit_code{};
-  std::optional<Ending>
-      guest_ending{};  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
-  bool guest_timed_out = false;        ///< it never answered within its boot deadline
-  std::optional<Ending> vmm_ending{};  ///< how the incarnation ended, when its process is gone
-  bool stale_files = false;  ///< generations, or parts of them, that the record does not need
-};
 
 struct Desired {
   bool deleting = false;  ///< deletionTimestamp is set
@@ -86,53 +37,6 @@ struct Desired {
   bool thaw_refused = false;                 ///< and each other would
   int64_t generation = 0;                    ///< of the object: a wish that is new has another
 };
-
-enum class Step {
-  kSaveIntent,  ///< record: what is about to be true
-  kMakeStore,   ///< in the sandbox's directory, which is nobody's until its record is there
-  kPrepareDisk,
-  kPrepareNet,
-  kPrepareVmm,  ///< the VMM's directory and cgroup
-  kLaunchVmm,
-  kSaveVmm,  ///< record: which process it is; until then a VMM is nobody's, and goes with its agent
-  kCreateVm,
-  kBootVm,
-  kResumeVm,
-  kPauseVm,
-  kConfigureGuest,
-  kStartWorkload,
-  kKillVmm,      ///< and see its cgroup empty
-  kReleaseDisk,  ///< devices go, the store stays
-  kRemoveNet,
-  kRemoveVmm,    ///< cgroup and directory
-  kRemoveFiles,  ///< store, console, record: the sandbox's directory
-
-  // Suspend. Until kCommitSuspend the sandbox runs, or can be made to run on.
-  kPrepareCapture,  ///< the generation's directory, and in it the memory file that RAM is mapped
-                    ///< from, or a clone of that
-  kFreezeGuest,
-  kCaptureState,   ///< the devices' and vCPUs' state, by the VMM
-  kCaptureMemory,  ///< the pages that have diverged
-  kCaptureDisk,    ///< the store, flushed and cloned
-  kSyncCapture,    ///< the manifest; all of it is on disk
-  kCommitSuspend,  ///< record: asleep. The one commit point
-  // A template: the same steps into its directory, and a commit of its own. The sandbox then goes
-  // on.
-  kCopyGeneration,  ///< of one that sleeps: its files, copied
-  kCommitTemplate,
-  // Wake. Until kCommitWake it can be tried again from the same generation.
-  kRestoreStore,  ///< the store that the guest will write: a clone of the generation's
-  kRestoreVm,
-  kThawGuest,
-  kCommitWake,  ///< record: runs; the generation is consumed
-  // Where its memory cannot be used, and its user says so: a boot from its disk.
-  kTakeStore,     ///< the generation's store becomes the sandbox's, unless nothing could boot it
-  kForgetMemory,  ///< record: has a disk and no memory. The one commit point
-  kPruneFiles,    ///< what no record needs of generations
-};
-/// "disk.prepare": the step's name in failpoints (agent.step.before.<name>,
-/// agent.step.after.<name>), metrics and logs.
-[[nodiscard]] std::string_view StepName(Step step);
 
 /// Steps of one stage touch different parts and run side by side; stages run one after the other.
 using Stage = std::vector<Step>;

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "node-agent/sandbox/template_record.h"
+#include "node-agent/record/template_record.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/time.h"
 

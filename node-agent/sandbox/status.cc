@@ -292,28 +292,15 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
         return with(reasons::kHostError);
     }
   }
-  switch (*step) {
-    case Step::kPrepareCapture:
-    case Step::kFreezeGuest:
-    case Step::kPauseVm:
-    case Step::kCaptureState:
-    case Step::kCaptureMemory:
-    case Step::kCaptureDisk:
-    case Step::kSyncCapture:
-    case Step::kCommitSuspend:
-    case Step::kCopyGeneration:
-    case Step::kCommitTemplate:
+  switch (TraitsOf(*step).kind) {
+    case StepKind::kCapture:
       return with(reasons::kSnapshotFailed);
-    case Step::kRestoreStore:
-    case Step::kRestoreVm:
+    case StepKind::kRestore:
       return with(error.code() == ErrorCode::kUnsupported ? reasons::kSnapshotIncompatible
                                                           : reasons::kResumeFailed);
-    case Step::kThawGuest:
-    case Step::kCommitWake:
-    case Step::kTakeStore:
-    case Step::kForgetMemory:
+    case StepKind::kWake:
       return with(reasons::kResumeFailed);
-    default:
+    case StepKind::kPlain:
       break;
   }
   if ((*step == Step::kPrepareDisk || *step == Step::kMakeStore) &&

@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "node-agent/sandbox/machine.h"
+#include "node-agent/machine/machine.h"
 #include "node-agent/sandbox/plan.h"
-#include "node-agent/sandbox/record.h"
+#include "node-agent/record/record.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/base/result.h"
 

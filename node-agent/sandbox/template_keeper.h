@@ -15,7 +15,7 @@
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/control_plane.h"
 #include "node-agent/sandbox/template_status.h"
-#include "node-agent/sandbox/template_store.h"
+#include "node-agent/record/template_store.h"
 #include "src/common/api/snapshot_template.h"
 #include "src/common/base/clock.h"
 #include "src/common/kube/controller_loop.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "node-agent/sandbox/status.h"
-#include "node-agent/sandbox/template_record.h"
+#include "node-agent/record/template_record.h"
 #include "src/common/api/snapshot_template.h"
 
 namespace dormouse {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/machine/owned.h"
 #include "src/common/base/clock.h"
 #include "src/common/base/result.h"
 #include "src/common/kube/object_meta.h"
@@ -32,13 +33,6 @@ struct SandboxSummary {
   int64_t disk_used_bytes = 0;  ///< chunks that differ from the base
   std::optional<WallTime> started_at;
   bool running = false;  ///< holds vCPUs and memory now
-};
-
-/// Something that is ours in the kernel or on disk and that no sandbox accounts for.
-struct Leak {
-  std::string kind;  ///< dm, loop, netns, veth, cgroup, process, vmdir, files
-  std::string name;
-  std::string detail;
 };
 
 struct GuestAccess {

@@ -14,7 +14,7 @@
 #include <string>
 #include <thread>
 
-#include "node-agent/sandbox/paths.h"
+#include "node-agent/record/paths.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/serve/ctl_connection.h"
 #include "src/common/base/result.h"

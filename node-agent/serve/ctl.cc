@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "node-agent/sandbox/paths.h"
+#include "node-agent/record/paths.h"
 #include "node-agent/serve/console_file.h"
 #include "node-agent/serve/ctl_json.h"
 #include "node-agent/serve/terminal.h"

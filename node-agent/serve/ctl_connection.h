@@ -6,7 +6,7 @@
 
 #include <chrono>
 
-#include "node-agent/sandbox/paths.h"
+#include "node-agent/record/paths.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/serve/stream_socket.h"
 

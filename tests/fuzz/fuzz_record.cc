@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "node-agent/sandbox/record.h"
+#include "node-agent/record/record.h"
 #include "src/common/base/hash.h"
 
 namespace {

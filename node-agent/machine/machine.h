@@ -1,0 +1,122 @@
+// What a sandbox is made of on this node, behind one seam: the steps of a plan, and what there is.
+//
+// The engine decides nothing and the machine knows nothing of the API server. One implementation
+// acts on the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on
+// demand. Thread-safe for different sandboxes; the lanes of one stage call it side by side for one
+// sandbox.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node-agent/machine/observed.h"
+#include "node-agent/machine/owned.h"
+#include "node-agent/machine/step.h"
+#include "node-agent/memory/verify.h"
+#include "node-agent/record/record.h"
+#include "src/common/api/sandbox.h"
+#include "src/common/base/result.h"
+
+namespace dormouse {
+
+struct DiskUsage {
+  int64_t used_bytes = 0;       ///< chunks that differ from the base, with their metadata
+  int64_t allocated_bytes = 0;  ///< on the node's file system (st_blocks * 512)
+  int used_percent = 0;         ///< of the virtual disk
+};
+
+/// A VMM that answers, as its status is reported.
+struct VmmIdentity {
+  std::string name;     ///< "cloud-hypervisor"
+  std::string version;  ///< "53.0"
+};
+
+/// What a user is told of a sandbox that sleeps so, of which kCopyGeneration makes no template
+/// (kUnsupported): each clone would be refused, as programs that ran have seen who they are.
+inline constexpr std::string_view kCapturedAsItRan =
+    "the guest is not known to have stood still when it was suspended, and no clone of it could "
+    "become another sandbox; wake it, and it is captured then";
+
+class Machine {
+ public:
+  virtual ~Machine() = default;
+
+  /// Turns a spec that starts from an image into what a record names: image and its digest, disk
+  /// size, VMM, kernel, initramfs; takes no slot yet. Makes nothing. kNotFound: no such image here
+  /// (kUnavailable while it is being read); kCorrupt: the image is damaged; kInvalid: the spec
+  /// cannot be met anywhere; kNoSpace: not here; kUnsupported: this node's VMM cannot be used.
+  virtual Result<Record> Resolve(const api::Sandbox& sandbox) = 0;
+
+  /// All that stands for the record's UID, whether or not the record is complete. The VMM and the
+  /// guest are asked with short time limits.
+  virtual Result<Observed> Observe(const Record& record) = 0;
+  /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
+  virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
+
+  /// A worker starts or wakes a sandbox for as long as what is returned lives: nothing is made
+  /// ahead of others' need meanwhile.
+  [[nodiscard]] virtual std::shared_ptr<const void> Starting() = 0;
+
+  /// Makes a VMM that was launched ahead the record's (`cell`), where one waits and fits. The
+  /// caller saves the record before its first step, or drops the cell.
+  virtual void TakeCell(const api::SandboxSpec& spec, Record* record) = 0;
+  /// Takes away the cell of a record that was not saved.
+  virtual void DropCell(Record* record) = 0;
+
+  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`, kSyncCapture
+  /// the figures into `record->capture`, or into `capture_for`'s: the caller saves them.
+  virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
+
+  /// A changed egress policy of a running sandbox.
+  virtual Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) = 0;
+  /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
+  virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;
+
+  /// The process of a running VM is watched from now on, and `changed` of the constructor called
+  /// with its UID.
+  virtual Result<> Watch(const Record& record) = 0;
+  virtual void Unwatch(const Record& record) = 0;
+  /// The workload of a guest that works is waited for from now on: `changed` is called when it has
+  /// ended, or the guest does not say, and it is not waited for any more. Harmless while it is. An
+  /// error: this guest must be asked now and then.
+  virtual Result<> AwaitWorkload(const Record& record) = 0;
+  /// When it returns, nothing is open to the guest on that account. Unwatch does it, too.
+  virtual void StopAwaiting(const Record& record) = 0;
+
+  [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
+  [[nodiscard]] virtual std::string VsockSocket(const Record& record) const = 0;
+  [[nodiscard]] virtual VmmIdentity Vmm() const = 0;
+  /// What of this node, beside a record, decides what a boot leads to: a boot snapshot is used only
+  /// where it is the same.
+  [[nodiscard]] virtual std::string BootTraits() const = 0;
+  /// What it takes to run the files that were captured for `record.capture_for`, as they say
+  /// themselves: those of one that slept may be of another time than this.
+  virtual Result<memory::Requirements> NeedsOfCapture(const Record& record) = 0;
+  /// What generations are judged by. Asking looks for files by name, and reads none.
+  [[nodiscard]] virtual memory::NodeOffer Offer() = 0;
+  [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
+  /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
+  [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
+  /// Its cell, if that is in one.
+  [[nodiscard]] virtual std::optional<Cell> CellInUse(const api::SandboxUid& uid) const = 0;
+  /// Lets go of all disks whose I/O is held back, whatever became of their VMMs: an agent that died
+  /// in a capture has left them so. Before any capture is begun.
+  virtual Result<> ResumeDisks() = 0;
+  /// Everything in the kernel and below the run directory that has a name of ours.
+  virtual Result<std::vector<OwnedObject>> ListOwned() = 0;
+  /// Takes away all that stands for `short_id`, by names alone.
+  virtual Result<> RemoveOwned(const std::string& short_id) = 0;
+  /// Devices and files of base images that nothing stands on any more; `used`: digests that records
+  /// name.
+  virtual Result<> CollectBases(const std::vector<std::string>& used) = 0;
+  /// Slots are below this.
+  [[nodiscard]] virtual uint32_t SlotLimit() const = 0;
+  /// The node must pause guests (invariant 12), or may not start more.
+  enum class DiskState { kFine, kRefuseNew, kFull };
+  [[nodiscard]] virtual DiskState CheckNodeDisk() = 0;
+};
+
+}  // namespace dormouse

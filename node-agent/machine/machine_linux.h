@@ -1,0 +1,220 @@
+// The machine that is the node: device-mapper, namespaces, cgroups, Cloud Hypervisor.
+//
+// Composes the rooms disk, net, vmm and guest; decides nothing. Thread-safe for different
+// sandboxes. What it names and where: docs/structure.md, invariant 3, and paths.h.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "node-agent/disk/capacity.h"
+#include "node-agent/disk/images.h"
+#include "node-agent/disk/root_disk.h"
+#include "node-agent/host/cgroup.h"
+#include "node-agent/host/launch.h"
+#include "node-agent/net/sandbox_net.h"
+#include "node-agent/machine/machine.h"
+#include "node-agent/machine/memory_check.h"
+#include "node-agent/record/paths.h"
+#include "node-agent/machine/vmm_pool.h"
+#include "node-agent/vmm/api_client.h"
+#include "node-agent/vmm/artifact_store.h"
+#include "node-agent/vmm/version.h"
+#include "node-agent/vmm/watch.h"
+
+namespace dormouse {
+
+struct LinuxMachineConfig {
+  Paths paths;
+  std::string images_directory;
+  std::string vmm_binary;         ///< as found; copied by digest
+  std::string kernel, initramfs;  ///< the guest's
+  std::string extra_cmdline;      ///< appended to the guest kernel's command line
+  std::string launcher;           ///< dormouse-launch
+  std::string cpu_model;          ///< of this node, as a generation remembers it
+  uint32_t vmm_uid_base =
+      1'900'000'000;    ///< a VMM's uid is this plus its slot; above what containers get
+  size_t vmm_pool = 0;  ///< VMMs kept ready
+  uint64_t vmm_overhead_bytes =
+      96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
+  uint64_t allocation_window = disk::kAllocationWindow;
+  disk::CapacityPolicy capacity;
+  net::NetConfig net{.netns_directory = {},
+                     .range = *net::AddressRange::Parse(net::kDefaultRange),
+                     .resolvers = {}};
+  host::CgroupConfig cgroups;
+};
+
+class LinuxMachine : public Machine {
+ public:
+  /// Called with a sandbox's UID when its VMM has died or spoken, or its workload's end was
+  /// awaited; must not block.
+  using Changed = std::function<void(const std::string& uid)>;
+
+  /// Keeps VMM, kernel and initramfs by digest, prepares the node's rules and directories.
+  /// kUnsupported when the VMM's version is not admitted. The interfaces must outlive the machine.
+  static Result<std::unique_ptr<LinuxMachine>> Open(LinuxMachineConfig config,
+                                                    const host::HostNamespaces& host,
+                                                    host::DeviceMapper& dm,
+                                                    host::LoopDevices& loops, Changed changed);
+
+  Result<Record> Resolve(const api::Sandbox& sandbox) override;
+  /// From now on VMMs are launched ahead: once what a dead agent left was swept. Those that wait go
+  /// with the machine.
+  void StartAhead() { cells_.Start(); }
+
+  std::shared_ptr<const void> Starting() override;
+  void TakeCell(const api::SandboxSpec& spec, Record* record) override;
+  void DropCell(Record* record) override;
+  Result<Observed> Observe(const Record& record) override;
+  void ObserveGuest(const Record& record, Observed* seen) override;
+  Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) override;
+  Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) override;
+  Result<DiskUsage> KeepDiskAhead(const Record& record) override;
+  Result<> Watch(const Record& record) override;
+  void Unwatch(const Record& record) override;
+  Result<> AwaitWorkload(const Record& record) override;
+  void StopAwaiting(const Record& record) override;
+  [[nodiscard]] std::string HostAddress(const Record& record) const override;
+  [[nodiscard]] std::string VsockSocket(const Record& record) const override;
+  [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }
+  [[nodiscard]] std::string BootTraits() const override {
+    return config_.cpu_model + "\n" + GuestCmdline();
+  }
+  Result<memory::Requirements> NeedsOfCapture(const Record& record) override;
+  [[nodiscard]] memory::NodeOffer Offer() override;
+  [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
+  [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
+  [[nodiscard]] std::optional<Cell> CellInUse(const api::SandboxUid& uid) const override;
+  Result<> ResumeDisks() override { return disks_.ResumeAll(); }
+  Result<std::vector<OwnedObject>> ListOwned() override;
+  Result<> RemoveOwned(const std::string& short_id) override;
+  Result<> CollectBases(const std::vector<std::string>& used) override;
+  [[nodiscard]] uint32_t SlotLimit() const override { return config_.net.range.slots(); }
+  [[nodiscard]] DiskState CheckNodeDisk() override;
+
+  [[nodiscard]] disk::Images& images() { return images_; }
+  [[nodiscard]] const vmm::VmmVersion& version() const { return version_; }
+
+ private:
+  LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces& host, host::DeviceMapper& dm,
+               host::LoopDevices& loops, host::Cgroups cgroups);
+  Result<> Prepare(Changed changed);
+
+  /// Without its base.
+  [[nodiscard]] disk::RootDiskSpec StoreSpec(const Record& record) const;
+  [[nodiscard]] Result<disk::RootDiskSpec> DiskSpec(const Record& record);
+  /// The same, its base kept on this node.
+  [[nodiscard]] Result<disk::RootDiskSpec> PinnedDiskSpec(const Record& record);
+  [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec,
+                                            const Record& record) const;
+  [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
+  /// Api, once a VMM that was just launched answers there, in a version that is admitted.
+  [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
+  static Result<> AwaitVmm(const vmm::ApiClient& api, int pidfd);
+  /// Of the VMM that the record names; where it is not the node's, it must have been launched.
+  [[nodiscard]] Result<vmm::VmmVersion> VersionOf(const Record& record) const;
+  /// Whether that VMM's memory may be captured from outside, and mapped at a wake. The same for all
+  /// of an incarnation, so that its RAM is a mapping of `memory_generation` exactly where this says
+  /// kFull.
+  [[nodiscard]] Result<vmm::Admission> AdmissionOf(const Record& record,
+                                                   const vmm::VmmVersion& version) const;
+  [[nodiscard]] uid_t UidOf(const Record& record) const {
+    return record.cell ? UidOfCell(record.cell->id) : config_.vmm_uid_base + record.slot;
+  }
+
+  Result<> PrepareDisk(const Record& record);
+  Result<> PrepareVmm(const Record& record);
+  Result<> Launch(Record* record);
+  Result<> MakeCgroup(const Record& record);
+  Result<> MakeVmDirectory(const std::string& vm, uid_t owner);
+  [[nodiscard]] host::CgroupLimits LimitsOf(uint64_t guest_bytes) const;
+  /// A VMM that is launched into `vm`'s directory and cgroup.
+  struct Launching {
+    std::string vm;
+    uint64_t number = 0;  ///< Record::vm_number
+    uid_t uid = 0;
+    vmm::Artifact binary, kernel, initramfs;
+    host::LaunchSpec spec;  ///< what is not the same for all: network, drop, disk and memory
+  };
+  Result<host::LaunchedProcess> LaunchVmm(Launching launching);
+  [[nodiscard]] std::string GuestCmdline() const;
+  Result<> Create(const Record& record);
+  Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
+  Result<> FreezeGuest(const Record& record);
+  Result<> ThawGuest(const Record& record);
+  Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
+  /// Its processes, and their cgroup.
+  Result<> Kill(const std::string& vm);
+  Result<> ReleaseDisk(const std::string& short_id);
+  Result<> RemoveVmm(const std::string& vm);
+
+  // VMMs that are launched ahead: machine_cells.cc.
+  [[nodiscard]] uid_t UidOfCell(const std::string& cell) const;
+  Result<std::string> NameCell();
+  Result<ReadyVmm> MakeCell(const std::string& cell);
+  Result<> RemoveCell(const std::string& cell);
+  Result<> MakeCellDirectories(const std::string& cell);
+  Result<> LinkCell(const Record& record);
+  /// Brings the sandbox's own to a VMM that runs.
+  Result<> Adopt(const host::ProcessIdentity& process, Record* record);
+
+  // Sleep and wake: machine_snapshot.cc.
+  struct Capture;
+  Result<> PrepareCapture(const Record& record);
+  void WriteAhead(const Record& record, const std::string& file);
+  void NoteFreeze(const Record& record, std::string guest_version, bool frozen);
+  Result<> Pause(const Record& record);
+  Result<> CaptureState(const Record& record);
+  Result<> CaptureMemory(const Record& record);
+  Result<> ResumeDisk(const api::SandboxUid& uid);
+  Result<> CaptureDisk(const Record& record);
+  Result<> SyncCapture(Record* record);
+  Result<> CopyGeneration(Record* record);
+  /// Whether a generation is whole, and this node can run it; reads memory only at its first use
+  /// since the node's boot.
+  Result<> CheckGeneration(const Record& record, const std::string& generation);
+  Result<> RestoreStore(const Record& record);
+  Result<> TakeStore(Record* record);
+  /// The generation's store, copied to be the one that the guest will write.
+  Result<> CopyStore(const Record& record, const std::string& generation);
+  Result<> Restore(const Record& record);
+  Result<> PruneFiles(const Record& record);
+  /// What of the sandbox's generations the record does not name, and of a capture; paths.
+  Result<std::vector<std::string>> StaleFiles(const Record& record) const;
+  [[nodiscard]] std::shared_ptr<Capture> CaptureOf(const Record& record);
+
+  [[nodiscard]] std::optional<uint32_t> SlotOfAddress(const api::SandboxUid& uid) const;
+  Result<> ObserveDisk(const Record& record, Observed* seen);
+  Result<> ObserveVmm(const Record& record, Observed* seen);
+  [[nodiscard]] Ending ExplainEnd(const Record& record) const;
+  [[nodiscard]] std::optional<Ending> GuestEnding(const Record& record, VmmState vmm) const;
+  [[nodiscard]] std::string LogTail(const Record& record) const;
+
+  const LinuxMachineConfig config_;
+  const host::HostNamespaces& host_;
+  host::DeviceMapper& dm_;
+  host::LoopDevices& loops_;
+  host::Cgroups cgroups_;
+  disk::Images images_;
+  disk::BaseDevices bases_;
+  disk::RootDisks disks_;
+  net::SandboxNets nets_;
+  vmm::ArtifactStore artifacts_;
+  std::unique_ptr<vmm::Watch> watch_;
+  vmm::Artifact vmm_artifact_, kernel_, initramfs_;
+  vmm::VmmVersion version_;
+  VmmIdentity vmm_;
+  MemoryCheck memory_check_;
+  disk::DiskPressure pressure_ = disk::DiskPressure::kNone;
+  // What one capture learns step by step; lost with the agent, and the capture then begins anew.
+  std::mutex captures_mutex_;
+  std::map<api::SandboxUid, std::shared_ptr<Capture>> captures_;
+  uint16_t last_cell_ = 0;  ///< of the pool's thread
+  VmmPool cells_;           ///< last: what it makes and removes takes all of the above
+};
+
+}  // namespace dormouse

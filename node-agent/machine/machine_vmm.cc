@@ -1,0 +1,436 @@
+// The VMM's and the guest's part of LinuxMachine.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "node-agent/guest/guest_client.h"
+#include "node-agent/machine/inner_paths.h"
+#include "node-agent/machine/machine_linux.h"
+#include "node-agent/vmm/command_line.h"
+#include "node-agent/vmm/exit_reason.h"
+#include "node-agent/vmm/vm_config.h"
+#include "src/common/api/reasons.h"
+#include "src/common/base/files.h"
+#include "src/common/base/hash.h"
+#include "src/common/base/log.h"
+
+namespace dormouse {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
+constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
+constexpr auto kHealthTimeout = 2s;
+// While it boots the VMM holds the connection until the guest listens: a worker waits no longer
+// than this.
+constexpr auto kBootProbe = 1s;
+// v53.0 resets the connections of a VM that it restores, also those that are made just then: ask
+// again soon.
+constexpr auto kWakeProbe = 250ms;
+constexpr auto kGuestTimeout = 10s;
+constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
+constexpr size_t kEntropyBytes = 64;
+
+host::ProcessIdentity IdentityOf(const ProcessHint& hint) {
+  return {hint.pid, hint.start_time_ticks, hint.boot_id};
+}
+
+// The VMM would make it when it comes to it: too late for a watch that is set as soon as it runs.
+Result<> MakeEventFile(const std::string& path, uid_t owner) {
+  const UniqueFd file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return FailErrno("make " + path);
+  if (::fchown(file.get(), owner, owner) != 0) return FailErrno("chown " + path);
+  return {};
+}
+
+bool OomKilled(const std::string& cgroup) {
+  const auto events = ReadFile(cgroup + "/memory.events", 4096);
+  if (!events) return false;
+  const auto at = events->find("oom_kill ");
+  return at != std::string::npos && events->compare(at + 9, 2, "0\n") != 0;
+}
+
+std::string_view ReasonOf(vmm::ExitKind kind) {
+  switch (kind) {
+    case vmm::ExitKind::kGuestPoweroff:
+      return api::reasons::kGuestPoweredOff;
+    case vmm::ExitKind::kGuestReboot:
+    case vmm::ExitKind::kGuestPanic:
+      return api::reasons::kGuestRebooted;
+    default:
+      return api::reasons::kVmmCrashed;
+  }
+}
+
+Ending EndingOf(const vmm::ExitReason& reason) {
+  return {std::string(ReasonOf(reason.kind)), reason.message, reason.success, std::nullopt,
+          std::chrono::system_clock::now()};
+}
+
+// What a guest cannot have by itself at its start, nor after a sleep; `request` has the two fields.
+template <typename Request>
+Result<> GiveTimeAndEntropy(Request* request) {
+  request->wall_time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count();
+  request->entropy.resize(kEntropyBytes);
+  if (::getrandom(request->entropy.data(), kEntropyBytes, 0) !=
+      static_cast<ssize_t>(kEntropyBytes)) {
+    return FailErrno("getrandom");
+  }
+  return {};
+}
+
+std::string HostnameOf(const Record& record) {
+  return record.name.substr(0, guest::kMaxHostname - 1);
+}
+
+}  // namespace
+
+vmm::ApiClient LinuxMachine::Api(const Record& record) const {
+  return vmm::ApiClient(config_.paths.ApiSocket(record.vm_id(), record.vm_number()));
+}
+
+Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
+  vmm::ApiClient api = Api(record);
+  UniqueFd pidfd;
+  if (record.vmm) {
+    DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+    pidfd.Reset(::dup(process.pidfd()));
+  }
+  DORMOUSE_TRY(AwaitVmm(api, pidfd.get()));
+  return api;
+}
+
+Result<> LinuxMachine::AwaitVmm(const vmm::ApiClient& api, int pidfd) {
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, pidfd));  // an emulated node takes seconds
+  return vmm::Admit(ping.version).map([](vmm::Admission) {});
+}
+
+Result<> LinuxMachine::PrepareVmm(const Record& record) {
+  if (record.cell) {
+    DORMOUSE_TRY(MakeCellDirectories(record.cell->id));
+    DORMOUSE_TRY(LinkCell(record));
+  } else {
+    DORMOUSE_TRY(MakeVmDirectory(record.vm_id(), UidOf(record)));
+  }
+  return MakeCgroup(record);
+}
+
+Result<> LinuxMachine::MakeCgroup(const Record& record) {
+  return cgroups_.Create(record.vm_id(),
+                         LimitsOf(static_cast<uint64_t>(record.resources.memory_bytes)));
+}
+
+Result<> LinuxMachine::MakeVmDirectory(const std::string& vm, uid_t owner) {
+  const std::string directory = config_.paths.VmDirectory(vm);
+  DORMOUSE_TRY(MakeDirectories(directory, 0700));
+  if (::chown(directory.c_str(), owner, owner) != 0) return FailErrno("chown " + directory);
+  return {};
+}
+
+host::CgroupLimits LinuxMachine::LimitsOf(uint64_t guest_bytes) const {
+  return {guest_bytes + config_.vmm_overhead_bytes, kVmmThreads};
+}
+
+Result<> LinuxMachine::Launch(Record* record) {
+  const std::string short_id = record->uid.short_id();
+  if (record->cell) {
+    if (const auto process = cells_.Adopt(record->cell->id)) {
+      const auto adopted = Adopt(*process, record);
+      if (adopted) return {};
+      log::Warning("a VMM that was launched ahead is not used",
+                   {{"sandbox", record->key().ToString()}, {"error", adopted.error().message()}});
+    }
+    // Into its place.
+    DORMOUSE_TRY(Kill(record->cell->id));
+  }
+  DORMOUSE_TRY(MakeCgroup(*record));
+  Launching launching{record->vm_id(), record->vm_number(), UidOf(*record), {}, {}, {}, {}};
+  DORMOUSE_ASSIGN(launching.binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
+  DORMOUSE_ASSIGN(launching.kernel, artifacts_.Find(record->kernel_digest, "kernel"));
+  DORMOUSE_ASSIGN(launching.initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
+  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
+  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
+  host::LaunchSpec& spec = launching.spec;
+  spec.netns = netns.get();
+  // Its own only during a capture (CaptureState): else it could fill the node's disk.
+  DORMOUSE_TRY(MakeDirectories(DropOf(config_.paths, *record), 0700));
+  spec.binds.push_back({DropOf(config_.paths, *record), kInnerDrop, true});
+  if (record->sleeping) {
+    const std::string memory =
+        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
+    spec.binds.push_back({memory, InnerMemory(*record)});
+  }
+  spec.devices = {{InnerDisk(*record), disk.number, true}};
+  DORMOUSE_ASSIGN(const auto launched, LaunchVmm(std::move(launching)));
+  record->vmm =
+      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
+  return {};
+}
+
+Result<host::LaunchedProcess> LinuxMachine::LaunchVmm(Launching launching) {
+  const std::string& vm = launching.vm;
+  const std::string directory = config_.paths.VmDirectory(vm);
+  // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not
+  // exist.
+  DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
+  for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
+  const std::string events = config_.paths.EventFile(vm, launching.number);
+  DORMOUSE_TRY(MakeEventFile(events, launching.uid));
+  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(vm));
+
+  vmm::CommandSpec command;
+  command.binary = kInnerBinary;
+  command.api_socket = Inner(config_.paths.ApiSocket(vm, launching.number));
+  command.event_file = Inner(events);
+  command.log_file = Inner(config_.paths.VmmLog(vm, launching.number));
+
+  host::LaunchSpec& spec = launching.spec;
+  spec.name = vm;
+  DORMOUSE_ASSIGN(spec.command, vmm::BuildCommandLine(command));
+  spec.uid = launching.uid;
+  spec.gid = launching.uid;
+  spec.binds.insert(spec.binds.end(),
+                    {{directory, kInnerDirectory, true},
+                     {launching.binary.path, kInnerBinary, false, /*executable=*/true},
+                     {launching.kernel.path, kInnerKernel},
+                     {launching.initramfs.path, kInnerInitramfs}});
+  DORMOUSE_ASSIGN(spec.system_libraries, host::IsDynamicallyLinked(launching.binary.path));
+  spec.cgroup = cgroup.get();
+  return host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec);
+}
+
+std::string LinuxMachine::GuestCmdline() const {
+  std::string cmdline = vmm::DefaultCmdline();
+  if (!config_.extra_cmdline.empty()) cmdline += " " + config_.extra_cmdline;
+  return cmdline;
+}
+
+Result<> LinuxMachine::Create(const Record& record) {
+  vmm::VmConfig config;
+  config.vcpus = static_cast<uint32_t>(record.resources.vcpus);
+  config.memory_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  config.payload = {kInnerKernel, kInnerInitramfs, GuestCmdline()};
+  config.disk.path = InnerDisk(record);
+  config.vsock.socket = Inner(config_.paths.VsockSocket(record.vm_id()));
+  config.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));
+  DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
+  return api.Create(config);
+}
+
+Result<> LinuxMachine::Watch(const Record& record) {
+  if (!record.vmm) return Fail(ErrorCode::kNotFound, "no VMM");
+  DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+  vmm::WatchSpec spec;
+  spec.key = record.uid.text();
+  spec.pidfd.Reset(::dup(process.pidfd()));
+  spec.event_file = config_.paths.EventFile(record.vm_id(), record.vm_number());
+  spec.serial_socket = config_.paths.SerialSocket(record.vm_id());
+  spec.serial_log = config_.paths.Console(record.uid);
+  return watch_->Add(std::move(spec));
+}
+
+void LinuxMachine::Unwatch(const Record& record) {
+  watch_->Remove(record.uid.text());
+}
+
+Result<> LinuxMachine::AwaitWorkload(const Record& record) {
+  return watch_->AwaitWorkload(record.uid.text(), VsockSocket(record));
+}
+void LinuxMachine::StopAwaiting(const Record& record) {
+  watch_->StopAwaiting(record.uid.text());
+}
+
+std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
+  std::string tail = watch_->SerialTail(record.uid.text(), lines);
+  return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
+}
+
+Result<> LinuxMachine::Kill(const std::string& vm) {
+  cells_.Forget(vm);
+  DORMOUSE_TRY(cgroups_.Kill(vm));
+  DORMOUSE_TRY(cgroups_.WaitEmpty(vm, kKillLimit));
+  // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed
+  // once.
+  return cgroups_.Remove(vm);
+}
+
+Result<> LinuxMachine::RemoveVmm(const std::string& vm) {
+  DORMOUSE_TRY(cgroups_.Remove(vm));
+  // Of a cell only.
+  DORMOUSE_TRY(RemoveTree(config_.paths.CellDevices(vm)));
+  DORMOUSE_TRY(RemoveTree(config_.paths.CellFiles(vm)));
+  return RemoveTree(config_.paths.VmDirectory(vm));
+}
+
+Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
+  const std::string vm = record.vm_id();
+  seen->vmm_directory = PathExists(config_.paths.VmDirectory(vm)) ||
+                        PathExists(config_.paths.CellFiles(vm)) ||
+                        PathExists(config_.paths.CellDevices(vm)) || CellInUse(record.uid);
+  seen->cgroup = cgroups_.Exists(vm);
+  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(vm));
+  if (processes.empty()) {
+    seen->vmm = VmmState::kAbsent;
+    if (record.vmm) seen->vmm_ending = ExplainEnd(record);
+    return {};
+  }
+  if (!record.vmm || !host::Process::Open(IdentityOf(*record.vmm))) {
+    seen->vmm = VmmState::kForeign;
+    return {};
+  }
+  const auto info = Api(record).Info();
+  if (!info) {
+    seen->vmm = VmmState::kStarting;
+    return {};
+  }
+  switch (info->state) {
+    case vmm::VmState::kRunning:
+    case vmm::VmState::kBreakPoint:
+      seen->vmm = VmmState::kRunning;
+      break;
+    case vmm::VmState::kPaused:
+      seen->vmm = VmmState::kPaused;
+      break;
+    case vmm::VmState::kCreated:
+    case vmm::VmState::kShutdown:
+      seen->vmm = VmmState::kCreated;
+      break;
+  }
+  if (seen->vmm == VmmState::kRunning) {
+    ObserveGuest(record, seen);
+  } else {
+    seen->guest_ending = GuestEnding(record, seen->vmm);
+  }
+  return {};
+}
+
+std::string LinuxMachine::LogTail(const Record& record) const {
+  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.vm_id(), record.vm_number()), 20);
+}
+
+std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
+  const std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
+  const auto ends = [](const vmm::Event& event) { return vmm::EndsTheVm(event.kind); };
+  if (std::any_of(events.begin(), events.end(), ends)) {
+    vmm::ExitObservation exit;
+    exit.log_tail = LogTail(record);
+    return EndingOf(vmm::ExplainExit(exit, events));
+  }
+  // It was ready once and holds a VM that does not run: the agent was away when it told, and only a
+  // poweroff leaves that behind (v53.0 boots a rebooting guest in place).
+  if (vmm == VmmState::kCreated && record.started_at) {
+    return EndingOf({vmm::ExitKind::kGuestPoweroff, "the guest powered off", true});
+  }
+  return std::nullopt;
+}
+
+Ending LinuxMachine::ExplainEnd(const Record& record) const {
+  std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
+  if (events.empty()) {
+    // It died while no agent watched: its file still tells.
+    if (auto tail =
+            vmm::EventTail::Open(config_.paths.EventFile(record.vm_id(), record.vm_number()))) {
+      if (auto read = tail->Read()) events = std::move(*read);
+    }
+  }
+  vmm::ExitObservation exit;
+  exit.oom_killed = OomKilled(cgroups_.PathOf(record.vm_id()));
+  exit.log_tail = LogTail(record);
+  return EndingOf(vmm::ExplainExit(exit, events));
+}
+
+void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
+  seen->guest_ending = GuestEnding(record, seen->vmm);
+  seen->workload_exit_code.reset();
+  GuestClient client(VsockSocket(record));
+  const auto health = client.Health(record.started_at ? kHealthTimeout
+                                    : record.sleeping ? kWakeProbe
+                                                      : kBootProbe);
+  if (!health) {
+    seen->guest =
+        health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
+    return;
+  }
+  if (health->frozen) {
+    seen->guest = GuestState::kFrozen;
+    return;
+  }
+  if (!health->configured) {
+    seen->guest = GuestState::kAnswering;
+    return;
+  }
+  switch (health->workload.state) {
+    case guest::WorkloadState::kNone:
+      seen->guest = GuestState::kConfigured;
+      break;
+    case guest::WorkloadState::kRunning:
+      seen->guest = GuestState::kWorking;
+      break;
+    case guest::WorkloadState::kExited:
+      seen->guest = GuestState::kWorkloadEnded;
+      seen->workload_exit_code = health->workload.exit.ShellCode();
+      break;
+  }
+}
+
+Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record& record) {
+  guest::ConfigureRequest request;
+  request.hostname = HostnameOf(record);
+  DORMOUSE_TRY(GiveTimeAndEntropy(&request));
+  // What the workload runs with, a command that is run beside it has too.
+  for (const api::EnvVar& variable : spec.workload.env)
+    request.env.emplace_back(variable.name, variable.value);
+  request.working_dir = spec.workload.working_dir;
+  request.user = spec.workload.user;
+  return GuestClient(VsockSocket(record)).Configure(request, kGuestTimeout);
+}
+
+Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record& record) {
+  guest::StartWorkloadRequest request;
+  request.id = record.uid.text() + "-" + std::to_string(record.incarnation);
+  request.process.argv = spec.workload.command;
+  request.process.argv.insert(request.process.argv.end(), spec.workload.args.begin(),
+                              spec.workload.args.end());
+  for (const api::EnvVar& variable : spec.workload.env)
+    request.process.env.emplace_back(variable.name, variable.value);
+  request.process.working_dir = spec.workload.working_dir;
+  request.process.user = spec.workload.user;
+  return GuestClient(VsockSocket(record))
+      .StartWorkload(request, kGuestTimeout)
+      .map([](const auto&) {});
+}
+
+Result<> LinuxMachine::FreezeGuest(const Record& record) {
+  auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
+  if (frozen) NoteFreeze(record, std::move(frozen->agent_version), frozen->frozen);
+  if (frozen && frozen->frozen) return {};
+  const std::string why = frozen ? frozen->detail : frozen.error().message();
+  // Clones are to become others before any program of theirs goes on.
+  if (record.capture_for)
+    return Fail(ErrorCode::kUnavailable, "the guest does not stand still: " + why);
+  // A guest that will not is put to sleep as it runs, like a machine whose lid is closed.
+  log::Warning("a guest was not frozen for its suspend",
+               {{"sandbox", record.key().ToString()}, {"detail", why}});
+  return {};
+}
+
+Result<> LinuxMachine::ThawGuest(const Record& record) {
+  guest::ThawRequest request;
+  DORMOUSE_TRY(GiveTimeAndEntropy(&request));
+  request.is_resume = record.sleeping.has_value();
+  // A boot snapshot is nobody yet: it is told who it is as after a boot.
+  if (record.IsCloning() && !record.origin->boot_snapshot) {
+    request.new_identity = guest::Identity{
+        HostnameOf(record), Sha256(record.uid.text()).substr(0, guest::kMachineIdDigits)};
+  }
+  return GuestClient(VsockSocket(record)).Thaw(request, kGuestTimeout);
+}
+
+}  // namespace dormouse

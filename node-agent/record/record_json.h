@@ -1,0 +1,25 @@
+// What the records of sandboxes and of templates have in common, as JSON. Private to record.cc and
+// template_record.cc.
+//
+// Pure; thread-safe. What reads throws for whatever the other half did not write, as
+// OpenSealedJson expects.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+
+#include "node-agent/record/record.h"
+#include "src/common/base/clock.h"
+
+namespace dormouse {
+
+/// Members of the record's own object.
+[[nodiscard]] nlohmann::json ShapeToJson(const Shape& shape);
+[[nodiscard]] Shape ReadShape(const nlohmann::json& object);
+[[nodiscard]] nlohmann::json FiguresToJson(const CaptureFigures& figures);
+[[nodiscard]] CaptureFigures ReadFigures(const nlohmann::json& object);
+[[nodiscard]] api::SandboxUid ReadUid(const nlohmann::json& object, const char* key);
+[[nodiscard]] nlohmann::json TimeOrNull(const std::optional<WallTime>& time);
+[[nodiscard]] std::optional<WallTime> ReadTime(const nlohmann::json& object, const char* key);
+
+}  // namespace dormouse

@@ -1,0 +1,146 @@
+#include "node-agent/record/record.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "src/common/base/sealed_json.h"
+#include "src/common/base/time.h"
+
+namespace dormouse {
+namespace {
+
+Record Example() {
+  Record record;
+  record.cluster_id = "c1";
+  record.uid = *api::SandboxUid::Parse("0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11");
+  record.ns = "default";
+  record.name = "web-1";
+  record.image_name = "debian-12";
+  record.image_digest = std::string(64, 'a');
+  record.image_bytes = 1 << 20;
+  record.disk_bytes = 2 << 20;
+  record.resources = {2, 1LL << 30};
+  record.slot = 7;
+  record.incarnation = 3;
+  record.vmm = ProcessHint{4711, 99, "boot"};
+  record.restart_count = 2;
+  record.ending = Ending{"VMMCrashed", "killed by SIGKILL", false, std::nullopt,
+                         *ParseTime("2026-01-01T00:00:00Z")};
+  record.disk_boot_spent = true;
+  record.wake_refused = 7;
+  record.not_before = ParseTime("2026-01-01T00:00:10Z");
+  return record;
+}
+
+// The text of `record` with its body changed by `edit`, under a right checksum.
+std::string Edited(const Record& record, const std::function<void(nlohmann::json& body)>& edit) {
+  std::string text;
+  const Seal seal{"record", Record::kVersion};
+  EXPECT_TRUE(OpenSealedJson(seal, EncodeRecord(record), [&](nlohmann::json body) {
+    edit(body);
+    text = SealJson(seal, body);
+  }));
+  return text;
+}
+
+TEST(RecordTest, ComesBackAsItWasWritten) {
+  const Record record = Example();
+  const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+}
+
+TEST(RecordTest, ACellComesBackAndNamesWhatStandsAroundItsVmm) {
+  Record record = Example();
+  EXPECT_EQ(record.vm_id(), record.uid.short_id());
+  EXPECT_EQ(record.vm_number(), 3u);
+  record.cell = Cell{"3f2a0b5c0001", 3};
+  const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+  EXPECT_EQ(decoded->vm_id(), "3f2a0b5c0001");
+  EXPECT_EQ(decoded->vm_number(), 0u) << "launched before it was this sandbox's";
+  record.incarnation = 4;
+  EXPECT_EQ(record.vm_number(), 4u) << "launched into its place";
+}
+
+TEST(RecordTest, ACellThatIsAPathIsRefused) {
+  Record record = Example();
+  for (const char* id : {"../../../etc", "", "3f2a0b5c000g", "3f2a0b5c00011"}) {
+    record.cell = Cell{id, 1};
+    EXPECT_FALSE(DecodeRecord(EncodeRecord(record))) << id;
+  }
+}
+
+TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
+  const Record record = Example();
+  const auto decoded =
+      DecodeRecord(Edited(record, [](nlohmann::json& body) { body.erase("cell"); }));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(*decoded, record);
+}
+
+TEST(RecordTest, TheFiguresOfACaptureComeBackAlsoFromBeforeItsStagesWereMeasured) {
+  Record record = Example();
+  record.capture = CaptureFigures{1 << 20, 4096, 12, 8192};
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(record)), record);
+  record.capture->stages = api::CaptureStages{};
+  for (std::chrono::milliseconds took{10}; const auto& stage : api::kCaptureStages)
+    (*record.capture->stages).*stage.took = took++;
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(record)), record);
+}
+
+TEST(RecordTest, ANumberThatNoIntegerHoldsIsCorrupt) {
+  for (const double number : {1e19, -1e300, 0.5}) {
+    const auto decoded = DecodeRecord(Edited(
+        Example(), [&](nlohmann::json& body) { body["resources"]["memoryBytes"] = number; }));
+    ASSERT_FALSE(decoded) << number;
+    EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
+  }
+}
+
+TEST(RecordTest, ATimeFinerThanItIsWrittenIsReadAsItIsWritten) {
+  const auto decoded = DecodeRecord(Edited(
+      Example(), [](nlohmann::json& body) { body["startedAt"] = "2026-01-01T00:00:00.1234567Z"; }));
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  EXPECT_EQ(decoded->started_at, ParseTime("2026-01-01T00:00:00.123456Z"));
+  EXPECT_EQ(*DecodeRecord(EncodeRecord(*decoded)), *decoded);
+}
+
+TEST(RecordTest, OneFlippedByteAnywhereIsNoticed) {
+  const std::string text = EncodeRecord(Example());
+  for (size_t i = 0; i + 1 < text.size(); ++i) {
+    std::string flipped = text;
+    flipped[i] = static_cast<char>(flipped[i] ^ 1);
+    const auto decoded = DecodeRecord(flipped);
+    // A flip in JSON's white space or in the case of a hex escape could be harmless; there is none
+    // here.
+    EXPECT_FALSE(decoded && !(*decoded == Example())) << "at " << i;
+  }
+}
+
+TEST(RecordTest, ATornOrEmptyFileIsCorruptAndNotACrash) {
+  const std::string text = EncodeRecord(Example());
+  for (const size_t length : {size_t{0}, size_t{1}, text.size() / 2, text.size() - 3}) {
+    const auto decoded = DecodeRecord(std::string_view(text).substr(0, length));
+    ASSERT_FALSE(decoded);
+    EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
+  }
+}
+
+TEST(RecordTest, AUidThatIsAPathIsRefused) {
+  std::string text = EncodeRecord(Example());
+  EXPECT_FALSE(api::SandboxUid::Parse("../../etc"));
+  EXPECT_FALSE(api::SandboxUid::Parse(""));
+}
+
+TEST(RecordTest, AMessageThatQuotesABinaryGuestIsKept) {
+  Record record = Example();
+  record.ending->message = "serial: \xff\xfe";
+  EXPECT_TRUE(DecodeRecord(EncodeRecord(record)));
+}
+
+}  // namespace
+}  // namespace dormouse
