@@ -5,13 +5,13 @@ TIERS ?=
 
 .PHONY: demo demo-down test soak bench lint clean
 
-demo:  ## install, build, start a cluster, apply examples/sandbox.yaml, run a command in the guest
+demo:  ## install, build, start a cluster, run a sandbox, put it to sleep, wake it, clone it
 	@scripts/demo up
 
 demo-down:  ## end the demo without a trace
 	@scripts/demo down
 
-test:  ## every tier; or some: make test TIERS="unit api"
+test:  ## what CI runs; every tier: make test TIERS=all; or some: make test TIERS="unit api"
 	@scripts/test $(TIERS)
 
 soak:  ## 500 sleeps of one sandbox, verified: 20 minutes in emulation

@@ -7,6 +7,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Sequence
 
 LONGEST_CAUSE = 500  # characters
 
@@ -94,6 +95,12 @@ def summary(tallies: dict[str, Tally], real: list[str], notes: list[str]) -> str
     failed = sum(len(tally.failed) for tally in tallies.values())
     skipped = sum(len(tally.skipped) for tally in tallies.values())
     return "\n".join([*lines, "", f"{passed} passed, {failed} failed, {skipped} skipped"])
+
+
+def not_run(tiers: Sequence[str], run: Sequence[str]) -> list[str]:
+    """A note on what a reader might think was tested, and how to run it; none where nothing is left."""
+    left = [tier for tier in tiers if tier not in run]
+    return [f"not run: {', '.join(left)}; run them with: make test TIERS=\"{' '.join(left)}\""] if left else []
 
 
 def _grouped_skips(tier: str, skipped: list[tuple[str, str]]) -> list[str]:

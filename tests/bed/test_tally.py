@@ -1,6 +1,6 @@
 """The summary of `make test` tells the truth."""
 
-from bed.tally import Tally, read_junit, summary
+from bed.tally import Tally, not_run, read_junit, summary
 
 JUNIT = """<?xml version="1.0"?>
 <testsuite>
@@ -52,3 +52,8 @@ def test_the_last_line_has_its_exact_form():
         and "FAILED e2e: b" in lines
         and "NOTE node-a hung" in lines
     )
+
+
+def test_the_summary_names_what_was_not_run_and_how_to_run_it():
+    assert not_run(("unit", "power", "e2e"), ["unit"]) == ['not run: power, e2e; run them with: make test TIERS="power e2e"']
+    assert not_run(("unit", "power"), ["power", "unit", "smoke"]) == []
