@@ -43,9 +43,6 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
   app.add_option("--netns-pool", flags.netns_pool, "Network namespaces made ahead; 0 = none")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
-  app.add_option("--vmm-pool", flags.vmm_pool, "VMMs launched ahead of their sandboxes; 0 = none")
-      ->check(CLI::Range(0, 64))
-      ->capture_default_str();
   app.add_option("--resolver", flags.resolvers,
                  "DNS server that restricted guests may ask; may be repeated")
       ->take_all();

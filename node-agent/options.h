@@ -28,7 +28,6 @@ struct AgentFlags {
   std::string cgroup_slice = "dormouse.slice";
   std::string host_address_range = "10.201.0.0/16";
   int netns_pool = 4;
-  int vmm_pool = 2;
   std::vector<std::string> resolvers;
   std::string lease_namespace = "dormouse-system";
   std::string health_address = "127.0.0.1:8083";

@@ -16,10 +16,10 @@
 #include "node-agent/cluster_identity.h"
 #include "node-agent/host/dm.h"
 #include "node-agent/host/loop.h"
+#include "node-agent/keeper/memory_keeper.h"
+#include "node-agent/machine/machine_linux.h"
 #include "node-agent/node/node_publisher.h"
 #include "node-agent/sandbox/agent.h"
-#include "node-agent/machine/machine_linux.h"
-#include "node-agent/keeper/memory_keeper.h"
 #include "node-agent/sandbox/template_keeper.h"
 #include "node-agent/serve/agent_metrics.h"
 #include "node-agent/serve/control_server.h"
@@ -110,7 +110,6 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.net.netns_directory = flags.run_dir + "/netns";
   config.net.resolvers = flags.resolvers;
   config.net.pool = static_cast<size_t>(flags.netns_pool);
-  config.vmm_pool = static_cast<size_t>(flags.vmm_pool);
   config.cgroups.mount_point = flags.cgroup_mount;
   config.cgroups.slice = flags.cgroup_slice;
   config.cgroups.require_controllers = hardware.cgroup_controllers;
@@ -254,7 +253,6 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
                         template_control_plane);
   agent_slot = &agent;
   DORMOUSE_TRY(agent.Adopt());
-  machine->StartAhead();
 
   MemoryKeeper memory_keeper({.digest_after = std::chrono::seconds(flags.digest_after_s),
                               .scrub_every = std::chrono::seconds(flags.scrub_every_s)},

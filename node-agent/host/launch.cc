@@ -39,10 +39,7 @@ Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spe
   wire.gid = spec.gid;
   wire.mount_point = config.mount_point;
   for (const auto& bind : spec.binds) {
-    if (bind.devices && bind.writable)
-      return Fail(ErrorCode::kInvalid, "devices in a writable " + bind.inner_path);
-    wire.binds.push_back(
-        {bind.host_path, bind.inner_path, bind.writable, bind.executable, bind.devices});
+    wire.binds.push_back({bind.host_path, bind.inner_path, bind.writable, bind.executable});
   }
   for (const auto& device : spec.devices) {
     wire.devices.push_back(

@@ -27,9 +27,6 @@ struct LaunchBind {
   std::string inner_path;  ///< absolute; missing directories above it are made
   bool writable = false;
   bool executable = false;
-  /// A directory whose device nodes the VMM may open, by their owner and mode: a device can be
-  /// given to a VMM that runs. Read-only, or it could be given more.
-  bool devices = false;
 };
 
 /// A device node in the VMM's own /dev, owned by its uid, mode 0600.

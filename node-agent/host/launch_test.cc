@@ -126,33 +126,6 @@ TEST_F(LaunchTest, ItsRunDirectoryIsOurs) {
   EXPECT_THAT(OutputOf({"/usr/bin/touch", "/x"}), HasSubstr("/x"));
 }
 
-TEST_F(LaunchTest, ADeviceCanBeGivenToAProgramThatRunsAndNoOther) {
-  ASSERT_OK(MakeDirectories(scratch_ / "devices", 0755));
-  ASSERT_EQ(::chmod((scratch_ / "devices").c_str(), 0755), 0);
-  // /dev/zero stands for a disk.
-  ASSERT_OK(MakeDeviceNode(scratch_ / "devices/mine", NodeKind::kCharacter, {1, 5}, kUid));
-  ASSERT_OK(MakeDeviceNode(scratch_ / "devices/foreign", NodeKind::kCharacter, {1, 5}, kUid + 1));
-  ASSERT_OK(MakeDeviceNode(scratch_ / "run/planted", NodeKind::kCharacter, {1, 5}, kUid));
-  const auto output_of = [&](std::vector<std::string> command) {
-    LaunchSpec spec = Spec(std::move(command));
-    spec.binds.push_back({scratch_ / "devices", "/dev/cell", false, false, true});
-    (void)Start(spec);
-    EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
-    const std::string text = ReadFile(scratch_ / "log", 1 << 20).value_or("");
-    EXPECT_EQ(::ftruncate(log_.get(), 0), 0);
-    return text;
-  };
-  EXPECT_EQ(output_of({"/usr/bin/head", "-c", "2", "/dev/cell/mine"}), std::string(2, '\0'));
-  EXPECT_THAT(output_of({"/usr/bin/head", "-c", "2", "/dev/cell/foreign"}),
-              HasSubstr("Permission denied"));
-  EXPECT_THAT(output_of({"/usr/bin/head", "-c", "2", "/run/vm/planted"}),
-              HasSubstr("Permission denied"));
-  EXPECT_THAT(output_of({"/usr/bin/touch", "/dev/cell/x"}), HasSubstr("Read-only file system"));
-  LaunchSpec spec = Spec({"/usr/bin/true"});
-  spec.binds.push_back({scratch_ / "devices", "/dev/cell", /*writable=*/true, false, true});
-  EXPECT_EQ(Start(spec).error().code(), ErrorCode::kInvalid);
-}
-
 TEST_F(LaunchTest, CapabilitiesDescriptorsAndLimitsAreGone) {
   auto launched = Start(Spec({"/usr/bin/sleep", "60"}));
   ASSERT_OK(launched);

@@ -214,22 +214,6 @@ Result<> RouteSocket::AddPeerAddress(const std::string& link, const std::string&
   return impl_->AddAddress(link, local, peer);
 }
 
-Result<std::optional<std::string>> RouteSocket::FindPeerAddress(const std::string& link_name) {
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->Get(link_name));
-  if (!link) return std::nullopt;
-  nl_cache* filled = nullptr;
-  if (const int error = rtnl_addr_alloc_cache(impl_->socket.get(), &filled); error < 0)
-    return FailNl("addresses of " + link_name, error);
-  const Cache cache(filled);
-  for (nl_object* object = nl_cache_get_first(cache.get()); object != nullptr;
-       object = nl_cache_get_next(object)) {
-    auto* const address = reinterpret_cast<rtnl_addr*>(object);
-    if (rtnl_addr_get_ifindex(address) != rtnl_link_get_ifindex(link.get())) continue;
-    if (nl_addr* const peer = rtnl_addr_get_peer(address)) return TextOf(peer);
-  }
-  return std::nullopt;
-}
-
 Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::string& destination,
                                    const std::string& gateway) {
   DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));

@@ -65,8 +65,6 @@ class RouteSocket {
   /// through it, with `local` as its source. Success when the link has it.
   Result<> AddPeerAddress(const std::string& link, const std::string& local,
                           const std::string& peer);
-  /// That peer; nothing when there is no such link, or none of it.
-  Result<std::optional<std::string>> FindPeerAddress(const std::string& link);
   /// Replaces one to the same destination. `gateway` is on the link itself.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,
                         const std::string& gateway);

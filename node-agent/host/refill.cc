@@ -10,10 +10,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A start goes on after a part of it was made, and others may follow.
-constexpr auto kQuiet = 100ms;
-// What is there can become useless by itself.
-constexpr auto kLook = 10s;
+// A start or a wake goes on for about so long after its part of the work, and others may follow.
+constexpr auto kQuiet = 1s;
 constexpr std::chrono::seconds kRetry = 10s;
 constexpr std::chrono::seconds kLongestRetry = 300s;
 
@@ -23,11 +21,6 @@ Refill::Refill(RefillSpec spec) : spec_(std::move(spec)) {}
 
 void Refill::Start() {
   thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
-}
-
-void Refill::Stop() {
-  thread_.request_stop();
-  if (thread_.joinable()) thread_.join();
 }
 
 Refill::Work::Work(Refill* refill) : refill_(refill) {
@@ -48,8 +41,7 @@ void Refill::Run(const std::stop_token& stop) {
   std::chrono::seconds retry = kRetry;
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
-    if (!changed_.wait_for(lock, stop, kLook, [&] { return working_ == 0 && spec_.wanted(); }))
-      continue;
+    if (!changed_.wait(lock, stop, [&] { return working_ == 0 && spec_.wanted(); })) return;
     const uint64_t works = works_;
     if (changed_.wait_for(lock, stop, kQuiet, [&] { return works_ != works; })) continue;
     if (stop.stop_requested()) return;

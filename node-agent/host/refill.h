@@ -27,10 +27,8 @@ class Refill {
 
   /// From now on. Called once, in the namespaces that the thread shall be in.
   void Start();
-  /// When it returns nothing is being made, and nothing will be. Success without a Start.
-  void Stop();
 
-  /// For as long as it lives nothing is begun; nor for a short while after, as more may follow.
+  /// While one lives, and for a second after, nothing is begun.
   class Work {
    public:
     explicit Work(Refill* refill);

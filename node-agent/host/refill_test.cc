@@ -26,7 +26,6 @@ class RefillTest : public ::testing::Test {
 TEST_F(RefillTest, MakesWhatIsWantedAndNoMore) {
   refill_.Start();
   EXPECT_TRUE(HasMade(2));
-  refill_.Stop();
   EXPECT_EQ(made_, 2);
 }
 
@@ -38,13 +37,6 @@ TEST_F(RefillTest, WaitsForTheEndOfAllWork) {
     EXPECT_EQ(made_, 0);
   }
   EXPECT_TRUE(HasMade(2)) << "its end is noticed";
-}
-
-TEST_F(RefillTest, StopsWithoutAStartAndTwice) {
-  refill_.Stop();
-  refill_.Start();
-  refill_.Stop();
-  refill_.Stop();
 }
 
 }  // namespace

@@ -45,8 +45,7 @@ void BindInto(const std::string& root, const Bind& bind) {
   }
   const std::string from = "/proc/self/fd/" + std::to_string(source);
   Check(::mount(from.c_str(), target.c_str(), nullptr, MS_BIND, nullptr), "bind " + bind.host_path);
-  unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID;
-  if (!bind.devices) flags |= MS_NODEV;
+  unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV;
   if (!bind.writable) flags |= MS_RDONLY;
   if (!bind.executable) flags |= MS_NOEXEC;
   Check(::mount(nullptr, target.c_str(), nullptr, flags, nullptr), "restrict " + bind.host_path);

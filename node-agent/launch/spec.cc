@@ -46,8 +46,8 @@ bool ParseFlag(std::string_view text, bool* flag) {
 bool ParseBind(std::string_view value, Spec* spec) {
   const auto parts = Split(value, kSeparator);
   Bind bind;
-  if (parts.size() != 5 || !ParseFlag(parts[2], &bind.writable) ||
-      !ParseFlag(parts[3], &bind.executable) || !ParseFlag(parts[4], &bind.devices))
+  if (parts.size() != 4 || !ParseFlag(parts[2], &bind.writable) ||
+      !ParseFlag(parts[3], &bind.executable))
     return false;
   bind.host_path = parts[0];
   bind.inner_path = parts[1];
@@ -124,8 +124,7 @@ bool FormatSpec(const Spec& spec, std::string* text, std::string* error) {
   line("mount_point", field(spec.mount_point));
   for (const auto& bind : spec.binds) {
     line("bind", field(bind.host_path) + kSeparator + field(bind.inner_path) + kSeparator +
-                     flag(bind.writable) + kSeparator + flag(bind.executable) + kSeparator +
-                     flag(bind.devices));
+                     flag(bind.writable) + kSeparator + flag(bind.executable));
   }
   for (const auto& device : spec.devices) {
     line("device", field(device.inner_path) + kSeparator + std::to_string(device.major) +

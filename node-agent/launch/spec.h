@@ -35,7 +35,6 @@ struct Bind {
   std::string inner_path;
   bool writable = false;
   bool executable = false;
-  bool devices = false;  ///< nodes in it can be opened
   bool operator==(const Bind&) const = default;
 };
 

@@ -15,8 +15,7 @@ Spec Example() {
   spec.gid = 100017;
   spec.mount_point = "/run/dormouse/root";
   spec.binds = {{"/run/dormouse/vm/3f2a", "/run/vm", true, false},
-                {"/opt/vmm = 1", "/vmm/cloud-hypervisor", false, true},
-                {"/run/dormouse/cells/3f2a", "/dev/cell", false, false, true}};
+                {"/opt/vmm = 1", "/vmm/cloud-hypervisor", false, true}};
   spec.devices = {{"/dev/disk", 253, 7, true}};
   spec.host_mounts = true;
   spec.max_open_files = 1024;
@@ -53,8 +52,7 @@ TEST(SpecTest, RefusesUnknownMissingAndMalformed) {
   EXPECT_THAT(error, HasSubstr("shell=/bin/sh"));
   EXPECT_FALSE(ParseSpec(good + "uid=0\n", &spec, &error)) << "root";
   EXPECT_FALSE(ParseSpec(good + "uid=12x\n", &spec, &error));
-  EXPECT_FALSE(ParseSpec(good + "bind=/etc\t/a/../b\t0\t0\t0\n", &spec, &error))
-      << "leaves its root";
+  EXPECT_FALSE(ParseSpec(good + "bind=/etc\t/a/../b\t0\t0\n", &spec, &error)) << "leaves its root";
   EXPECT_FALSE(ParseSpec(good + "device=/etc/x\t1\t3\t0\n", &spec, &error)) << "not below /dev";
   EXPECT_FALSE(ParseSpec("dormouse-launch 3\n" + good.substr(good.find('\n') + 1), &spec, &error));
 }

@@ -58,41 +58,20 @@ class FakeMachine : public Machine {
     return record;
   }
 
-  std::shared_ptr<const void> Starting() override {
-    ++starts;
-    ++starting;
-    return {this, [this](const void*) { --starting; }};
-  }
-  void TakeCell(const api::SandboxSpec&, Record* record) override {
-    std::lock_guard lock(mutex);
-    if (cells_ready == 0) return;
-    --cells_ready;
-    std::string id = std::to_string(100'000'000'000 + ++last_pid);
-    cells[id] = {last_pid, true};
-    record->cell = Cell{std::move(id), record->incarnation};
-  }
-  void DropCell(Record* record) override {
-    std::lock_guard lock(mutex);
-    if (record->cell) cells.erase(record->cell->id);
-    record->cell.reset();
-  }
-
   Result<Observed> Observe(const Record& record) override {
     std::lock_guard lock(mutex);
     ++observations;
     const Vm& vm = vms[record.uid];
-    const WaitingVmm* cell = CellOf(record);
-    const int pid = vm.pid == 0 && cell != nullptr ? cell->pid : vm.pid;
     Observed seen;
     seen.disk = vm.disk ? Presence::kComplete : Presence::kAbsent;
     seen.net = vm.net ? Presence::kComplete : Presence::kAbsent;
-    seen.cgroup = seen.vmm_directory = vm.prepared || cell != nullptr;
-    if (pid == 0) {
+    seen.cgroup = seen.vmm_directory = vm.prepared;
+    if (vm.pid == 0) {
       seen.vmm = VmmState::kAbsent;
       if (record.vmm)
         seen.vmm_ending =
             vm.ending.value_or(Ending{"VMMCrashed", "killed", false, std::nullopt, {}});
-    } else if (!record.vmm || record.vmm->pid != pid) {
+    } else if (!record.vmm || record.vmm->pid != vm.pid) {
       seen.vmm = VmmState::kForeign;
     } else {
       seen.vmm = vm.paused    ? VmmState::kPaused
@@ -131,12 +110,7 @@ class FakeMachine : public Machine {
       case Step::kLaunchVmm:
         if (!vm.disk || !vm.net || !vm.prepared || vm.pid != 0)
           return Fail(ErrorCode::kInternal, "launched out of order");
-        if (WaitingVmm* cell = CellOf(*record); cell != nullptr && cell->pooled && cell->pid != 0) {
-          vm.pid = std::exchange(cell->pid, 0);
-          cell->pooled = false;
-        } else {
-          vm.pid = ++last_pid;
-        }
+        vm.pid = ++last_pid;
         vm.created = vm.booted = vm.configured = vm.paused = vm.frozen = false;
         vm.workload = Workload::kNone;
         vm.ending.reset();
@@ -165,7 +139,6 @@ class FakeMachine : public Machine {
       case Step::kKillVmm:
         vm.disk_suspended = false;
         vm.pid = 0;
-        if (WaitingVmm* cell = CellOf(*record)) *cell = {};
         break;
       case Step::kReleaseDisk:
         if (vm.pid != 0) return Fail(ErrorCode::kBusy, "the VMM holds the disk");
@@ -177,7 +150,6 @@ class FakeMachine : public Machine {
         break;
       case Step::kRemoveVmm:
         vm.prepared = false;
-        if (record->cell) cells.erase(record->cell->id);
         break;
       case Step::kPrepareCapture:
         // Any number that no record names may be there from a capture that was cut short.
@@ -302,10 +274,6 @@ class FakeMachine : public Machine {
   VmmIdentity Vmm() const override { return {"fake", "53.0"}; }
   std::string ConsoleTail(const Record&, size_t) const override { return "panic: no init"; }
   std::optional<uint32_t> SlotInUse(const api::SandboxUid&) const override { return 1; }
-  std::optional<Cell> CellInUse(const api::SandboxUid& uid) const override {
-    const auto linked = links.find(uid);
-    return linked == links.end() ? std::nullopt : std::optional(Cell{linked->second, 0});
-  }
   Result<> ResumeDisks() override {
     std::lock_guard lock(mutex);
     for (auto& [uid, vm] : vms) vm.disk_suspended = false;
@@ -317,7 +285,6 @@ class FakeMachine : public Machine {
     for (const auto& [uid, vm] : vms) {
       if (!vm.Nothing()) owned.push_back({{"vm", uid.text(), ""}, uid.short_id()});
     }
-    for (const auto& [id, cell] : cells) owned.push_back({{"cell", id, ""}, cell.pooled ? "" : id});
     return owned;
   }
   Result<> RemoveOwned(const std::string& short_id) override {
@@ -327,18 +294,16 @@ class FakeMachine : public Machine {
       if (vm.disk_suspended) return Fail(ErrorCode::kDeadline, "its VMM does not end");
       vm = Vm{};
     }
-    cells.erase(short_id);
     return {};
   }
   Result<> CollectBases(const std::vector<std::string>&) override { return {}; }
   uint32_t SlotLimit() const override { return 4096; }
   DiskState CheckNodeDisk() override { return disk_state; }
 
-  /// What the death of the agent is to what it holds: VMMs of a pool go on, and nobody knows them.
+  /// What the death of the agent is to what it holds.
   void ForgetAgent() {
     std::lock_guard lock(mutex);
     awaited.clear();
-    for (auto& [id, cell] : cells) cell.pooled = false;
   }
 
   /// Kills the process of a VM as the kernel would.
@@ -347,19 +312,9 @@ class FakeMachine : public Machine {
     vms[uid].pid = 0;
   }
 
-  /// A VMM that was launched ahead.
-  struct WaitingVmm {
-    int pid = 0;          ///< 0 = none, or it is a sandbox's by now
-    bool pooled = false;  ///< the pool of this process knows it
-  };
-
   Paths paths;  ///< where a template's capture leaves a file, as the real ones do
   std::mutex mutex;
   std::map<api::SandboxUid, Vm> vms;
-  std::map<std::string, WaitingVmm> cells;       ///< that stand, by id
-  std::map<api::SandboxUid, std::string> links;  ///< what names a cell beside its record
-  int cells_ready = 0;                           ///< to be taken
-  std::atomic<int> starting = 0, starts = 0;     ///< under way; that there have been
   std::map<api::SandboxUid, Generation> templates;
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
@@ -381,10 +336,6 @@ class FakeMachine : public Machine {
     const std::string directory = paths.Template(record.capture_for->template_uid);
     DORMOUSE_TRY(MakeDirectories(directory));
     return WriteFileAtomically(directory + "/memory", "");
-  }
-  WaitingVmm* CellOf(const Record& record) {
-    const auto found = record.cell ? cells.find(record.cell->id) : cells.end();
-    return found == cells.end() ? nullptr : &found->second;
   }
   Generation& Captured(Vm& vm, const Record& record) {
     return record.capture_for ? templates[record.capture_for->template_uid]

@@ -6,7 +6,6 @@
 // sandbox.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -56,16 +55,6 @@ class Machine {
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
 
-  /// A worker starts or wakes a sandbox for as long as what is returned lives: nothing is made
-  /// ahead of others' need meanwhile.
-  [[nodiscard]] virtual std::shared_ptr<const void> Starting() = 0;
-
-  /// Makes a VMM that was launched ahead the record's (`cell`), where one waits and fits. The
-  /// caller saves the record before its first step, or drops the cell.
-  virtual void TakeCell(const api::SandboxSpec& spec, Record* record) = 0;
-  /// Takes away the cell of a record that was not saved.
-  virtual void DropCell(Record* record) = 0;
-
   /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`, kSyncCapture
   /// the figures into `record->capture`, or into `capture_for`'s: the caller saves them.
   virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
@@ -100,8 +89,6 @@ class Machine {
   [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
   /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
-  /// Its cell, if that is in one.
-  [[nodiscard]] virtual std::optional<Cell> CellInUse(const api::SandboxUid& uid) const = 0;
   /// Lets go of all disks whose I/O is held back, whatever became of their VMMs: an agent that died
   /// in a capture has left them so. Before any capture is begun.
   virtual Result<> ResumeDisks() = 0;

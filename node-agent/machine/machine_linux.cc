@@ -42,10 +42,7 @@ LinuxMachine::LinuxMachine(LinuxMachineConfig config, const host::HostNamespaces
       disks_(dm, loops, bases_),
       nets_(host, config_.net),
       artifacts_(config_.paths.Artifacts()),
-      memory_check_(config_.paths),
-      cells_(config_.vmm_pool,
-             {[this] { return NameCell(); }, [this](const std::string& id) { return MakeCell(id); },
-              [this](const std::string& id) { return RemoveCell(id); }}) {}
+      memory_check_(config_.paths) {}
 
 Result<std::unique_ptr<LinuxMachine>> LinuxMachine::Open(LinuxMachineConfig config,
                                                          const host::HostNamespaces& host,
@@ -65,8 +62,7 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   }
   for (const std::string& directory :
        {config_.images_directory, config_.paths.Bases(), config_.paths.Sandboxes(),
-        config_.paths.NetworkNamespaces(), config_.paths.LaunchRoot(), config_.paths.CellFiles(),
-        config_.paths.CellDevices()}) {
+        config_.paths.NetworkNamespaces(), config_.paths.LaunchRoot()}) {
     DORMOUSE_TRY(MakeDirectories(directory, 0700));
   }
   // A VMM's uid must be able to walk to the directory that is its own.
@@ -182,11 +178,10 @@ std::string LinuxMachine::HostAddress(const Record& record) const {
   return config_.net.range.AddressOf(record.slot);
 }
 std::string LinuxMachine::VsockSocket(const Record& record) const {
-  return config_.paths.VsockSocket(record.vm_id());
+  return config_.paths.VsockSocket(record.uid.short_id());
 }
 
 Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* record) {
-  const VmmPool::Work work(&cells_);
   const std::string short_id = record->uid.short_id();
   switch (step) {
     case Step::kMakeStore:
@@ -195,9 +190,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return PrepareDisk(*record);
     case Step::kPrepareNet:
       DORMOUSE_TRY(net::CheckPolicy(NetSpec(spec, *record).policy));
-      return nets_.Prepare(NetSpec(spec, *record), record->cell
-                                                       ? cells_.TakeNet(record->cell->id)
-                                                       : std::optional<net::FurnishedNet>());
+      return nets_.Prepare(NetSpec(spec, *record));
     case Step::kPrepareVmm:
       return PrepareVmm(*record);
     case Step::kLaunchVmm:
@@ -209,7 +202,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kResumeVm:
       // What an agent that died in a capture has left.
       DORMOUSE_TRY(ResumeDisk(record->uid));
-      DORMOUSE_TRY(TakeBack(DropOf(config_.paths, *record)));
+      DORMOUSE_TRY(TakeBack(config_.paths.Drop(record->uid)));
       return Api(*record).Resume();
     case Step::kPauseVm:
       return Pause(*record);
@@ -219,14 +212,13 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return StartWorkload(spec, *record);
     case Step::kKillVmm:
       DORMOUSE_TRY(ResumeDisk(record->uid));
-      return Kill(record->vm_id());
+      return Kill(short_id);
     case Step::kReleaseDisk:
       return ReleaseDisk(short_id);
     case Step::kRemoveNet:
       return nets_.Remove(NetSpec(spec, *record));
     case Step::kRemoveVmm:
-      DORMOUSE_TRY(RemoveVmm(record->vm_id()));
-      return RemoveFile(config_.paths.VmLink(record->uid));
+      return RemoveVmm(short_id);
     case Step::kRemoveFiles:
       DORMOUSE_TRY(RemoveTree(config_.paths.Verified(record->uid)));
       return RemoveFile(config_.paths.Store(record->uid));
@@ -320,18 +312,10 @@ Machine::DiskState LinuxMachine::CheckNodeDisk() {
 
 std::optional<uint32_t> LinuxMachine::SlotInUse(const api::SandboxUid& uid) const {
   struct stat info {};
-  if (::lstat(config_.paths.VmLink(uid).c_str(), &info) != 0) return std::nullopt;
-  if (S_ISLNK(info.st_mode)) return SlotOfAddress(uid);
+  if (::lstat(config_.paths.VmDirectory(uid.short_id()).c_str(), &info) != 0) return std::nullopt;
   if (info.st_uid <= config_.vmm_uid_base || info.st_uid - config_.vmm_uid_base >= SlotLimit())
     return std::nullopt;
   return info.st_uid - config_.vmm_uid_base;
-}
-
-std::optional<uint32_t> LinuxMachine::SlotOfAddress(const api::SandboxUid& uid) const {
-  const auto address = net::SandboxNets::HostAddressOf(uid.short_id());
-  if (!address || !*address) return std::nullopt;
-  const auto slot = config_.net.range.SlotOf(**address);
-  return slot ? std::optional<uint32_t>(*slot) : std::nullopt;
 }
 
 Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
@@ -345,30 +329,19 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
   std::vector<OwnedObject> owned;
   for (const host::InventoryItem& item : items)
     owned.push_back({{item.kind, item.name, item.detail}, item.short_id});
-  const auto list = [&](const char* kind, const std::string& directory) -> Result<> {
-    DORMOUSE_ASSIGN(const auto names, ListDirectory(directory));
-    for (const std::string& name : names)
-      owned.push_back({{kind, directory + "/" + name, ""}, name});
-    return {};
-  };
-  DORMOUSE_TRY(list("vmdir", config_.paths.VmDirectories()));
-  DORMOUSE_TRY(list("cell", config_.paths.CellDevices()));
-  DORMOUSE_TRY(list("cell", config_.paths.CellFiles()));
+  DORMOUSE_ASSIGN(const auto directories, ListDirectory(config_.paths.VmDirectories()));
+  for (const std::string& name : directories)
+    owned.push_back({{"vmdir", config_.paths.VmDirectory(name), ""}, name});
   DORMOUSE_ASSIGN(const auto sandboxes, ListDirectory(config_.paths.Sandboxes()));
   for (const std::string& name : sandboxes) {
     if (const auto uid = api::SandboxUid::Parse(name)) {
       owned.push_back({{"files", config_.paths.Sandboxes() + "/" + name, ""}, uid->short_id()});
     }
   }
-  // The kernel first, the pool second: one that is taken meanwhile is named by a record.
-  for (OwnedObject& each : owned) {
-    if (cells_.Holds(each.short_id)) each.short_id.clear();
-  }
   return owned;
 }
 
 Result<> LinuxMachine::RemoveOwned(const std::string& short_id) {
-  // A cell that it has goes by its own name.
   DORMOUSE_TRY(Kill(short_id));
   DORMOUSE_TRY(ReleaseDisk(short_id));
   net::SandboxNetSpec net;

@@ -15,11 +15,10 @@
 #include "node-agent/disk/root_disk.h"
 #include "node-agent/host/cgroup.h"
 #include "node-agent/host/launch.h"
-#include "node-agent/net/sandbox_net.h"
 #include "node-agent/machine/machine.h"
 #include "node-agent/machine/memory_check.h"
+#include "node-agent/net/sandbox_net.h"
 #include "node-agent/record/paths.h"
-#include "node-agent/machine/vmm_pool.h"
 #include "node-agent/vmm/api_client.h"
 #include "node-agent/vmm/artifact_store.h"
 #include "node-agent/vmm/version.h"
@@ -36,8 +35,7 @@ struct LinuxMachineConfig {
   std::string launcher;           ///< dormouse-launch
   std::string cpu_model;          ///< of this node, as a generation remembers it
   uint32_t vmm_uid_base =
-      1'900'000'000;    ///< a VMM's uid is this plus its slot; above what containers get
-  size_t vmm_pool = 0;  ///< VMMs kept ready
+      1'900'000'000;  ///< a VMM's uid is this plus its slot; above what containers get
   uint64_t vmm_overhead_bytes =
       96ULL << 20;  ///< of the VMM itself, beside the guest's memory, in memory.max
   uint64_t allocation_window = disk::kAllocationWindow;
@@ -62,13 +60,6 @@ class LinuxMachine : public Machine {
                                                     host::LoopDevices& loops, Changed changed);
 
   Result<Record> Resolve(const api::Sandbox& sandbox) override;
-  /// From now on VMMs are launched ahead: once what a dead agent left was swept. Those that wait go
-  /// with the machine.
-  void StartAhead() { cells_.Start(); }
-
-  std::shared_ptr<const void> Starting() override;
-  void TakeCell(const api::SandboxSpec& spec, Record* record) override;
-  void DropCell(Record* record) override;
   Result<Observed> Observe(const Record& record) override;
   void ObserveGuest(const Record& record, Observed* seen) override;
   Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) override;
@@ -88,7 +79,6 @@ class LinuxMachine : public Machine {
   [[nodiscard]] memory::NodeOffer Offer() override;
   [[nodiscard]] std::string ConsoleTail(const Record& record, size_t lines) const override;
   [[nodiscard]] std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const override;
-  [[nodiscard]] std::optional<Cell> CellInUse(const api::SandboxUid& uid) const override;
   Result<> ResumeDisks() override { return disks_.ResumeAll(); }
   Result<std::vector<OwnedObject>> ListOwned() override;
   Result<> RemoveOwned(const std::string& short_id) override;
@@ -114,7 +104,6 @@ class LinuxMachine : public Machine {
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
   /// Api, once a VMM that was just launched answers there, in a version that is admitted.
   [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
-  static Result<> AwaitVmm(const vmm::ApiClient& api, int pidfd);
   /// Of the VMM that the record names; where it is not the node's, it must have been launched.
   [[nodiscard]] Result<vmm::VmmVersion> VersionOf(const Record& record) const;
   /// Whether that VMM's memory may be captured from outside, and mapped at a wake. The same for all
@@ -123,24 +112,13 @@ class LinuxMachine : public Machine {
   [[nodiscard]] Result<vmm::Admission> AdmissionOf(const Record& record,
                                                    const vmm::VmmVersion& version) const;
   [[nodiscard]] uid_t UidOf(const Record& record) const {
-    return record.cell ? UidOfCell(record.cell->id) : config_.vmm_uid_base + record.slot;
+    return config_.vmm_uid_base + record.slot;
   }
 
   Result<> PrepareDisk(const Record& record);
   Result<> PrepareVmm(const Record& record);
   Result<> Launch(Record* record);
   Result<> MakeCgroup(const Record& record);
-  Result<> MakeVmDirectory(const std::string& vm, uid_t owner);
-  [[nodiscard]] host::CgroupLimits LimitsOf(uint64_t guest_bytes) const;
-  /// A VMM that is launched into `vm`'s directory and cgroup.
-  struct Launching {
-    std::string vm;
-    uint64_t number = 0;  ///< Record::vm_number
-    uid_t uid = 0;
-    vmm::Artifact binary, kernel, initramfs;
-    host::LaunchSpec spec;  ///< what is not the same for all: network, drop, disk and memory
-  };
-  Result<host::LaunchedProcess> LaunchVmm(Launching launching);
   [[nodiscard]] std::string GuestCmdline() const;
   Result<> Create(const Record& record);
   Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
@@ -148,19 +126,9 @@ class LinuxMachine : public Machine {
   Result<> ThawGuest(const Record& record);
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
   /// Its processes, and their cgroup.
-  Result<> Kill(const std::string& vm);
+  Result<> Kill(const std::string& short_id);
   Result<> ReleaseDisk(const std::string& short_id);
-  Result<> RemoveVmm(const std::string& vm);
-
-  // VMMs that are launched ahead: machine_cells.cc.
-  [[nodiscard]] uid_t UidOfCell(const std::string& cell) const;
-  Result<std::string> NameCell();
-  Result<ReadyVmm> MakeCell(const std::string& cell);
-  Result<> RemoveCell(const std::string& cell);
-  Result<> MakeCellDirectories(const std::string& cell);
-  Result<> LinkCell(const Record& record);
-  /// Brings the sandbox's own to a VMM that runs.
-  Result<> Adopt(const host::ProcessIdentity& process, Record* record);
+  Result<> RemoveVmm(const std::string& short_id);
 
   // Sleep and wake: machine_snapshot.cc.
   struct Capture;
@@ -187,7 +155,6 @@ class LinuxMachine : public Machine {
   Result<std::vector<std::string>> StaleFiles(const Record& record) const;
   [[nodiscard]] std::shared_ptr<Capture> CaptureOf(const Record& record);
 
-  [[nodiscard]] std::optional<uint32_t> SlotOfAddress(const api::SandboxUid& uid) const;
   Result<> ObserveDisk(const Record& record, Observed* seen);
   Result<> ObserveVmm(const Record& record, Observed* seen);
   [[nodiscard]] Ending ExplainEnd(const Record& record) const;
@@ -213,8 +180,6 @@ class LinuxMachine : public Machine {
   // What one capture learns step by step; lost with the agent, and the capture then begins anew.
   std::mutex captures_mutex_;
   std::map<api::SandboxUid, std::shared_ptr<Capture>> captures_;
-  uint16_t last_cell_ = 0;  ///< of the pool's thread
-  VmmPool cells_;           ///< last: what it makes and removes takes all of the above
 };
 
 }  // namespace dormouse

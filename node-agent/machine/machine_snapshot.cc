@@ -6,12 +6,13 @@
 
 #include <algorithm>
 
-#include "node-agent/memory/dump.h"
-#include "node-agent/memory/manifest.h"
-#include "node-agent/memory/verify.h"
 #include "node-agent/machine/inner_paths.h"
 #include "node-agent/machine/machine_linux.h"
 #include "node-agent/machine/vmm_drop.h"
+#include "node-agent/memory/dump.h"
+#include "node-agent/memory/manifest.h"
+#include "node-agent/memory/verify.h"
+#include "node-agent/record/generation_files.h"
 #include "node-agent/vmm/snapshot_files.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
@@ -171,7 +172,7 @@ Result<> LinuxMachine::Pause(const Record& record) {
 
 Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
-  const VmmDrop drop{DropOf(config_.paths, record), kInnerDrop, UidOf(record)};
+  const VmmDrop drop{config_.paths.Drop(record.uid), kInnerDrop, UidOf(record)};
   const auto snapshot = [&](Handover handover) {
     return TakeSnapshot(Api(record), drop, handover, CaptureDirectory(config_.paths, record));
   };
@@ -207,7 +208,7 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
   if (!capture->stock) {
     DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
   } else {
-    const std::string written = In(DropOf(config_.paths, record), kStockMemoryFile);
+    const std::string written = In(config_.paths.Drop(record.uid), kStockMemoryFile);
     // Ours from here on: the VMM keeps no way to it, as the drop is root's again.
     if (::lchown(written.c_str(), 0, 0) != 0) return FailErrno("chown " + written);
     if (::rename(written.c_str(), file.c_str()) != 0) return FailErrno("rename " + written);
@@ -418,18 +419,18 @@ Result<> LinuxMachine::Restore(const Record& record) {
   const bool mapped = admission == vmm::Admission::kFull;
   vmm::RestoreEdits edits;
   edits.memory = mapped ? vmm::RestoreMemory::kCopyOnWrite : vmm::RestoreMemory::kCopy;
-  edits.memory_file = InnerMemory(record);
-  edits.disk = InnerDisk(record);
-  edits.vsock_socket = Inner(config_.paths.VsockSocket(record.vm_id()));
-  edits.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));
+  edits.memory_file = kInnerMemory;
+  edits.disk = kInnerDisk;
+  edits.vsock_socket = Inner(config_.paths.VsockSocket(record.uid.short_id()));
+  edits.serial_socket = Inner(config_.paths.SerialSocket(record.uid.short_id()));
   edits.kernel = kInnerKernel;
   edits.initramfs = kInnerInitramfs;
   DORMOUSE_ASSIGN(const auto texts, vmm::PrepareRestore(config, state, edits));
 
   // Sockets of a restore that failed are in its successor's way.
-  DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.vm_id())));
-  DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.vm_id())));
-  const std::string directory = config_.paths.RestoreDirectory(record.vm_id());
+  DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.uid.short_id())));
+  DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.uid.short_id())));
+  const std::string directory = config_.paths.RestoreDirectory(record.uid.short_id());
   DORMOUSE_TRY(RemoveTree(directory));
   DORMOUSE_TRY(MakeDirectories(directory, 0755));
   const auto give = [&](const char* name, const std::string& content) -> Result<> {
@@ -444,7 +445,7 @@ Result<> LinuxMachine::Restore(const Record& record) {
     log::Warning("a wake reads all of its memory",
                  {{"sandbox", record.key().ToString()}, {"vmm", version.build}});
     // Its contents are of the layout that the VMM writes; the link is followed in the VMM's root.
-    if (::symlink(InnerMemory(record).c_str(), In(directory, kStockMemoryFile).c_str()) != 0)
+    if (::symlink(kInnerMemory, In(directory, kStockMemoryFile).c_str()) != 0)
       return FailErrno("link the memory into " + directory);
   }
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
@@ -479,7 +480,7 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
       stale.push_back(mark);
   }
   // Of a capture that was cut short between the VMM's writing and our taking.
-  for (const std::string& drop : {DropOf(config_.paths, record), config_.paths.Drop(record.uid)}) {
+  for (const std::string& drop : {config_.paths.Drop(record.uid), config_.paths.Drop(record.uid)}) {
     if (const std::string left = LeftMemory(drop); !left.empty()) stale.push_back(left);
   }
   // Its generation has it.

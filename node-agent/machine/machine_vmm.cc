@@ -9,6 +9,7 @@
 #include "node-agent/guest/guest_client.h"
 #include "node-agent/machine/inner_paths.h"
 #include "node-agent/machine/machine_linux.h"
+#include "node-agent/record/generation_files.h"
 #include "node-agent/vmm/command_line.h"
 #include "node-agent/vmm/exit_reason.h"
 #include "node-agent/vmm/vm_config.h"
@@ -93,7 +94,7 @@ std::string HostnameOf(const Record& record) {
 }  // namespace
 
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
-  return vmm::ApiClient(config_.paths.ApiSocket(record.vm_id(), record.vm_number()));
+  return vmm::ApiClient(config_.paths.ApiSocket(record.uid.short_id(), record.incarnation));
 }
 
 Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
@@ -103,107 +104,75 @@ Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
     DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
     pidfd.Reset(::dup(process.pidfd()));
   }
-  DORMOUSE_TRY(AwaitVmm(api, pidfd.get()));
+  // An emulated node takes seconds.
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, pidfd.get()));
+  DORMOUSE_TRY(vmm::Admit(ping.version));
   return api;
 }
 
-Result<> LinuxMachine::AwaitVmm(const vmm::ApiClient& api, int pidfd) {
-  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, pidfd));  // an emulated node takes seconds
-  return vmm::Admit(ping.version).map([](vmm::Admission) {});
-}
-
 Result<> LinuxMachine::PrepareVmm(const Record& record) {
-  if (record.cell) {
-    DORMOUSE_TRY(MakeCellDirectories(record.cell->id));
-    DORMOUSE_TRY(LinkCell(record));
-  } else {
-    DORMOUSE_TRY(MakeVmDirectory(record.vm_id(), UidOf(record)));
-  }
+  const std::string directory = config_.paths.VmDirectory(record.uid.short_id());
+  DORMOUSE_TRY(MakeDirectories(directory, 0700));
+  const uid_t owner = UidOf(record);
+  if (::chown(directory.c_str(), owner, owner) != 0) return FailErrno("chown " + directory);
   return MakeCgroup(record);
 }
 
 Result<> LinuxMachine::MakeCgroup(const Record& record) {
-  return cgroups_.Create(record.vm_id(),
-                         LimitsOf(static_cast<uint64_t>(record.resources.memory_bytes)));
-}
-
-Result<> LinuxMachine::MakeVmDirectory(const std::string& vm, uid_t owner) {
-  const std::string directory = config_.paths.VmDirectory(vm);
-  DORMOUSE_TRY(MakeDirectories(directory, 0700));
-  if (::chown(directory.c_str(), owner, owner) != 0) return FailErrno("chown " + directory);
-  return {};
-}
-
-host::CgroupLimits LinuxMachine::LimitsOf(uint64_t guest_bytes) const {
-  return {guest_bytes + config_.vmm_overhead_bytes, kVmmThreads};
+  const uint64_t guest_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  return cgroups_.Create(record.uid.short_id(),
+                         {guest_bytes + config_.vmm_overhead_bytes, kVmmThreads});
 }
 
 Result<> LinuxMachine::Launch(Record* record) {
   const std::string short_id = record->uid.short_id();
-  if (record->cell) {
-    if (const auto process = cells_.Adopt(record->cell->id)) {
-      const auto adopted = Adopt(*process, record);
-      if (adopted) return {};
-      log::Warning("a VMM that was launched ahead is not used",
-                   {{"sandbox", record->key().ToString()}, {"error", adopted.error().message()}});
-    }
-    // Into its place.
-    DORMOUSE_TRY(Kill(record->cell->id));
-  }
-  DORMOUSE_TRY(MakeCgroup(*record));
-  Launching launching{record->vm_id(), record->vm_number(), UidOf(*record), {}, {}, {}, {}};
-  DORMOUSE_ASSIGN(launching.binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
-  DORMOUSE_ASSIGN(launching.kernel, artifacts_.Find(record->kernel_digest, "kernel"));
-  DORMOUSE_ASSIGN(launching.initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
-  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
-  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
-  host::LaunchSpec& spec = launching.spec;
-  spec.netns = netns.get();
-  // Its own only during a capture (CaptureState): else it could fill the node's disk.
-  DORMOUSE_TRY(MakeDirectories(DropOf(config_.paths, *record), 0700));
-  spec.binds.push_back({DropOf(config_.paths, *record), kInnerDrop, true});
-  if (record->sleeping) {
-    const std::string memory =
-        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
-    spec.binds.push_back({memory, InnerMemory(*record)});
-  }
-  spec.devices = {{InnerDisk(*record), disk.number, true}};
-  DORMOUSE_ASSIGN(const auto launched, LaunchVmm(std::move(launching)));
-  record->vmm =
-      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
-  return {};
-}
-
-Result<host::LaunchedProcess> LinuxMachine::LaunchVmm(Launching launching) {
-  const std::string& vm = launching.vm;
-  const std::string directory = config_.paths.VmDirectory(vm);
-  // Sockets and logs of earlier incarnations; what they left is stale, and vsock.sock must not
-  // exist.
+  const std::string directory = config_.paths.VmDirectory(short_id);
+  // Sockets and logs of earlier incarnations are stale, and vsock.sock must not exist.
   DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
   for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
-  const std::string events = config_.paths.EventFile(vm, launching.number);
-  DORMOUSE_TRY(MakeEventFile(events, launching.uid));
-  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(vm));
+  const std::string events = config_.paths.EventFile(short_id, record->incarnation);
+  DORMOUSE_TRY(MakeEventFile(events, UidOf(*record)));
+  DORMOUSE_ASSIGN(const auto binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
+  DORMOUSE_ASSIGN(const auto kernel, artifacts_.Find(record->kernel_digest, "kernel"));
+  DORMOUSE_ASSIGN(const auto initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
+  DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
+  DORMOUSE_TRY(MakeCgroup(*record));
+  DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(short_id));
+  DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
 
   vmm::CommandSpec command;
   command.binary = kInnerBinary;
-  command.api_socket = Inner(config_.paths.ApiSocket(vm, launching.number));
+  command.api_socket = Inner(config_.paths.ApiSocket(short_id, record->incarnation));
   command.event_file = Inner(events);
-  command.log_file = Inner(config_.paths.VmmLog(vm, launching.number));
+  command.log_file = Inner(config_.paths.VmmLog(short_id, record->incarnation));
 
-  host::LaunchSpec& spec = launching.spec;
-  spec.name = vm;
+  host::LaunchSpec spec;
+  spec.name = short_id;
   DORMOUSE_ASSIGN(spec.command, vmm::BuildCommandLine(command));
-  spec.uid = launching.uid;
-  spec.gid = launching.uid;
-  spec.binds.insert(spec.binds.end(),
-                    {{directory, kInnerDirectory, true},
-                     {launching.binary.path, kInnerBinary, false, /*executable=*/true},
-                     {launching.kernel.path, kInnerKernel},
-                     {launching.initramfs.path, kInnerInitramfs}});
-  DORMOUSE_ASSIGN(spec.system_libraries, host::IsDynamicallyLinked(launching.binary.path));
+  spec.uid = spec.gid = UidOf(*record);
+  // The drop belongs to the VMM only during a capture (CaptureState): otherwise it could fill the
+  // node's disk.
+  const std::string drop = config_.paths.Drop(record->uid);
+  DORMOUSE_TRY(MakeDirectories(drop, 0700));
+  spec.binds = {{directory, kInnerDirectory, true},
+                {drop, kInnerDrop, true},
+                {binary.path, kInnerBinary, false, /*executable=*/true},
+                {kernel.path, kInnerKernel},
+                {initramfs.path, kInnerInitramfs}};
+  if (record->sleeping) {
+    const std::string memory =
+        GenerationOf(config_.paths, *record, *record->sleeping) + "/" + kMemoryFile;
+    spec.binds.push_back({memory, kInnerMemory});
+  }
+  spec.devices = {{kInnerDisk, disk.number, true}};
+  DORMOUSE_ASSIGN(spec.system_libraries, host::IsDynamicallyLinked(binary.path));
   spec.cgroup = cgroup.get();
-  return host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec);
+  spec.netns = netns.get();
+  DORMOUSE_ASSIGN(const auto launched,
+                  host::Launch(host_, {config_.launcher, config_.paths.LaunchRoot()}, spec));
+  record->vmm =
+      ProcessHint{launched.identity.pid, launched.identity.start_time, launched.identity.boot_id};
+  return {};
 }
 
 std::string LinuxMachine::GuestCmdline() const {
@@ -217,9 +186,9 @@ Result<> LinuxMachine::Create(const Record& record) {
   config.vcpus = static_cast<uint32_t>(record.resources.vcpus);
   config.memory_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
   config.payload = {kInnerKernel, kInnerInitramfs, GuestCmdline()};
-  config.disk.path = InnerDisk(record);
-  config.vsock.socket = Inner(config_.paths.VsockSocket(record.vm_id()));
-  config.serial_socket = Inner(config_.paths.SerialSocket(record.vm_id()));
+  config.disk.path = kInnerDisk;
+  config.vsock.socket = Inner(config_.paths.VsockSocket(record.uid.short_id()));
+  config.serial_socket = Inner(config_.paths.SerialSocket(record.uid.short_id()));
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
   return api.Create(config);
 }
@@ -230,8 +199,8 @@ Result<> LinuxMachine::Watch(const Record& record) {
   vmm::WatchSpec spec;
   spec.key = record.uid.text();
   spec.pidfd.Reset(::dup(process.pidfd()));
-  spec.event_file = config_.paths.EventFile(record.vm_id(), record.vm_number());
-  spec.serial_socket = config_.paths.SerialSocket(record.vm_id());
+  spec.event_file = config_.paths.EventFile(record.uid.short_id(), record.incarnation);
+  spec.serial_socket = config_.paths.SerialSocket(record.uid.short_id());
   spec.serial_log = config_.paths.Console(record.uid);
   return watch_->Add(std::move(spec));
 }
@@ -252,30 +221,24 @@ std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const 
   return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
 }
 
-Result<> LinuxMachine::Kill(const std::string& vm) {
-  cells_.Forget(vm);
-  DORMOUSE_TRY(cgroups_.Kill(vm));
-  DORMOUSE_TRY(cgroups_.WaitEmpty(vm, kKillLimit));
+Result<> LinuxMachine::Kill(const std::string& short_id) {
+  DORMOUSE_TRY(cgroups_.Kill(short_id));
+  DORMOUSE_TRY(cgroups_.WaitEmpty(short_id, kKillLimit));
   // Linux 6.18 at least ends whatever is born (CLONE_INTO_CGROUP) into a group that was killed
   // once.
-  return cgroups_.Remove(vm);
+  return cgroups_.Remove(short_id);
 }
 
-Result<> LinuxMachine::RemoveVmm(const std::string& vm) {
-  DORMOUSE_TRY(cgroups_.Remove(vm));
-  // Of a cell only.
-  DORMOUSE_TRY(RemoveTree(config_.paths.CellDevices(vm)));
-  DORMOUSE_TRY(RemoveTree(config_.paths.CellFiles(vm)));
-  return RemoveTree(config_.paths.VmDirectory(vm));
+Result<> LinuxMachine::RemoveVmm(const std::string& short_id) {
+  DORMOUSE_TRY(cgroups_.Remove(short_id));
+  return RemoveTree(config_.paths.VmDirectory(short_id));
 }
 
 Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
-  const std::string vm = record.vm_id();
-  seen->vmm_directory = PathExists(config_.paths.VmDirectory(vm)) ||
-                        PathExists(config_.paths.CellFiles(vm)) ||
-                        PathExists(config_.paths.CellDevices(vm)) || CellInUse(record.uid);
-  seen->cgroup = cgroups_.Exists(vm);
-  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(vm));
+  const std::string short_id = record.uid.short_id();
+  seen->vmm_directory = PathExists(config_.paths.VmDirectory(short_id));
+  seen->cgroup = cgroups_.Exists(short_id);
+  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(short_id));
   if (processes.empty()) {
     seen->vmm = VmmState::kAbsent;
     if (record.vmm) seen->vmm_ending = ExplainEnd(record);
@@ -312,7 +275,7 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
 }
 
 std::string LinuxMachine::LogTail(const Record& record) const {
-  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.vm_id(), record.vm_number()), 20);
+  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.uid.short_id(), record.incarnation), 20);
 }
 
 std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
@@ -335,13 +298,13 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
   std::vector<vmm::Event> events = watch_->RecentEvents(record.uid.text());
   if (events.empty()) {
     // It died while no agent watched: its file still tells.
-    if (auto tail =
-            vmm::EventTail::Open(config_.paths.EventFile(record.vm_id(), record.vm_number()))) {
+    if (auto tail = vmm::EventTail::Open(
+            config_.paths.EventFile(record.uid.short_id(), record.incarnation))) {
       if (auto read = tail->Read()) events = std::move(*read);
     }
   }
   vmm::ExitObservation exit;
-  exit.oom_killed = OomKilled(cgroups_.PathOf(record.vm_id()));
+  exit.oom_killed = OomKilled(cgroups_.PathOf(record.uid.short_id()));
   exit.log_tail = LogTail(record);
   return EndingOf(vmm::ExplainExit(exit, events));
 }

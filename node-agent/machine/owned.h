@@ -15,7 +15,7 @@ struct Leak {
 /// Something with a name of ours, and the sandbox that the name tells.
 struct OwnedObject {
   Leak object;
-  std::string short_id;  ///< or a cell's id; empty: shared by sandboxes, or waiting for one
+  std::string short_id;  ///< empty: shared by sandboxes
 };
 
 }  // namespace dormouse

@@ -14,6 +14,7 @@
 
 #include "node-agent/host/test_support.h"
 #include "node-agent/machine/inner_paths.h"
+#include "node-agent/record/generation_files.h"
 #include "src/common/base/files.h"
 #include "src/common/base/units.h"
 #include "tests/node/vmm_process.h"

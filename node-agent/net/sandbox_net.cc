@@ -88,7 +88,7 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
   return state;
 }
 
-Result<> SandboxNets::Prepare(const SandboxNetSpec& spec, std::optional<FurnishedNet> made) {
+Result<> SandboxNets::Prepare(const SandboxNetSpec& spec) {
   DORMOUSE_TRY(CheckPolicy(spec.policy));
   DORMOUSE_TRY(config_.range.SlotOf(spec.host_address));
   const NetPool::Work work(&pool_);
@@ -96,17 +96,18 @@ Result<> SandboxNets::Prepare(const SandboxNetSpec& spec, std::optional<Furnishe
     auto netns = Open(spec);
     if (netns) return Complete(spec, netns->get());
     if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
-    return Settle(spec, std::move(made));
+    return Settle(spec);
   };
   auto prepared = prepare();
   if (!prepared) return Fail(prepared.error().Wrap("network of " + spec.short_id));
   return {};
 }
 
-Result<> SandboxNets::Settle(const SandboxNetSpec& spec, std::optional<FurnishedNet> net) {
+Result<> SandboxNets::Settle(const SandboxNetSpec& spec) {
+  std::optional<FurnishedNet> net;
   const auto furnish_and_name = [&]() -> Result<> {
     const SandboxRules rules = RulesOf(spec.policy);
-    if (!net) net = pool_.Take(rules.policy);
+    net = pool_.Take(rules.policy);
     if (!net) {
       DORMOUSE_ASSIGN(net, Furnish(rules));
     }
@@ -216,11 +217,6 @@ Result<> SandboxNets::Remove(const SandboxNetSpec& spec) {
   auto removed = remove();
   if (!removed) return Fail(removed.error().Wrap("network of " + spec.short_id));
   return {};
-}
-
-Result<std::optional<std::string>> SandboxNets::HostAddressOf(const std::string& short_id) {
-  DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
-  return node.FindPeerAddress(VethName(short_id));
 }
 
 Result<UniqueFd> SandboxNets::Open(const SandboxNetSpec& spec) {

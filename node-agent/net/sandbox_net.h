@@ -59,33 +59,22 @@ class SandboxNets {
   Result<> PrepareNode();
 
   Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
-  /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID. `made` is
-  /// what a sandbox without a namespace gets, rather than one of the pool: its VMM is in it.
-  Result<> Prepare(const SandboxNetSpec& spec, std::optional<FurnishedNet> made = std::nullopt);
+  /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID.
+  Result<> Prepare(const SandboxNetSpec& spec);
   /// A changed policy, in one transaction.
   Result<> UpdateRules(const SandboxNetSpec& spec);
   /// Veth and namespace; success when gone. Processes in the namespace keep it alive, nameless.
   Result<> Remove(const SandboxNetSpec& spec);
-  /// Where the node sends what is for a sandbox of which only the id is known, as long as it has a
-  /// veth.
-  [[nodiscard]] static Result<std::optional<std::string>> HostAddressOf(
-      const std::string& short_id);
   /// For LaunchSpec::netns, and for dialling the guest from inside.
   Result<UniqueFd> Open(const SandboxNetSpec& spec);
 
   [[nodiscard]] std::string NetNsPath(const std::string& short_id) const;
   [[nodiscard]] const NetConfig& config() const { return config_; }
   [[nodiscard]] NetPool& pool() { return pool_; }
-  /// Whether what is made ahead is of this policy.
-  [[nodiscard]] bool IsDefault(const EgressPolicy& policy) const {
-    return RulesOf(policy).policy == pool_.rules().policy;
-  }
-  /// For Prepare: one that waits with its VMM, and not in the pool.
-  [[nodiscard]] Result<FurnishedNet> MakeAhead() const { return Furnish(pool_.rules()); }
 
  private:
   /// For a sandbox that has no namespace.
-  Result<> Settle(const SandboxNetSpec& spec, std::optional<FurnishedNet> net);
+  Result<> Settle(const SandboxNetSpec& spec);
   /// For one that has, in whatever state.
   Result<> Complete(const SandboxNetSpec& spec, int netns);
   Result<> EnsureTap(const SandboxNetSpec& spec, int netns);

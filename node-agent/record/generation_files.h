@@ -9,10 +9,6 @@
 
 namespace dormouse {
 
-/// Where its VMM writes a capture's state.
-[[nodiscard]] inline std::string DropOf(const Paths& paths, const Record& record) {
-  return record.cell ? paths.CellDrop(record.cell->id) : paths.Drop(record.uid);
-}
 /// Where a generation of a sandbox lies; 0 is the template that it was cloned from.
 [[nodiscard]] inline std::string GenerationOf(const Paths& paths, const Record& record,
                                               uint64_t number) {
@@ -34,7 +30,7 @@ inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kDigestsFile[] = "memory.digests";
 inline constexpr char kParentDigestsFile[] = "parent.digests";  ///< a link; the parent itself goes
 
-// In DropOf: the VMM's own name for it.
+// In Paths::Drop: the VMM's own name for it.
 inline constexpr char kStockMemoryFile[] = "memory-ranges";
 
 }  // namespace dormouse

@@ -17,9 +17,6 @@
 //       drop/                       where the VMM writes its state: its own during a capture, else
 //                                   root's
 //       console.log{,.1}            the guest's serial line, capped
-//     cells/<id>/                   of a VMM that was launched ahead (machine_cells.cc):
-//       memory/memory               a link to what it is woken from: it sees this directory
-//       drop/                       in place of its sandbox's
 //     templates/<uid>/              a template: the files of a generation, and
 //       template.json               its record: the one commit point (template_record.h)
 //     quarantine/<uid>.json         records that failed their checks, kept for a person to look at
@@ -30,16 +27,12 @@
 //     root/                         empty; each VMM's private root is mounted over it, in its own
 //                                   namespace
 //     verified/<uid>/<n>            this generation's memory is as captured: known since the boot
-//     cells/<id>/disk               a device node for a VMM that was launched ahead: it sees this
-//                                   directory
-//     vm/<vm>/                      the VMM's own directory, owned by its uid:
+//     vm/<short>/                   the VMM's own directory, owned by its uid:
 //       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  restore/
-//     vm/<short>                    of a sandbox with a cell: a link to it, for those who list
 // clang-format on
 //
-// <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id); <id> a cell's; <vm>
-// one or the other (Record::vm_id), and <n> Record::vm_number.
-// Pure values; thread-safe.
+// <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id); <n> at a VMM's
+// files is Record::incarnation. Pure values; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -101,44 +94,27 @@ struct Paths {
   [[nodiscard]] std::string Verified(const api::SandboxUid& uid, uint64_t generation) const {
     return Verified(uid) + "/" + std::to_string(generation);
   }
-  [[nodiscard]] std::string CellFiles() const { return state + "/cells"; }
-  [[nodiscard]] std::string CellFiles(const std::string& cell) const {
-    return CellFiles() + "/" + cell;
-  }
-  [[nodiscard]] std::string CellMemory(const std::string& cell) const {
-    return CellFiles(cell) + "/memory";
-  }
-  [[nodiscard]] std::string CellDrop(const std::string& cell) const {
-    return CellFiles(cell) + "/drop";
-  }
-  [[nodiscard]] std::string CellDevices() const { return run + "/cells"; }
-  [[nodiscard]] std::string CellDevices(const std::string& cell) const {
-    return CellDevices() + "/" + cell;
-  }
   [[nodiscard]] std::string VmDirectories() const { return run + "/vm"; }
-  [[nodiscard]] std::string VmDirectory(const std::string& vm) const {
-    return VmDirectories() + "/" + vm;
+  [[nodiscard]] std::string VmDirectory(const std::string& short_id) const {
+    return VmDirectories() + "/" + short_id;
   }
-  [[nodiscard]] std::string VmLink(const api::SandboxUid& uid) const {
-    return VmDirectories() + "/" + uid.short_id();
+  [[nodiscard]] std::string VsockSocket(const std::string& short_id) const {
+    return VmDirectory(short_id) + "/vsock.sock";
   }
-  [[nodiscard]] std::string VsockSocket(const std::string& vm) const {
-    return VmDirectory(vm) + "/vsock.sock";
+  [[nodiscard]] std::string SerialSocket(const std::string& short_id) const {
+    return VmDirectory(short_id) + "/serial.sock";
   }
-  [[nodiscard]] std::string SerialSocket(const std::string& vm) const {
-    return VmDirectory(vm) + "/serial.sock";
+  [[nodiscard]] std::string ApiSocket(const std::string& short_id, uint64_t number) const {
+    return VmDirectory(short_id) + "/api-" + std::to_string(number) + ".sock";
   }
-  [[nodiscard]] std::string ApiSocket(const std::string& vm, uint64_t number) const {
-    return VmDirectory(vm) + "/api-" + std::to_string(number) + ".sock";
+  [[nodiscard]] std::string EventFile(const std::string& short_id, uint64_t number) const {
+    return VmDirectory(short_id) + "/events-" + std::to_string(number) + ".json";
   }
-  [[nodiscard]] std::string EventFile(const std::string& vm, uint64_t number) const {
-    return VmDirectory(vm) + "/events-" + std::to_string(number) + ".json";
+  [[nodiscard]] std::string RestoreDirectory(const std::string& short_id) const {
+    return VmDirectory(short_id) + "/restore";
   }
-  [[nodiscard]] std::string RestoreDirectory(const std::string& vm) const {
-    return VmDirectory(vm) + "/restore";
-  }
-  [[nodiscard]] std::string VmmLog(const std::string& vm, uint64_t number) const {
-    return VmDirectory(vm) + "/vmm-" + std::to_string(number) + ".log";
+  [[nodiscard]] std::string VmmLog(const std::string& short_id, uint64_t number) const {
+    return VmDirectory(short_id) + "/vmm-" + std::to_string(number) + ".log";
   }
 };
 

@@ -57,7 +57,6 @@ json ToJson(const Record& record) {
       {"namespace", record.ns},
       {"name", record.name},
       {"slot", record.slot},
-      {"cell", nullptr},
       {"intent", IntentName(record.intent)},
       {"incarnation", record.incarnation},
       {"vmm", nullptr},
@@ -89,8 +88,6 @@ json ToJson(const Record& record) {
                             {"bootSnapshot", record.capture_for->boot_snapshot},
                             {"figures", FiguresToJson(record.capture_for->figures)}};
   }
-  if (record.cell)
-    object["cell"] = {{"id", record.cell->id}, {"incarnation", record.cell->incarnation}};
   if (record.vmm) {
     object["vmm"] = {{"pid", record.vmm->pid},
                      {"startTime", record.vmm->start_time_ticks},
@@ -107,11 +104,6 @@ Record RecordFromJson(const json& object) {
   record.name = object.at("name");
   static_cast<Shape&>(record) = ReadShape(object);
   record.slot = object.at("slot");
-  // Written before there were cells: it has none.
-  if (const json cell = object.value("cell", json()); !cell.is_null()) {
-    record.cell = Cell{cell.at("id"), cell.at("incarnation")};
-    if (!IsCellId(record.cell->id)) throw std::invalid_argument("cell");
-  }
   record.intent = ReadIntent(object.at("intent"));
   record.incarnation = object.at("incarnation");
   if (const json& vmm = object.at("vmm"); !vmm.is_null()) {
@@ -163,10 +155,6 @@ std::string_view IntentName(Intent intent) {
       return "Release";
   }
   return "Run";
-}
-
-bool IsCellId(std::string_view text) {
-  return text.size() == 12 && text.find_first_not_of("0123456789abcdef") == text.npos;
 }
 
 std::string EncodeRecord(const Record& record) {

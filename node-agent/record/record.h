@@ -34,15 +34,6 @@ struct ProcessHint {
   bool operator==(const ProcessHint&) const = default;
 };
 
-/// A VMM that was launched before its sandbox was known, and what stands around it: cgroup, uid,
-/// directories (machine_cells.cc). They keep its name, as a cgroup cannot be renamed.
-struct Cell {
-  std::string id;            ///< 12 hex digits, as api::SandboxUid::short_id
-  uint64_t incarnation = 0;  ///< that began with it; later ones are launched into its place
-  bool operator==(const Cell&) const = default;
-};
-[[nodiscard]] bool IsCellId(std::string_view text);
-
 /// How the last VMM, or the workload in it, ended.
 struct Ending {
   std::string reason;  ///< reasons.h
@@ -101,8 +92,6 @@ struct Record : Shape {
   std::string ns, name;  ///< for people and for the live read; never for a path
 
   uint32_t slot = 0;  ///< gives the VMM's uid and the host-side address; unique on the node
-  /// Then the VMM's uid and the names around it are the cell's, until all of it is gone.
-  std::optional<Cell> cell;
 
   Intent intent = Intent::kRun;
   uint64_t incarnation = 0;  ///< of the VMM: counts every start
@@ -147,13 +136,6 @@ struct Record : Shape {
   /// It starts from its template, rather than goes on where it slept.
   [[nodiscard]] bool IsCloning() const { return sleeping == uint64_t{0}; }
   [[nodiscard]] kube::ObjectKey key() const { return {ns, name}; }
-  /// The name of the VMM's cgroup and directory.
-  [[nodiscard]] std::string vm_id() const { return cell ? cell->id : uid.short_id(); }
-  /// In the names of the VMM's socket, events and log; 0: it was launched before it was this
-  /// sandbox's.
-  [[nodiscard]] uint64_t vm_number() const {
-    return cell && cell->incarnation == incarnation ? 0 : incarnation;
-  }
   bool operator==(const Record&) const = default;
 };
 

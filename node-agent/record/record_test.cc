@@ -52,32 +52,11 @@ TEST(RecordTest, ComesBackAsItWasWritten) {
   EXPECT_EQ(*decoded, record);
 }
 
-TEST(RecordTest, ACellComesBackAndNamesWhatStandsAroundItsVmm) {
-  Record record = Example();
-  EXPECT_EQ(record.vm_id(), record.uid.short_id());
-  EXPECT_EQ(record.vm_number(), 3u);
-  record.cell = Cell{"3f2a0b5c0001", 3};
-  const auto decoded = DecodeRecord(EncodeRecord(record));
-  ASSERT_TRUE(decoded) << decoded.error().message();
-  EXPECT_EQ(*decoded, record);
-  EXPECT_EQ(decoded->vm_id(), "3f2a0b5c0001");
-  EXPECT_EQ(decoded->vm_number(), 0u) << "launched before it was this sandbox's";
-  record.incarnation = 4;
-  EXPECT_EQ(record.vm_number(), 4u) << "launched into its place";
-}
-
-TEST(RecordTest, ACellThatIsAPathIsRefused) {
-  Record record = Example();
-  for (const char* id : {"../../../etc", "", "3f2a0b5c000g", "3f2a0b5c00011"}) {
-    record.cell = Cell{id, 1};
-    EXPECT_FALSE(DecodeRecord(EncodeRecord(record))) << id;
-  }
-}
-
-TEST(RecordTest, ARecordFromBeforeThereWereCellsIsRead) {
+TEST(RecordTest, WhatAnEarlierVersionWroteBesideItIsPassedOver) {
   const Record record = Example();
-  const auto decoded =
-      DecodeRecord(Edited(record, [](nlohmann::json& body) { body.erase("cell"); }));
+  const auto decoded = DecodeRecord(Edited(record, [](nlohmann::json& body) {
+    body["cell"] = {{"id", "3f2a0b5c0001"}, {"incarnation", 3}};
+  }));
   ASSERT_TRUE(decoded) << decoded.error().message();
   EXPECT_EQ(*decoded, record);
 }

@@ -221,7 +221,6 @@ Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
     record->ns = live->meta.ns;
     record->name = live->meta.name;
     record->intent = Intent::kRelease;
-    record->cell = machine_.CellInUse(live->uid);
     DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(*record));
     if (NothingLeft(seen) && !records_.IsCorrupt(live->uid)) {
       StatusInputs in;
@@ -280,16 +279,6 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   const Runtime runtime = RuntimeOf(sandbox.uid);
   desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
   return desired;
-}
-
-bool Agent::IsStarting(const Record& record, const Desired& desired) const {
-  if (desired.mode != api::OperatingMode::kRunning || desired.deleting || desired.no_turn ||
-      desired.no_room || record.started_at) {
-    return false;
-  }
-  // A guest that never answers is in the way of others for no longer than one that wakes.
-  const auto launched = RuntimeOf(record.uid).launched;
-  return !record.vmm || !launched || clock_.Now() - *launched < kLongestTurn;
 }
 
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
@@ -362,8 +351,6 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
-  // A burst is to be served from what is there, until its users were told.
-  const auto starting = IsStarting(record, desired) ? machine_.Starting() : nullptr;
   StatusInputs in;
   Plan plan;
   std::optional<Error> failure;

@@ -16,11 +16,11 @@
 #include <string>
 #include <vector>
 
-#include "node-agent/sandbox/control_plane.h"
 #include "node-agent/machine/machine.h"
 #include "node-agent/record/record_store.h"
-#include "node-agent/sandbox/status.h"
 #include "node-agent/record/template_store.h"
+#include "node-agent/sandbox/control_plane.h"
+#include "node-agent/sandbox/status.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/sandbox/wake_turns.h"
 #include "src/common/base/clock.h"
@@ -201,8 +201,6 @@ class Agent : public AgentView {
   void LeaveRoom(const Record& record);
   /// Whether a wake of it may begin now: they take turns.
   [[nodiscard]] bool TakeTurn(const api::Sandbox& sandbox, const Record& record);
-  /// Whether its user waits for it to run, and nothing else is waited for.
-  [[nodiscard]] bool IsStarting(const Record& record, const Desired& desired) const;
   void LeaveTurn(const api::SandboxUid& uid);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,

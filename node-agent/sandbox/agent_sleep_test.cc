@@ -46,7 +46,6 @@ class AgentSleepTest : public AgentTest {
     EXPECT_TRUE(Is("Suspended"));
     EXPECT_FALSE(Is("Ready"));
     EXPECT_TRUE(vm().Nothing()) << "asleep it holds nothing but files";
-    EXPECT_TRUE(machine_.cells.empty());
     ASSERT_EQ(vm().generations.size(), 1u) << "one generation, and nothing that was cut short";
     EXPECT_TRUE(vm().generations.begin()->second.whole);
   }
@@ -171,26 +170,10 @@ TEST_F(AgentSleepTest, AGuestThatWasNotFrozenIsThawedOnceItIsAwake) {
   EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "guest.thaw"), 1);
 }
 
-TEST_F(AgentSleepTest, AWakeTakesAVmmThatWaits) {
-  Suspend();
-  ASSERT_TRUE(Reconcile());
-  machine_.cells_ready = 1;
-  Wake();
-  ASSERT_TRUE(Reconcile());
-  ExpectAwake();
-  EXPECT_EQ(machine_.cells_ready, 0);
-  ASSERT_EQ(machine_.cells.size(), 1u);
-  EXPECT_EQ(records_->Find(kUid)->vm_id(), machine_.cells.begin()->first);
-  Suspend();
-  ASSERT_TRUE(Reconcile());
-  ExpectAsleep();
-}
-
 TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfSuspendEndsAsleep) {
   for (const std::string& step : kSuspendSteps) {
     for (const char* when : {"before.", "after."}) {
       SCOPED_TRACE(when + step);
-      machine_.cells_ready = 1;
       Wake();
       Settle();
       ExpectAwake();
@@ -212,7 +195,6 @@ TEST_F(AgentSleepTest, AnAgentThatDiesAroundAnyStepOfWakeEndsAwake) {
   for (const std::string& step : kWakeSteps) {
     for (const char* when : {"before.", "after."}) {
       SCOPED_TRACE(when + step);
-      machine_.cells_ready = 1;
       Suspend();
       Settle();
       ExpectAsleep();

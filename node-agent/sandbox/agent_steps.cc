@@ -46,12 +46,10 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
     // The one on disk may say that it sleeps: it says what is so before a guest runs on.
     DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, &capture, failed));
   }
-  if (plan.from_nothing) machine_.TakeCell(spec, record);
   for (const Stage& stage : plan.stages) {
     auto carried = CarryStage(stage, spec, record, &capture, failed);
     if (!carried) {
-      if (plan.from_nothing && *failed == Step::kSaveIntent) {
-        machine_.DropCell(record);
+      if (*failed == Step::kSaveIntent) {
         if (auto dropped = records_.DropUnrecorded(record->uid); !dropped) {
           log::Warning(
               "what was made beside a record that could not be written stays",

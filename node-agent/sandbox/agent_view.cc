@@ -124,12 +124,7 @@ Result<std::vector<OwnedObject>> Agent::FindLeaks() {
   // The kernel first, the records second: a record is written before anything is made for it.
   DORMOUSE_ASSIGN(auto owned, machine_.ListOwned());
   std::set<std::string> known;
-  for (const api::SandboxUid& uid : records_.KnownUids()) {
-    known.insert(uid.short_id());
-    // Of a record that cannot be read.
-    if (const auto cell = machine_.CellInUse(uid)) known.insert(cell->id);
-  }
-  for (const Record& record : records_.All()) known.insert(record.vm_id());
+  for (const api::SandboxUid& uid : records_.KnownUids()) known.insert(uid.short_id());
   std::erase_if(owned, [&](const OwnedObject& item) {
     return item.short_id.empty() || known.contains(item.short_id);
   });

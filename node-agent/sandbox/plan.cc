@@ -196,9 +196,7 @@ Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime
   Stage prepare;
   if (seen.disk != Presence::kComplete || (waking && anew)) prepare.push_back(Step::kPrepareDisk);
   if (seen.net != Presence::kComplete) prepare.push_back(Step::kPrepareNet);
-  // A cell stands from before it was this sandbox's: with limits of its own, and no link to it.
-  if (!seen.cgroup || !seen.vmm_directory || (record.cell && anew))
-    prepare.push_back(Step::kPrepareVmm);
+  if (!seen.cgroup || !seen.vmm_directory) prepare.push_back(Step::kPrepareVmm);
   if (!prepare.empty()) plan.stages.push_back(std::move(prepare));
   switch (seen.vmm) {
     case VmmState::kForeign:
@@ -207,9 +205,6 @@ Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime
     case VmmState::kAbsent:
       ++record.incarnation;
       record.vmm.reset();
-      plan.from_nothing = seen.vmm == VmmState::kAbsent && seen.net == Presence::kAbsent &&
-                          !seen.cgroup && !seen.vmm_directory;
-      if (plan.from_nothing) record.cell.reset();
       record.not_before.reset();
       record.intent = Intent::kRun;
       plan.stages.insert(plan.stages.begin(), Stage{Step::kSaveIntent});

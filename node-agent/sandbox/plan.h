@@ -63,9 +63,6 @@ struct Plan {
   /// The record as kSaveIntent writes it; equal to the one given when nothing of it changes.
   Record record;
   std::optional<WallTime> at;
-  /// It starts a VMM, and nothing stands around one yet: one that was launched ahead can be taken,
-  /// before the first stage, which saves the record.
-  bool from_nothing = false;
 
   /// "save-intent | disk.prepare net.prepare vmm.prepare | vmm.launch -> Proceed", for golden tests
   /// and ctl.

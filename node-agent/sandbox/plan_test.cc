@@ -83,32 +83,6 @@ TEST(PlanTest, ACreationThatWasCutShortIsCompletedFromWhatThereIs) {
   EXPECT_EQ(PlanOf(Started(), {}, Whole(VmmState::kRunning, GuestState::kSilent)), "-> AwaitGuest");
 }
 
-TEST(PlanTest, AVmmThatWaitsIsTakenOnlyWhereNothingStandsOfAnother) {
-  Record record = Started();
-  record.vmm.reset();
-  record.cell = Cell{"3f2a0b5c0001", 1};
-  const Plan anew = MakePlan(record, {}, {}, kNow);
-  EXPECT_TRUE(anew.from_nothing);
-  EXPECT_FALSE(anew.record.cell) << "all of it is gone";
-  EXPECT_TRUE(anew.ToString().starts_with("record.save disk.store | "))
-      << "the record that names it comes first";
-
-  Observed only_net, only_cgroup, only_directory;
-  only_net.net = Presence::kPartial;
-  only_cgroup.cgroup = true;
-  only_directory.vmm_directory = true;
-  for (const Observed& seen : {only_net, only_cgroup, only_directory, Whole(VmmState::kAbsent),
-                               Whole(VmmState::kForeign)}) {
-    const Plan plan = MakePlan(record, {}, seen, kNow);
-    EXPECT_FALSE(plan.from_nothing);
-    EXPECT_EQ(plan.record.cell, record.cell) << "launched into its place";
-    EXPECT_NE(plan.ToString().find("vmm.prepare"), std::string::npos)
-        << "it may have no limits yet";
-  }
-  EXPECT_FALSE(MakePlan(record, {.deleting = true}, {}, kNow).from_nothing);
-  EXPECT_FALSE(MakePlan(Started(), {}, Whole(VmmState::kStarting), kNow).from_nothing);
-}
-
 TEST(PlanTest, ARunningSandboxIsLeftAlone) {
   Desired working;
   working.has_workload = true;

@@ -422,10 +422,10 @@ class Cluster:
 
     def vmm_pids(self) -> dict[str, int]:
         """Of all sandboxes whose VMM runs, by the hash of the UID (leaks.short_id)."""
-        # A sandbox's directory, or the cell that it is a link to, has its cgroup's name; the VMM comes first in that.
+        # The VMM comes first in its cgroup, which has its directory's name.
         command = (
-            f"cd {self.layout.run}/vm && for vm in *; do cell=$(readlink $vm) || cell=$vm;"
-            f" read -r pid </sys/fs/cgroup/{self.layout.slice}/$cell/cgroup.procs && echo $vm $pid; done"
+            f"cd {self.layout.run}/vm && for vm in *; do"
+            f" read -r pid </sys/fs/cgroup/{self.layout.slice}/$vm/cgroup.procs && echo $vm $pid; done"
         )
         lines = self.node.output(command, check=False).splitlines()
         return {short: int(pid) for short, pid in map(str.split, lines)}

@@ -26,7 +26,7 @@ def short_id(uid: str) -> str:
 class Owned:
     """One thing on the node."""
 
-    kind: str  # dm loop netns vmdir cell mount cgroup process files template base quarantine veth pool socket core
+    kind: str  # dm loop netns vmdir mount cgroup process files template base quarantine veth socket core
     name: str
     detail: str
 
@@ -75,8 +75,6 @@ def leaks(owned: Iterable[Owned], uids: Iterable[str]) -> list[Owned]:
     found = []
     for thing in owned:
         if thing.kind == "socket" and thing.name in AGENTS_OWN_SOCKETS:
-            continue
-        if thing.kind == "pool" and thing.detail:  # of the agent that runs; without one they go by themselves
             continue
         if thing.cache:
             continue

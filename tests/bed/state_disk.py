@@ -27,7 +27,7 @@ DEVICE = f"/dev/mapper/{NAME}"
 SPARE_BYTES = (640 << 20, 2 << 30)
 SECTOR = 512
 # It is smaller than what an agent usually keeps in reserve.
-FLAGS = {"--disk-reserve-mib": "64", "--disk-pause-mib": "32", "--vmm-pool": "0"}
+FLAGS = {"--disk-reserve-mib": "64", "--disk-pause-mib": "32"}
 
 
 def spare_disks(folder: Path) -> list[Path]:

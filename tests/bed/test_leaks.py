@@ -48,20 +48,6 @@ def test_without_any_sandbox_no_base_is_open():
     assert shared == ["dormouse-base-0123456789ab-409600", "loop0"]
 
 
-def test_what_is_in_a_pool_is_the_agents_for_as_long_as_it_lives():
-    for name in ("0123456789ab process", "0123456789ab cgroup"):
-        pooled = f"pool\t{name}\t"
-        assert leaks(parse(pooled + "an agent's"), [UID]) == []
-        assert [thing.name for thing in leaks(parse(pooled), [UID])] == [name]
-
-
-def test_a_cell_is_its_sandboxs_by_the_name_that_its_link_gives_it():
-    cell = f"cell\t{short_id(UID)}\t/run/dormouse/cells/0123456789ab\ncgroup\t{short_id(UID)}\t0123456789ab"
-    assert leaks(parse(cell), [UID]) == []
-    assert [thing.kind for thing in leaks(parse(cell), [OTHER])] == ["cell", "cgroup"]
-    assert [thing.kind for thing in leaks(parse("cgroup\t0123456789ab\t"), [UID])] == ["cgroup"]
-
-
 def test_a_name_that_tells_nothing_is_a_leak():
     assert [
         str(thing) for thing in leaks(parse("process\toutside\t77 cloud-hyperviso 0::/"), [UID])

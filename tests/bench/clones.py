@@ -6,7 +6,6 @@ import re
 import time
 
 from bed.cluster import READY_SECONDS, Cluster
-from bed.eventually import eventually
 from bed.manifests import TEMPLATES, clone, sandbox, template
 from bench.figures import Figure, median
 from bench.sleep import answered_after, milliseconds
@@ -16,7 +15,6 @@ SHAPE = {"cpu": 1, "memory": "512Mi"}
 SMALL = {"cpu": 1, "memory": "96Mi"}  # twenty of them fit
 ROUNDS = 3
 MANY = 20
-POOL = 2  # the default of --vmm-pool
 SETTLE_SECONDS = 8  # the guest's file system commits after five
 IDLE_SECONDS = 15
 PRIVATE = re.compile(r"^Private_Dirty: +(\d+) kB", re.MULTILINE)
@@ -121,38 +119,23 @@ def work(cluster: Cluster, name: str) -> float:
 
 
 def many(cluster: Cluster) -> list[Figure]:
-    """With the pool that an agent keeps by default, and with one for the burst that comes."""
+    """One alone and many alternate."""
     ready(cluster, sandbox("small-source", resources=SMALL, bootSnapshot="Never"))
     cluster.apply(template("bench-small", "small-source"))
     cluster.wait_template("bench-small")
     gone(cluster, "small-source")
-    figures = burst(cluster, f"{MANY} clones at once", POOL)
-    flags = cluster.agent_flags
-    try:
-        cluster.agent_flags = [*flags, f"--vmm-pool={MANY}"]
-        cluster.restart_agent()
-        figures += burst(cluster, f"{MANY} clones at once, --vmm-pool={MANY}", MANY)
-    finally:
-        cluster.agent_flags = flags
-        cluster.restart_agent()
-    gone(cluster, "bench-small", plural=TEMPLATES)
-    return figures
-
-
-def burst(cluster: Cluster, title: str, pool: int) -> list[Figure]:
-    """One alone and many alternate. `pool`: VMMs that have to be ready before each."""
     one, all_of_them = [], []
     for _ in range(ROUNDS):
         for into, count in ((one, 1), (one, 1), (all_of_them, MANY)):
-            eventually(lambda: cluster.metric("dormouse_vmm_pool_ready") >= pool, "the pool is full", READY_SECONDS)
             time.sleep(SETTLE_SECONDS)
             names = [f"many-{number}" for number in range(count)]
             into.append(ready(cluster, *(clone(name, "bench-small") for name in names)))
             gone(cluster, *names)
+    gone(cluster, "bench-small", plural=TEMPLATES)
     return [
-        Figure.of(f"{title}: one alone, apply to Ready", median(one), "ms"),
-        Figure.of(f"{title}: all Ready", median(all_of_them), "ms"),
-        Figure.of(f"{title}: against one", median(all_of_them) / median(one), "x", "<= 12"),
+        Figure.of(f"{MANY} clones at once: one alone, apply to Ready", median(one), "ms"),
+        Figure.of(f"{MANY} clones at once: all Ready", median(all_of_them), "ms"),
+        Figure.of(f"{MANY} clones at once: against one", median(all_of_them) / median(one), "x", "<= 12"),
     ]
 
 

@@ -1,8 +1,7 @@
 // What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the
 // agent starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that
 // tries to get at them, at the node and at other namespaces, and reports what succeeded. Every
-// attempt must fail, also of one that was launched ahead (machine_cells.cc), before and after it is
-// given what is its own.
+// attempt must fail.
 //
 // Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
 #include <arpa/inet.h>
@@ -51,8 +50,7 @@ constexpr uid_t kVictim = 100021;
 constexpr uid_t kAttacker = 100022;
 constexpr char kSecret[] = "the victim's guest memory";
 
-// ---- inside: the attacker
-// -------------------------------------------------------------------------
+// Inside: the attacker.
 
 struct Attempt {
   std::string what;
@@ -149,21 +147,10 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"unmount its root", [] { return ::umount2("/", MNT_DETACH) == 0; }},
       {"write to its root", [] { return Opens("/x", O_WRONLY | O_CREAT); }},
       {"write to its kernel", [] { return Opens("/vmm/program", O_WRONLY); }},
-      // Of a cell: elsewhere there are no such directories.
-      {"open a disk before it is given one",
-       [] { return !Opens("/run/vm/go") && Opens("/dev/cell/disk"); }},
-      {"open a device that is another's", [] { return Opens("/dev/cell/foreign"); }},
-      {"make a device beside its disk",
-       [=] { return MakesNode(S_IFBLK, major, minor, "/dev/cell/node"); }},
       {"open a device in its own directory", [] { return Opens("/run/vm/planted"); }},
-      {"write beside its disk", [] { return Opens("/dev/cell/x", O_WRONLY | O_CREAT); }},
-      {"take its disk away", [] { return ::unlink("/dev/cell/disk") == 0; }},
-      {"give its disk away", [] { return ::chmod("/dev/cell/disk", 0666) == 0; }},
-      {"write to its memory's file", [] { return Opens("/memory/memory", O_RDWR); }},
-      {"make its memory's file writable", [] { return ::chmod("/memory/memory", 0666) == 0; }},
-      {"put a file beside it", [] { return Opens("/memory/x", O_WRONLY | O_CREAT); }},
-      {"link its memory's file", [] { return ::link("/memory/memory", "/run/vm/memory") == 0; }},
-      {"leave its memory's directory", [] { return Opens("/memory/../../secret"); }},
+      {"write to its memory's file", [] { return Opens("/vmm/memory", O_RDWR); }},
+      {"make its memory's file writable", [] { return ::chmod("/vmm/memory", 0666) == 0; }},
+      {"link its memory's file", [] { return ::link("/vmm/memory", "/run/vm/memory") == 0; }},
       {"write to the drop outside a capture", [] { return Opens("/drop/x", O_WRONLY | O_CREAT); }},
       {"leave its root", [] { return ::chroot("/run/vm") == 0; }},
       {"become root", [] { return ::setuid(0) == 0 || ::setgid(0) == 0 || ::geteuid() == 0; }},
@@ -200,36 +187,28 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
   };
 }
 
-// Until what makes an idle VMM a sandbox's has come; then what is its own must open.
-bool AwaitAdoption() {
-  for (int tries = 0; tries < 3000 && !Opens("/run/vm/go"); ++tries) ::poll(nullptr, 0, 10);
-  return Opens("/dev/cell/disk", O_RDWR) && Opens("/memory/memory");
+// What is its own must open, or the attempts that turn on it fail for the wrong reason.
+bool HasItsOwn() {
+  return Opens("/vmm/memory") && ::access("/drop", F_OK) == 0 &&
+         ::access("/run/vm/planted", F_OK) == 0;
 }
 
-void Report(const std::vector<Attempt>& attempts, const char* when) {
-  for (const auto& attempt : attempts) {
-    std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
-  }
-  std::printf("%s %zu\n", when, attempts.size());
-  std::fflush(stdout);
-}
-
-int Attack(char** arguments, bool adopted) {
+int Attack(char** arguments) {
   static char buffer[64 << 10];
   std::setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
   const auto attempts =
       Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
                arguments[3], arguments[4]);
-  if (adopted) {
-    Report(attempts, "idle");
-    if (!AwaitAdoption()) return 1;
+  if (!HasItsOwn()) return 1;
+  for (const auto& attempt : attempts) {
+    std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
   }
-  Report(attempts, "done");
+  std::printf("done %zu\n", attempts.size());
+  std::fflush(stdout);
   return 0;
 }
 
-// ---- inside: the victim
-// ---------------------------------------------------------------------------
+// Inside: the victim.
 
 int HoldSecrets() {
   static char secret[sizeof(kSecret)];
@@ -248,8 +227,7 @@ int HoldSecrets() {
   for (;;) ::pause();
 }
 
-// ---- outside: the test
-// ----------------------------------------------------------------------------
+// Outside: the test.
 
 std::string OwnProgram() {
   char path[4096];
@@ -318,6 +296,7 @@ class HostileVmmTest : public ::testing::Test {
     ASSERT_EQ(::pipe2(pipe, O_CLOEXEC | O_NONBLOCK), 0);
     vm->output.Reset(pipe[0]);
     vm->log.Reset(pipe[1]);
+    GiveItsOwn(*vm);
     ASSERT_OK(RunInNetNs(vm->netns.get(), [&] { return CreateTap({"tap0", uid, ""}); }));
   }
   // A victim prints it when it is ready.
@@ -325,32 +304,17 @@ class HostileVmmTest : public ::testing::Test {
     std::string printed = OutputOf(victim, milliseconds(20000));
     return printed.substr(0, printed.find('\n'));
   }
-  // As machine_cells.cc binds an idle VMM's.
-  void MakeCell(const Vm& vm) {
-    for (const char* part : {".devices", ".memory"}) {
-      ASSERT_OK(MakeDirectories(vm.directory + part, 0755));
-      ASSERT_EQ(::chmod((vm.directory + part).c_str(), 0755), 0);
-    }
+  // As LinuxMachine::Launch gives it: the drop, root's outside a capture, and the memory that it is
+  // woken from. Beside them, a device that it could not have made itself.
+  void GiveItsOwn(const Vm& vm) {
     ASSERT_OK(MakeDirectories(vm.directory + ".drop", 0700));
-  }
-  // What is brought to it: a device that stands for its disk, the memory's file by a link; and
-  // beside them what others have.
-  void Adopt(const Vm& vm) {
-    const std::string devices = vm.directory + ".devices/";
-    ASSERT_OK(MakeDeviceNode(devices + "disk", NodeKind::kCharacter, {1, 5}, vm.uid));
-    ASSERT_OK(MakeDeviceNode(devices + "foreign", NodeKind::kCharacter, {1, 5}, kVictim));
     ASSERT_OK(MakeDeviceNode(vm.directory + "/planted", NodeKind::kCharacter, {1, 5}, vm.uid));
-    const std::string memory = scratch_ / "generation";
+    const std::string memory = vm.directory + ".memory";
     const UniqueFd file(::open(memory.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
     ASSERT_TRUE(file);
     ASSERT_EQ(::fchmod(file.get(), 0444), 0);
-    ASSERT_EQ(::link(memory.c_str(), (vm.directory + ".memory/memory").c_str()), 0);
-    const UniqueFd go(::open((vm.directory + "/go").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444));
-    ASSERT_TRUE(go);
-    ASSERT_EQ(::fchmod(go.get(), 0444), 0);
   }
-  Result<LaunchedProcess> Start(const Vm& vm, std::vector<std::string> arguments,
-                                bool cell = false) {
+  Result<LaunchedProcess> Start(const Vm& vm, std::vector<std::string> arguments) {
     LaunchSpec spec;
     spec.name = vm.name;
     spec.command = std::move(arguments);
@@ -362,11 +326,8 @@ class HostileVmmTest : public ::testing::Test {
     for (const std::string libraries : {"/opt/dormouse/lib"}) {
       if (PathExists(libraries)) spec.binds.push_back({libraries, libraries, false, true});
     }
-    if (cell) {
-      spec.binds.push_back({vm.directory + ".devices", "/dev/cell", false, false, true});
-      spec.binds.push_back({vm.directory + ".memory", "/memory", false, false});
-      spec.binds.push_back({vm.directory + ".drop", "/drop", true, false});
-    }
+    spec.binds.push_back({vm.directory + ".memory", "/vmm/memory"});
+    spec.binds.push_back({vm.directory + ".drop", "/drop", true, false});
     spec.system_libraries = true;
     spec.cgroup = vm.cgroup.get();
     spec.netns = vm.netns.get();
@@ -408,28 +369,6 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
 }
 
-TEST_F(HostileVmmTest, OneThatWasLaunchedAheadReachesWhatItIsGivenAndNoMore) {
-  const auto victim = Start(victim_, {"--as-victim"});
-  ASSERT_OK(victim);
-  const std::string secret_address = AddressOfSecret(victim_);
-  ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
-  MakeCell(attacker_);
-  const auto attacker = Start(attacker_,
-                              {"--as-adopted-attacker", victim_.directory,
-                               std::to_string(victim->identity.pid), secret_address, "253", "0"},
-                              /*cell=*/true);
-  ASSERT_OK(attacker);
-  std::string report = OutputOf(attacker_, milliseconds(60000));
-  EXPECT_THAT(report, ::testing::HasSubstr("\nidle "));
-  EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
-  Adopt(attacker_);
-  ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
-  report = OutputOf(attacker_, milliseconds(1000));
-  EXPECT_THAT(report, ::testing::HasSubstr("\ndone ")) << "its own was not in reach";
-  EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
-  EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
-}
-
 TEST_F(HostileVmmTest, ItsOwnIsInReach) {
   // The same means, turned to what is the VMM's own, do work: the test above tests something.
   const auto victim = Start(victim_, {"--as-victim"});
@@ -444,9 +383,7 @@ TEST_F(HostileVmmTest, ItsOwnIsInReach) {
 
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
-  const bool adopted = role == "--as-adopted-attacker";
-  if ((role == "--as-attacker" || adopted) && argc == 7)
-    return dormouse::test::Attack(argv + 2, adopted);
+  if (role == "--as-attacker" && argc == 7) return dormouse::test::Attack(argv + 2);
   if (role == "--as-victim") return dormouse::test::HoldSecrets();
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
