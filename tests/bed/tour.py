@@ -14,6 +14,8 @@ from bed.manifests import clone, template
 CLONES = 3
 TEMPLATE = "hello-warm"
 MIB = 1 << 20
+# In the guest's memory, so that it is there only if that is.
+KEPT = "/dev/shm/boot_id"
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ def tour(cluster: Cluster, name: str) -> list[Scene]:
 def sleep(cluster: Cluster, name: str) -> Scene:
     cluster.exec(name, ["sh", "-c", f"cat /proc/sys/kernel/random/boot_id > {KEPT}"])
     took = timed(lambda: cluster.bring(name, "Suspended"))
-    snapshot = cluster.get(name)["status"]["snapshot"]
-    written, whole = (snapshot[key] / MIB for key in ("writtenBytes", "memoryBytes"))
-    return Scene("put to sleep", took, f"{written:.0f} of {whole:.0f} MiB written, stood still for {snapshot['pauseWindow']}")
+    status = cluster.get(name)["status"]
+    snapshot, memory = status["snapshot"], status["resources"]["memory"]
+    return Scene("put to sleep", took, f"{snapshot['writtenBytes'] / MIB:.0f} MiB of {memory} written, stood still for {snapshot['pauseWindow']}")
 
 
 def wake(cluster: Cluster, name: str) -> Scene:
@@ -71,7 +73,3 @@ def start_clones(cluster: Cluster) -> Scene:
     took = timed(start)
     hosts = [cluster.exec(each, ["hostname"]).stdout.strip() for each in names]
     return Scene(f"{CLONES} clones started", took, ", ".join(hosts))
-
-
-# In the guest's memory, so that it is there only if that is.
-KEPT = "/dev/shm/boot_id"
