@@ -169,9 +169,6 @@ class FakeMachine : public Machine {
         Captured(vm, *record).needs.cpu_model = cpu_model;
         Captured(vm, *record).needs.guest_version = "0.4.0";
         break;
-      case Step::kCaptureMemory:
-      case Step::kCaptureDisk:
-        break;
       case Step::kSyncCapture:
         Captured(vm, *record).whole = true;
         (record->capture_for ? record->capture_for->figures : record->capture.emplace()) =
@@ -218,17 +215,15 @@ class FakeMachine : public Machine {
           return each.first != record->sleeping && each.first != record->memory_generation;
         });
         break;
-      case Step::kCommitSuspend:
-      case Step::kCommitTemplate:
-      case Step::kCommitWake:
-      case Step::kForgetMemory:
-      case Step::kSaveIntent:
-      case Step::kSaveVmm:
-      case Step::kMakeStore:
-        break;
       case Step::kRemoveFiles:
         vm.generations.clear();
         break;
+      case Step::kMakeStore:
+      case Step::kCaptureMemory:
+      case Step::kCaptureDisk:
+        break;
+      default:
+        return NobodyCarriesOut(step);
     }
     return {};
   }

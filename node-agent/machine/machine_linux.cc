@@ -246,15 +246,9 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return TakeStore(record);
     case Step::kPruneFiles:
       return PruneFiles(*record);
-    case Step::kSaveIntent:
-    case Step::kSaveVmm:
-    case Step::kCommitSuspend:
-    case Step::kCommitTemplate:
-    case Step::kCommitWake:
-    case Step::kForgetMemory:
-      break;  // StepOwner::kAgent
+    default:
+      return NobodyCarriesOut(step);
   }
-  return {};
 }
 
 Result<Observed> LinuxMachine::Observe(const Record& record) {

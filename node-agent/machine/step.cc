@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string>
 
 namespace dormouse {
 namespace {
@@ -18,7 +19,8 @@ constexpr StepTraits kSteps[] = {
     {Step::kCreateVm, "vmm.create"},
     {Step::kBootVm, "vmm.boot"},
     {Step::kResumeVm, "vmm.resume"},
-    {Step::kPauseVm, "vmm.pause", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::pause},
+    {Step::kPauseVm, "vmm.pause", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::pause},
     {Step::kConfigureGuest, "guest.configure"},
     {Step::kStartWorkload, "guest.start"},
     {Step::kKillVmm, "vmm.kill"},
@@ -26,12 +28,18 @@ constexpr StepTraits kSteps[] = {
     {Step::kRemoveNet, "net.remove"},
     {Step::kRemoveVmm, "vmm.remove"},
     {Step::kRemoveFiles, "files.remove"},
-    {Step::kPrepareCapture, "capture.prepare", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::prepare},
-    {Step::kFreezeGuest, "guest.freeze", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::freeze},
-    {Step::kCaptureState, "capture.state", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::state},
-    {Step::kCaptureMemory, "capture.memory", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::memory},
-    {Step::kCaptureDisk, "capture.disk", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::disk},
-    {Step::kSyncCapture, "capture.sync", StepKind::kCapture, StepOwner::kMachine, &api::CaptureStages::sync},
+    {Step::kPrepareCapture, "capture.prepare", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::prepare},
+    {Step::kFreezeGuest, "guest.freeze", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::freeze},
+    {Step::kCaptureState, "capture.state", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::state},
+    {Step::kCaptureMemory, "capture.memory", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::memory},
+    {Step::kCaptureDisk, "capture.disk", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::disk},
+    {Step::kSyncCapture, "capture.sync", StepKind::kCapture, StepOwner::kMachine,
+     &api::CaptureStages::sync},
     {Step::kCommitSuspend, "record.suspended", StepKind::kCapture, StepOwner::kAgent},
     {Step::kCopyGeneration, "capture.copy", StepKind::kCapture},
     {Step::kCommitTemplate, "template.commit", StepKind::kCapture, StepOwner::kAgent},
@@ -56,6 +64,10 @@ static_assert(InOrder());
 
 const StepTraits& TraitsOf(Step step) {
   return kSteps[static_cast<size_t>(step)];
+}
+
+Result<> NobodyCarriesOut(Step step) {
+  return Fail(ErrorCode::kInternal, "nobody carries out " + std::string(StepName(step)));
 }
 
 }  // namespace dormouse

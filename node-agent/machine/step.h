@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/base/result.h"
 
 namespace dormouse {
 
@@ -79,6 +80,10 @@ struct StepTraits {
 };
 
 [[nodiscard]] const StepTraits& TraitsOf(Step step);
+
+/// The answer to a step that the one who was asked has no function for: its row names another
+/// owner.
+[[nodiscard]] Result<> NobodyCarriesOut(Step step);
 
 [[nodiscard]] inline std::string_view StepName(Step step) {
   return TraitsOf(step).name;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <tuple>
 
 #include "src/common/api/reasons.h"
 #include "src/common/base/log.h"
@@ -120,20 +121,9 @@ const api::Sandbox& Agent::Newer(const api::Sandbox& cached,
   return cached;
 }
 
-Agent::Runtime Agent::RuntimeOf(const api::SandboxUid& uid) const {
-  std::lock_guard lock(mutex_);
-  const auto found = runtimes_.find(uid);
-  return found == runtimes_.end() ? Runtime{} : found->second;
-}
-
-void Agent::UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change) {
-  std::lock_guard lock(mutex_);
-  change(runtimes_[uid]);
-}
-
 void Agent::OnMachineChanged(const std::string& uid) {
   if (const auto parsed = api::SandboxUid::Parse(uid)) {
-    UpdateRuntime(*parsed, [](Runtime& runtime) { runtime.seen.reset(); });
+    Remember(*parsed, [](Remembered& kept) { kept.look.Forget(); });
   }
   enqueue_(uid);
 }
@@ -147,10 +137,11 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   if (!cached) {
     if (record) return ReconcileOrphan(*record);
     std::lock_guard lock(mutex_);
-    runtimes_.erase(uid);
+    remembered_.erase(uid);
     return ReconcileResult::Done();
   }
-  const api::Sandbox sandbox = Newer(*cached, RuntimeOf(uid).latest);
+  const api::Sandbox sandbox =
+      Recall(uid, [&](const Remembered& kept) { return Newer(*cached, kept.told.object); });
   if (sandbox.meta.deletion_time) return ReconcileDeletion(sandbox);
   if (records_.IsCorrupt(uid)) return ReconcileUnreadable(sandbox);
   return ReconcileWanted(sandbox, std::move(record));
@@ -276,33 +267,39 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
     }
   }
   desired.no_turn = !TakeTurn(sandbox, record);
-  const Runtime runtime = RuntimeOf(sandbox.uid);
-  desired.hold_suspend = !runtime.commit_in_doubt && clock_.Now() < runtime.no_capture_before;
+  desired.hold_suspend = Recall(sandbox.uid, [&](const Remembered& kept) {
+    return !kept.commit_in_doubt && kept.suspends.Hold(clock_.Now()) > 0ns;
+  });
   return desired;
+}
+
+std::optional<std::chrono::nanoseconds> Agent::SinceLaunch(const Record& record) const {
+  return Recall(record.uid, [&](const Remembered& kept) { return kept.vmm.Since(clock_.Now()); });
+}
+
+bool Agent::CommitIsInDoubt(const Record& record) const {
+  return Recall(record.uid, [](const Remembered& kept) { return kept.commit_in_doubt; });
 }
 
 Result<Observed> Agent::Look(const Record& record, bool is_new) {
   // Intent before act: without a record nothing was made.
   if (is_new) return Observed{.recorded = false};
-  const Runtime runtime = RuntimeOf(record.uid);
-  Observed seen;
-  if (runtime.seen && clock_.Now() - runtime.looked_at < options_.resync) {
-    seen = *runtime.seen;
-    if (seen.vmm == VmmState::kRunning) machine_.ObserveGuest(record, &seen);
+  auto seen = Recall(record.uid, [&](const Remembered& kept) {
+    return kept.look.Within(options_.resync, clock_.Now());
+  });
+  if (seen) {
+    if (seen->vmm == VmmState::kRunning) machine_.ObserveGuest(record, &*seen);
   } else {
     DORMOUSE_ASSIGN(seen, machine_.Observe(record));
-    UpdateRuntime(record.uid, [&](Runtime& kept) {
-      kept.looked_at = clock_.Now();
-      if (seen.vmm == VmmState::kRunning) kept.seen = seen;
-      // A VM whose start we did not see gets a whole boot deadline from now on.
-      if (seen.vmm != VmmState::kAbsent && !kept.launched) kept.launched = clock_.Now();
+    Remember(record.uid, [&](Remembered& kept) {
+      kept.look.Forget();
+      if (seen->vmm == VmmState::kRunning) kept.look.Note(*seen, clock_.Now());
+      if (seen->vmm != VmmState::kAbsent) kept.vmm.Found(clock_.Now());
     });
   }
-  if (!Answers(seen.guest) && !record.started_at && seen.vmm == VmmState::kRunning &&
-      runtime.launched) {
-    seen.guest_timed_out = clock_.Now() - *runtime.launched >= options_.guest_timeout;
-  }
-  return seen;
+  if (!Answers(seen->guest) && !record.started_at && seen->vmm == VmmState::kRunning)
+    seen->guest_timed_out = SinceLaunch(record) >= options_.guest_timeout;
+  return *seen;
 }
 
 Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& error,
@@ -317,15 +314,18 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
     return true;
   }
   if (FailedToCapture(plan, failed) && desired->mode == api::OperatingMode::kSuspended &&
-      !RuntimeOf(record->uid).commit_in_doubt) {
+      !CommitIsInDoubt(*record)) {
     // Failing keeps the sandbox: it runs on, and says so.
-    HoldCaptures(*record, {std::string(reasons::kSnapshotFailed), error.message()});
+    Remember(record->uid, [&](Remembered& kept) {
+      kept.suspends.Note({std::string(reasons::kSnapshotFailed), error.message()},
+                         options_.capture_retry, clock_.Now());
+    });
     desired->hold_suspend = true;
     warn("a capture failed, and the sandbox runs on");
     return true;
   }
   if (failed == Step::kThawGuest) {
-    UpdateRuntime(record->uid, [&](Runtime& runtime) { runtime.thaw_failed = error.message(); });
+    Remember(record->uid, [&](Remembered& kept) { kept.vmm.ThawFailed(error.message()); });
   }
   const bool refused = RefusesToThaw(failed, error);
   if (!IsRestore(failed) && !refused) return false;
@@ -348,7 +348,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
                                      TemplateStore::Ptr held) {
   const MonotonicTime began = clock_.Now();
   // One that failed was of an earlier wish: the next is tried at once.
-  if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedCaptures(record);
+  if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) ForgetFailedSuspends(record);
   DORMOUSE_TRY(NoticeDiskBootIsOver(sandbox, &record));
   Desired desired = DesiredOf(sandbox, record);
   StatusInputs in;
@@ -361,10 +361,11 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
     if (seen) {
       in.observed = *seen;
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
-      desired.wake_failed = WakeHasFailed(record);
-      const Runtime known = RuntimeOf(record.uid);
-      desired.thawed = known.thawed;
-      desired.thaw_failed = known.thaw_failed;
+      desired.wake_failed = WhyWakeFailed(record).has_value();
+      std::tie(desired.thawed, desired.thaw_failed) =
+          Recall(record.uid, [](const Remembered& kept) {
+            return std::pair(kept.vmm.thawed(), kept.vmm.thaw_failed());
+          });
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
       if (Suspends(plan)) {
         StatusInputs begun = in;
@@ -380,10 +381,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
         // Only a turn changes what there is of it.
         seen->recorded = true;
         seen->stale_files = false;
-        UpdateRuntime(record.uid, [&](Runtime& runtime) {
-          runtime.seen = *seen;
-          runtime.looked_at = clock_.Now();
-        });
+        Remember(record.uid, [&](Remembered& kept) { kept.look.Note(*seen, clock_.Now()); });
       }
       is_new = false;
       held.reset();
@@ -394,7 +392,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       failure = carried.error();
       in.problem = failed ? ProblemOf(failed, *failure)
                           : Problem{std::string(reasons::kHostError), failure->message()};
-      UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.seen.reset(); });
+      Remember(record.uid, [](Remembered& kept) { kept.look.Forget(); });
       if (failed) {
         DORMOUSE_ASSIGN(const bool found,
                         FindAnotherWay(plan, *failed, *failure, &record, &desired));
@@ -431,17 +429,16 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   const bool first_ready = plan.outcome == Outcome::kRunning && !failure && !record.started_at;
   if (first_ready) {
     record.started_at = clock_.WallNow();
-    if (const auto launched = RuntimeOf(record.uid).launched) {
+    if (const auto since = SinceLaunch(record))
       record.boot_to_ready_ms =
-          std::chrono::duration_cast<std::chrono::milliseconds>(clock_.Now() - *launched).count();
-    }
+          std::chrono::duration_cast<std::chrono::milliseconds>(*since).count();
   }
   if (plan.outcome == Outcome::kRunning) {
-    const auto applied = RuntimeOf(record.uid).network;
-    if (!(applied == sandbox.spec.network)) {
+    const bool applied = Recall(
+        record.uid, [&](const Remembered& kept) { return kept.network == sandbox.spec.network; });
+    if (!applied) {
       if (auto updated = machine_.UpdateNetwork(sandbox.spec, record)) {
-        UpdateRuntime(record.uid,
-                      [&](Runtime& runtime) { runtime.network = sandbox.spec.network; });
+        Remember(record.uid, [&](Remembered& kept) { kept.network = sandbox.spec.network; });
       } else {
         in.problem = ProblemOf(Step::kPrepareNet, updated.error());
       }
@@ -452,7 +449,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
   if (failure && Suspends(plan) && !record.sleeping) in.outcome = Outcome::kSuspending;
-  UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.plan = plan.ToString(); });
+  Remember(record.uid, [&](Remembered& kept) { kept.plan = plan.ToString(); });
   auto told = Tell(sandbox, std::move(in));
   // After the status: the user waits for that, and nothing is lost if we die in between.
   if (first_ready) DORMOUSE_TRY(records_.Save(record));
@@ -462,8 +459,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   auto next = NextLook(plan.outcome, plan, record);
   if (working && !awaited) next = kWorkloadPoll;
   if (plan.outcome == Outcome::kRunning && desired.hold_suspend) {
-    const auto until = RuntimeOf(record.uid).no_capture_before - clock_.Now();
-    next = std::clamp<std::chrono::nanoseconds>(until, 1ms, next);
+    const auto hold = Recall(
+        record.uid, [&](const Remembered& kept) { return kept.suspends.Hold(clock_.Now()); });
+    next = std::clamp<std::chrono::nanoseconds>(hold, 1ms, next);
   }
   return next.count() > 0 ? ReconcileResult::RequeueAfter(next) : ReconcileResult::Done();
 }
@@ -472,8 +470,7 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan,
                                          const Record& record) const {
   switch (outcome) {
     case Outcome::kAwaitGuest: {
-      const auto launched = RuntimeOf(record.uid).launched;
-      const auto waited = launched ? clock_.Now() - *launched : 0ns;
+      const auto waited = SinceLaunch(record).value_or(0ns);
       if (record.started_at) return 2s;
       return std::clamp<std::chrono::nanoseconds>(waited / 20, 10ms, 250ms);
     }

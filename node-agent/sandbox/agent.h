@@ -20,6 +20,7 @@
 #include "node-agent/record/record_store.h"
 #include "node-agent/record/template_store.h"
 #include "node-agent/sandbox/control_plane.h"
+#include "node-agent/sandbox/remembered.h"
 #include "node-agent/sandbox/status.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/sandbox/wake_turns.h"
@@ -102,31 +103,6 @@ class Agent : public AgentView {
   [[nodiscard]] Result<std::vector<Leak>> Sweep(bool remove) override;
 
  private:
-  // What is remembered of a sandbox between reconciles; lost with the process, and never needed.
-  struct Runtime {
-    std::optional<Observed> seen;  ///< as the last plan left it; nothing: look again
-    MonotonicTime looked_at{};
-    std::optional<MonotonicTime> launched;  ///< of this incarnation, as far as we saw it
-    std::optional<DiskUsage> disk;          ///< as last reported
-    std::string written;                    ///< the status last written, as JSON
-    std::optional<api::Sandbox> latest;     ///< as our own last write returned it
-    api::NetworkSpec network;               ///< the policy that is in force
-    std::string last_warning;
-    MonotonicTime no_capture_before{};  ///< after one that failed
-    int captures_failed = 0;            ///< in a row
-    bool commit_in_doubt =
-        false;  ///< the record on disk may say asleep: nothing may run before it is known
-    std::optional<Problem> capture_problem;
-    /// Booted by this process, and told nothing of its tenant since.
-    bool fresh_boot = false;
-    bool thawed = false;                     ///< since its VMM was launched, by this process
-    std::optional<std::string> thaw_failed;  ///< why the last thaw since then did
-    std::optional<std::pair<uint64_t, std::string>> failed_wake;  ///< of which generation, and why
-    bool room_taken = false;  ///< for its wake; counts until its record says that it runs
-    std::optional<MonotonicTime> waits_since;  ///< for room
-    std::string phase, ready_reason;
-    std::string plan;
-  };
   struct WantedCapture {
     api::SandboxUid source;
     kube::ObjectKey key;
@@ -151,6 +127,10 @@ class Agent : public AgentView {
   Result<bool> FindAnotherWay(const Plan& plan, Step failed, const Error& error, Record* record,
                               Desired* desired);
   Result<Observed> Look(const Record& record, bool is_new);
+  /// Of its VMM, or since this agent first saw that; nothing where there is none.
+  [[nodiscard]] std::optional<std::chrono::nanoseconds> SinceLaunch(const Record& record) const;
+  [[nodiscard]] bool CommitIsInDoubt(const Record& record) const;
+  void ForgetFailedSuspends(const Record& record);
   /// Runs the stages; on failure `failed` names the step.
   Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                  std::optional<Step>* failed);
@@ -161,6 +141,12 @@ class Agent : public AgentView {
   Result<> CarryStep(Step step, const api::SandboxSpec& spec, Record* record,
                      api::CaptureStages* capture);
   Result<> DoStep(Step step, const api::SandboxSpec& spec, Record* record);
+  /// Those of StepOwner::kAgent.
+  Result<> DoOwnStep(Step step, const api::SandboxSpec& spec, Record* record);
+  Result<> SaveIntent(const Record& record);
+  /// What the agent does itself right before and after a step of the machine's.
+  void BeforeStep(Step step, const Record& record);
+  Result<> AfterStep(Step step, const Record& record);
   /// A record for a sandbox that has none: resolved, or a clone. `held` keeps its template until
   /// the record is saved.
   Result<Record> Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held);
@@ -187,14 +173,12 @@ class Agent : public AgentView {
   /// The annotation boot-from-disk.
   [[nodiscard]] static bool AsksToBootFromDisk(const api::Sandbox& sandbox);
   Result<> NoticeDiskBootIsOver(const api::Sandbox& sandbox, Record* record);
-  [[nodiscard]] bool WakeHasFailed(const Record& record) const;
+  /// The last wake of the generation that it sleeps with; nothing where none has failed.
+  [[nodiscard]] std::optional<std::string> WhyWakeFailed(const Record& record) const;
   /// False where the error says nothing of the memory: it lacked room, or an answer in time.
   bool NoteFailedWake(const Record& record, Step step, const Error& error);
   Result<> ForgetMemory(Record* record);
   void AnnounceDiskBoot(const api::Sandbox& sandbox, const Plan& plan, const Record& record);
-  /// A capture failed and the sandbox shall run on: remembers it, and for how long.
-  void HoldCaptures(const Record& record, const Problem& problem);
-  void ForgetFailedCaptures(const Record& record);
   /// Whether the node has memory for a wake, which then is its own; if not it waits, and those that
   /// have waited longer come first, so that a large one is not passed by small ones for ever.
   [[nodiscard]] bool TakeRoomFor(const Record& record);
@@ -212,8 +196,19 @@ class Agent : public AgentView {
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached,
                                    const std::optional<api::Sandbox>& ours);
-  [[nodiscard]] Runtime RuntimeOf(const api::SandboxUid& uid) const;
-  void UpdateRuntime(const api::SandboxUid& uid, const std::function<void(Runtime&)>& change);
+  /// What `ask` answers of what is remembered of a sandbox. It is called with the lock held.
+  template <typename Ask>
+  [[nodiscard]] auto Recall(const api::SandboxUid& uid, const Ask& ask) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = remembered_.find(uid);
+    return ask(found == remembered_.end() ? Remembered{} : found->second);
+  }
+  /// `change` is called with the lock held.
+  template <typename Change>
+  void Remember(const api::SandboxUid& uid, const Change& change) {
+    const std::lock_guard lock(mutex_);
+    change(remembered_[uid]);
+  }
   [[nodiscard]] Result<Record> FindByKey(const kube::ObjectKey& key) const;
   Result<std::vector<OwnedObject>> FindLeaks();
 
@@ -229,7 +224,7 @@ class Agent : public AgentView {
   WakeTurns turns_;
   std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
   mutable std::mutex mutex_;
-  std::map<api::SandboxUid, Runtime> runtimes_;
+  std::map<api::SandboxUid, Remembered> remembered_;
   std::map<api::SandboxUid, WantedCapture> wanted_;           // by template
   std::map<api::SandboxUid, api::SandboxUid> boot_captures_;  // who makes which boot snapshot
   std::map<api::SandboxUid, MonotonicTime> boot_snapshot_used_;

@@ -49,8 +49,8 @@ std::optional<TemplateCapture> Agent::CaptureWantedFrom(const api::SandboxSpec& 
                                                         const Record& record) {
   const std::lock_guard lock(mutex_);
   const auto is_fresh = [this](const api::SandboxUid& uid) {
-    const auto found = runtimes_.find(uid);
-    return found != runtimes_.end() && found->second.fresh_boot;
+    const auto found = remembered_.find(uid);
+    return found != remembered_.end() && found->second.vmm.IsFresh();
   };
   if (is_fresh(record.uid) && disk_state_ == Machine::DiskState::kFine) {
     const auto shape = BootSnapshotOf(spec, record);
@@ -167,7 +167,7 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
                 {"template", capture.template_uid.text()},
                 {"error", error.message()}});
   if (capture.boot_snapshot) {
-    UpdateRuntime(record.uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
+    Remember(record.uid, [](Remembered& kept) { kept.vmm.ToldItsTenant(); });
     const std::lock_guard lock(mutex_);
     boot_captures_.erase(capture.template_uid);
     return;

@@ -26,8 +26,9 @@ void Agent::TendDisks() {
       if (usage.error().code() == ErrorCode::kCorrupt) OnMachineChanged(record.uid.text());
       continue;
     }
-    if (WorthTelling(RuntimeOf(record.uid).disk, *usage)) {
-      UpdateRuntime(record.uid, [&](Runtime& runtime) { runtime.disk = *usage; });
+    const auto told = Recall(record.uid, [](const Remembered& kept) { return kept.told.disk; });
+    if (WorthTelling(told, *usage)) {
+      Remember(record.uid, [&](Remembered& kept) { kept.told.disk = *usage; });
       enqueue_(record.uid.text());
     }
   }

@@ -36,25 +36,22 @@ Result<> Agent::NoticeDiskBootIsOver(const api::Sandbox& sandbox, Record* record
   return {};
 }
 
-bool Agent::WakeHasFailed(const Record& record) const {
-  const auto failed = RuntimeOf(record.uid).failed_wake;
-  return failed && failed->first == record.sleeping;
+std::optional<std::string> Agent::WhyWakeFailed(const Record& record) const {
+  return Recall(record.uid, [&](const Remembered& kept) { return kept.wake.Of(record.sleeping); });
 }
 
 bool Agent::NoteFailedWake(const Record& record, Step step, const Error& error) {
   if (!record.sleeping || SaysNothingOfMemory(step, error.code())) return false;
-  UpdateRuntime(record.uid, [&](Runtime& runtime) {
-    runtime.failed_wake = {*record.sleeping, error.message()};
-  });
+  Remember(record.uid,
+           [&](Remembered& kept) { kept.wake.Note(*record.sleeping, error.message()); });
   return true;
 }
 
 Result<> Agent::ForgetMemory(Record* record) {
   Record disk_only = *record;
   const bool cloning = disk_only.IsCloning();
-  const auto failed = RuntimeOf(record->uid).failed_wake;
-  std::string why = disk_only.ending ? disk_only.ending->message : "it could not be woken";
-  if (failed && failed->first == disk_only.sleeping) why = failed->second;
+  const std::string why = WhyWakeFailed(disk_only).value_or(
+      disk_only.ending ? disk_only.ending->message : "it could not be woken");
   const uint64_t generation = *std::exchange(disk_only.sleeping, std::nullopt);
   disk_only.ending = Ending{std::string(api::reasons::kMemoryGivenUp),
                             (cloning ? "the memory of its template"
@@ -75,9 +72,9 @@ Result<> Agent::ForgetMemory(Record* record) {
   log::Warning("the memory of a sandbox was given up",
                {{"sandbox", disk_only.key().ToString()}, {"generation", generation}, {"why", why}});
   *record = std::move(disk_only);
-  UpdateRuntime(record->uid, [](Runtime& runtime) {
-    runtime.failed_wake.reset();
-    runtime.launched.reset();
+  Remember(record->uid, [](Remembered& kept) {
+    kept.wake.Forget();
+    kept.vmm.Ended();
   });
   TellTemplate(*record);
   return {};

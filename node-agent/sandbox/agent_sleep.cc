@@ -11,34 +11,26 @@ bool Agent::TakeRoomFor(const Record& record) {
   if (options_.memory_bytes == 0) return true;
   const std::vector<Record> all = records_.All();
   const std::lock_guard lock(mutex_);
-  Runtime& mine = runtimes_[record.uid];
-  if (mine.room_taken) return true;
+  WakeRoom& mine = remembered_[record.uid].room;
+  if (mine.taken()) return true;
   int64_t given = record.resources.memory_bytes;
   for (const Record& other : all) {
     if (other.uid == record.uid) continue;
-    const auto found = runtimes_.find(other.uid);
-    const bool comes_first =
-        found != runtimes_.end() &&
-        (found->second.room_taken ||
-         (found->second.waits_since &&
-          (!mine.waits_since || *found->second.waits_since < *mine.waits_since)));
+    const auto found = remembered_.find(other.uid);
+    const bool comes_first = found != remembered_.end() && found->second.room.ComesBefore(mine);
     if (other.intent == Intent::kRun || (other.intent == Intent::kSuspended && comes_first))
       given += other.resources.memory_bytes;
   }
   if (given <= options_.memory_bytes) {
-    mine.room_taken = true;
-    mine.waits_since.reset();
-  } else if (!mine.waits_since) {
-    mine.waits_since = clock_.Now();
+    mine.Take();
+  } else {
+    mine.Wait(clock_.Now());
   }
-  return mine.room_taken;
+  return mine.taken();
 }
 
 void Agent::LeaveRoom(const Record& record) {
-  UpdateRuntime(record.uid, [](Runtime& runtime) {
-    runtime.room_taken = false;
-    runtime.waits_since.reset();
-  });
+  Remember(record.uid, [](Remembered& kept) { kept.room.Leave(); });
 }
 
 bool Agent::TakeTurn(const api::Sandbox& sandbox, const Record& record) {
@@ -54,22 +46,8 @@ void Agent::LeaveTurn(const api::SandboxUid& uid) {
   for (const api::SandboxUid& next : turns_.Leave(uid)) enqueue_(next.text());
 }
 
-void Agent::HoldCaptures(const Record& record, const Problem& problem) {
-  UpdateRuntime(record.uid, [&](Runtime& runtime) {
-    const auto delay = std::min<std::chrono::seconds>(
-        options_.capture_retry * (1 << std::min(runtime.captures_failed++, 5)),
-        std::chrono::minutes(5));
-    runtime.no_capture_before = clock_.Now() + delay;
-    runtime.capture_problem = problem;
-  });
-}
-
-void Agent::ForgetFailedCaptures(const Record& record) {
-  UpdateRuntime(record.uid, [](Runtime& runtime) {
-    runtime.no_capture_before = {};
-    runtime.captures_failed = 0;
-    runtime.capture_problem.reset();
-  });
+void Agent::ForgetFailedSuspends(const Record& record) {
+  Remember(record.uid, [](Remembered& kept) { kept.suspends.Forget(); });
 }
 
 void Agent::CountCapture(const char* kind, const CaptureFigures& figures) {
@@ -111,14 +89,14 @@ Result<> Agent::CommitSuspend(Record* record) {
     const auto stands = records_.ReadBack(record->uid);
     const bool in_doubt = !stands || stands->sleeping == asleep.sleeping;
     if (in_doubt && !records_.Save(*record)) {
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = true; });
+      Remember(record->uid, [](Remembered& kept) { kept.commit_in_doubt = true; });
     }
     return saved;
   }
   CountCapture("suspend", *asleep.capture);
   TellTemplate(*record);
   *record = std::move(asleep);
-  ForgetFailedCaptures(*record);
+  ForgetFailedSuspends(*record);
   return {};
 }
 

@@ -42,7 +42,7 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
   *record = plan.record;
   api::CaptureStages capture;
   const bool acts_first = !plan.stages.empty() && plan.stages.front().front() != Step::kSaveIntent;
-  if (acts_first && RuntimeOf(record->uid).commit_in_doubt) {
+  if (acts_first && CommitIsInDoubt(*record)) {
     // The one on disk may say that it sleeps: it says what is so before a guest runs on.
     DORMOUSE_TRY(CarryStage({Step::kSaveIntent}, spec, record, &capture, failed));
   }
@@ -59,16 +59,15 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
       return carried;
     }
   }
-  UpdateRuntime(record->uid, [&](Runtime& runtime) {
-    if (plan.stages.empty()) return;
+  if (plan.stages.empty()) return {};
+  Remember(record->uid, [&](Remembered& kept) {
     if (plan.outcome == Outcome::kAwaitGuest) {
-      runtime.seen = RunningVm();
-      runtime.looked_at = clock_.Now();
-      runtime.network = spec.network;
-    } else if (plan.outcome != Outcome::kRunning) {
-      runtime.seen.reset();
-    } else if (runtime.seen) {
-      runtime.seen->stale_files = false;
+      kept.look.Note(RunningVm(), clock_.Now());
+      kept.network = spec.network;
+    } else if (plan.outcome == Outcome::kRunning) {
+      kept.look.NotePruned();
+    } else {
+      kept.look.Forget();
     }
   });
   return {};
@@ -119,76 +118,69 @@ Result<> Agent::CarryStep(Step step, const api::SandboxSpec& spec, Record* recor
 }
 
 Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) {
+  if (TraitsOf(step).owner == StepOwner::kAgent) return DoOwnStep(step, spec, record);
+  BeforeStep(step, *record);
+  DORMOUSE_TRY(machine_.Do(step, spec, record));
+  return AfterStep(step, *record);
+}
+
+Result<> Agent::DoOwnStep(Step step, const api::SandboxSpec& spec, Record* record) {
   switch (step) {
     case Step::kSaveIntent:
-      if (auto saved = records_.Save(*record); !saved) {
-        // A deletion makes room, so it needs none; the object says that it is wanted, too.
-        if (record->intent != Intent::kRelease || saved.error().code() != ErrorCode::kNoSpace)
-          return saved;
-        log::Warning("a sandbox is deleted without a record of it",
-                     {{"sandbox", record->key().ToString()}, {"error", saved.error().message()}});
-      }
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.commit_in_doubt = false; });
-      break;
-    case Step::kLaunchVmm:
-      UpdateRuntime(record->uid, [&](Runtime& runtime) {
-        runtime.launched = clock_.Now();
-        runtime.thawed = false;
-        runtime.thaw_failed.reset();
-      });
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
-                                  record->key().ToString()));
-      DORMOUSE_TRY(machine_.Watch(*record));
-      break;
+      return SaveIntent(*record);
     case Step::kSaveVmm:
-      DORMOUSE_TRY(records_.Save(*record));
-      break;
+      return records_.Save(*record);
     case Step::kCommitSuspend:
-      DORMOUSE_TRY(CommitSuspend(record));
-      break;
+      return CommitSuspend(record);
     case Step::kCommitWake:
-      DORMOUSE_TRY(CommitWake(record));
-      break;
+      return CommitWake(record);
     case Step::kForgetMemory:
-      DORMOUSE_TRY(ForgetMemory(record));
-      break;
+      return ForgetMemory(record);
     case Step::kCommitTemplate:
-      DORMOUSE_TRY(CommitTemplate(spec, record));
-      break;
-    case Step::kBootVm:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      // Of an earlier incarnation the disk holds what a tenant wrote.
-      UpdateRuntime(record->uid, [&](Runtime& runtime) {
-        runtime.fresh_boot = record->incarnation == 1 && !record->origin;
-      });
-      break;
-    case Step::kThawGuest:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.thawed = true; });
-      break;
-    case Step::kConfigureGuest:
-      UpdateRuntime(record->uid, [](Runtime& runtime) { runtime.fresh_boot = false; });
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      break;
-    case Step::kPrepareCapture:
-    case Step::kPauseVm:
-      // Before the guest is frozen: its memory shall hold no connection of ours, and one that
-      // stands still cannot answer. It is asked anew when it works again.
-      machine_.StopAwaiting(*record);
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      break;
-    case Step::kKillVmm:
-      machine_.Unwatch(*record);
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      break;
-    case Step::kRemoveFiles:
-      DORMOUSE_TRY(machine_.Do(step, spec, record));
-      DORMOUSE_TRY(records_.Remove(record->uid));
-      TellTemplate(*record);
-      break;
+      return CommitTemplate(spec, record);
     default:
-      return machine_.Do(step, spec, record);
+      return NobodyCarriesOut(step);
+  }
+}
+
+Result<> Agent::SaveIntent(const Record& record) {
+  if (auto saved = records_.Save(record); !saved) {
+    // A deletion makes room, so it needs none; the object says that it is wanted, too.
+    if (record.intent != Intent::kRelease || saved.error().code() != ErrorCode::kNoSpace)
+      return saved;
+    log::Warning("a sandbox is deleted without a record of it",
+                 {{"sandbox", record.key().ToString()}, {"error", saved.error().message()}});
+  }
+  Remember(record.uid, [](Remembered& kept) { kept.commit_in_doubt = false; });
+  return {};
+}
+
+void Agent::BeforeStep(Step step, const Record& record) {
+  if (step == Step::kLaunchVmm)
+    Remember(record.uid, [&](Remembered& kept) { kept.vmm.Launched(clock_.Now()); });
+  if (step == Step::kConfigureGuest)
+    Remember(record.uid, [](Remembered& kept) { kept.vmm.ToldItsTenant(); });
+  // Before the guest is frozen: its memory shall hold no connection of ours, and one that stands
+  // still cannot answer. It is asked anew when it works again.
+  if (step == Step::kPrepareCapture || step == Step::kPauseVm) machine_.StopAwaiting(record);
+  if (step == Step::kKillVmm) machine_.Unwatch(record);
+}
+
+Result<> Agent::AfterStep(Step step, const Record& record) {
+  if (step == Step::kLaunchVmm) {
+    DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
+                                record.key().ToString()));
+    return machine_.Watch(record);
+  }
+  // Of an earlier incarnation the disk holds what a tenant wrote.
+  if (step == Step::kBootVm) {
+    Remember(record.uid,
+             [&](Remembered& kept) { kept.vmm.Booted(record.incarnation == 1 && !record.origin); });
+  }
+  if (step == Step::kThawGuest) Remember(record.uid, [](Remembered& kept) { kept.vmm.Thawed(); });
+  if (step == Step::kRemoveFiles) {
+    DORMOUSE_TRY(records_.Remove(record.uid));
+    TellTemplate(record);
   }
   return {};
 }

@@ -1,5 +1,6 @@
 // What the agent tells the API server: one status, and events.
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "node-agent/sandbox/agent.h"
 #include "src/common/api/reasons.h"
@@ -9,11 +10,13 @@ namespace dormouse {
 namespace reasons = api::reasons;
 
 Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
-  Runtime runtime = RuntimeOf(sandbox.uid);
+  const Told told = Recall(sandbox.uid, [](const Remembered& kept) { return kept.told; });
   in.node_ip = options_.node_ip;
-  in.disk = runtime.disk;
-  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended)
-    in.capture_problem = runtime.capture_problem;
+  in.disk = told.disk;
+  if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) {
+    in.capture_problem =
+        Recall(sandbox.uid, [](const Remembered& kept) { return kept.suspends.problem(); });
+  }
   if (in.record.sleeping.value_or(0) != 0) {
     if (const auto damage = DamageOf(sandbox.uid, *in.record.sleeping)) {
       in.memory_problem = Problem{std::string(reasons::kResumeFailed),
@@ -22,16 +25,16 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   }
   if (in.vmm.name.empty()) in.vmm = machine_.Vmm();
   if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
-  const api::Sandbox& before = Newer(sandbox, runtime.latest);
+  const api::Sandbox& before = Newer(sandbox, told.object);
   const api::SandboxStatus status = ComputeStatus(before, in, clock_.WallNow());
   const std::string text = api::AgentStatusToJson(status).dump();
-  UpdateRuntime(sandbox.uid, [&](Runtime& kept) {
-    kept.phase = status.phase;
+  Remember(sandbox.uid, [&](Remembered& kept) {
+    kept.told.phase = status.phase;
     if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady))
-      kept.ready_reason = ready->reason;
+      kept.told.ready_reason = ready->reason;
   });
   const std::string known =
-      runtime.written.empty() ? api::AgentStatusToJson(before.status).dump() : runtime.written;
+      told.status.empty() ? api::AgentStatusToJson(before.status).dump() : told.status;
   if (text == known) {
     Announce(before, in, status);
     return {};
@@ -41,11 +44,12 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   Announce(before, in, status);
   std::lock_guard lock(mutex_);
   if (in.released || !written) {
-    runtimes_.erase(sandbox.uid);
+    remembered_.erase(sandbox.uid);
     return {};
   }
-  runtimes_[sandbox.uid].written = text;
-  runtimes_[sandbox.uid].latest = std::move(*written);
+  Told& kept = remembered_[sandbox.uid].told;
+  kept.status = text;
+  kept.object = std::move(*written);
   return {};
 }
 
@@ -72,7 +76,7 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
   if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) return;
   if (ready->status == api::ConditionStatus::kTrue) {
     const bool was_ready = api::IsTrue(sandbox.status.conditions, api::condition::kReady);
-    UpdateRuntime(sandbox.uid, [](Runtime& runtime) { runtime.last_warning.clear(); });
+    Remember(sandbox.uid, [](Remembered& kept) { kept.told.warning.clear(); });
     if (was_ready && sandbox.status.restart_count == status.restart_count) return;
     std::string note = "the guest answers";
     if (in.record.boot_to_ready_ms)
@@ -88,8 +92,10 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
   }
   if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
   const std::string warning = ready->reason + ": " + ready->message;
-  if (RuntimeOf(sandbox.uid).last_warning == warning) return;
-  UpdateRuntime(sandbox.uid, [&](Runtime& runtime) { runtime.last_warning = warning; });
+  std::string last;
+  Remember(sandbox.uid,
+           [&](Remembered& kept) { last = std::exchange(kept.told.warning, warning); });
+  if (last == warning) return;
   std::string note = ready->message;
   // Only the guest can say why it never answered, or fell.
   if (ready->reason == reasons::kGuestAgentTimeout || ready->reason == reasons::kGuestRebooted) {

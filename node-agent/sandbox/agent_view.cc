@@ -47,23 +47,23 @@ Result<Record> Agent::FindByKey(const kube::ObjectKey& key) const {
 std::vector<SandboxSummary> Agent::List() const {
   std::vector<SandboxSummary> all;
   for (const Record& record : records_.All()) {
-    const Runtime runtime = RuntimeOf(record.uid);
+    const Told told = Recall(record.uid, [](const Remembered& kept) { return kept.told; });
     SandboxSummary summary;
     summary.uid = record.uid.text();
     summary.short_id = record.uid.short_id();
     summary.ns = record.ns;
     summary.name = record.name;
-    summary.phase = runtime.phase;
-    summary.ready_reason = runtime.ready_reason;
+    summary.phase = told.phase;
+    summary.ready_reason = told.ready_reason;
     summary.image = record.image_name;
     summary.incarnation = record.incarnation;
     summary.restart_count = record.restart_count;
     summary.vcpus = record.resources.vcpus;
     summary.memory_bytes = record.resources.memory_bytes;
     summary.host_address = machine_.HostAddress(record);
-    if (runtime.disk) {
-      summary.disk_allocated_bytes = runtime.disk->allocated_bytes;
-      summary.disk_used_bytes = runtime.disk->used_bytes;
+    if (told.disk) {
+      summary.disk_allocated_bytes = told.disk->allocated_bytes;
+      summary.disk_used_bytes = told.disk->used_bytes;
     }
     summary.started_at = record.started_at;
     summary.running = record.intent == Intent::kRun && record.vmm.has_value();
@@ -75,10 +75,9 @@ std::vector<SandboxSummary> Agent::List() const {
 
 Result<std::string> Agent::Show(const kube::ObjectKey& key) const {
   DORMOUSE_ASSIGN(const Record record, FindByKey(key));
-  const Runtime runtime = RuntimeOf(record.uid);
   json shown;
   shown["record"] = json::parse(EncodeRecord(record)).at("record");
-  shown["plan"] = runtime.plan;
+  shown["plan"] = Recall(record.uid, [](const Remembered& kept) { return kept.plan; });
   if (const auto seen = machine_.Observe(record)) {
     shown["kernel"] = {{"disk", PresenceName(seen->disk)},
                        {"diskLost", seen->disk_lost},
