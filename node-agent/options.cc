@@ -8,6 +8,7 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
   AgentFlags flags;
   CLI::App app("Runs this node's sandboxes. `dormouse-agent ctl --help` for the person on call.",
                "dormouse-agent");
+  app.set_version_flag("--version", DORMOUSE_VERSION);
   app.option_defaults()->multi_option_policy(
       CLI::MultiOptionPolicy::TakeLast);  // as every Kubernetes program does
   app.add_option("--kubeconfig", flags.kubeconfig,
