@@ -3,7 +3,7 @@
 
 TIERS ?=
 
-.PHONY: demo demo-down test soak bench lint clean
+.PHONY: demo demo-down test soak bench images lint clean
 
 demo:  ## install, build, start a cluster, run a sandbox, put it to sleep, wake it, clone it
 	@scripts/demo up
@@ -19,6 +19,12 @@ soak:  ## 500 sleeps of one sandbox, verified: 20 minutes in emulation
 
 bench:  ## a table, and build/bench/results.json
 	@if [ -x scripts/bench ]; then exec scripts/bench; else echo "there are no benchmarks yet"; exit 1; fi
+
+images:  ## the container images of controller and agent: deploy/images/README.md
+	@DORMOUSE_DEPS=images scripts/install-deps
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release --target dormouse-controller dormouse-agent dormouse-launch dormouse-guest
+	@deploy/images/make-images
 
 lint:  ## formatting, clang-tidy on what changed, Python
 	@scripts/lint
