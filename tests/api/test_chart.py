@@ -19,6 +19,8 @@ imagePullSecrets: [pull]
 namespace: {create: true}
 flowSchema: {enabled: true}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}}
+grafanaDashboard: {enabled: true, annotations: {grafana_folder: Dormouse}}
 networkPolicy:
   enabled: true
   metricsFrom: [{namespaceSelector: {matchLabels: {name: monitoring}}}]
@@ -36,6 +38,9 @@ controller:
   metricsService: {annotations: {g: h}}
 agent:
   image: {repository: example.com/a, tag: v9}
+  vmm: {hostPath: /usr/local/bin/cloud-hypervisor}
+  guestKernel: {hostDir: /srv/guest}
+  resolvers: [10.96.0.10]
   imagesDir: /srv/images
   healthAddress: ":8083"
   extraArgs: [--log-level=debug]
@@ -123,6 +128,7 @@ def test_what_is_rendered_by_default(default):
         "DaemonSet",
         "Deployment",
         "Namespace",
+        "Pod",
         "PodDisruptionBudget",
         "Role",
         "RoleBinding",
@@ -136,8 +142,10 @@ def test_what_is_rendered_by_default(default):
 
 
 def test_the_api_server_takes_all_that_is_rendered(control_plane, values_of_everything):
-    # Monitors are another product's kinds, which a bare API server does not know.
-    without = frozenset({"ServiceMonitor", "PodMonitor"})
+    # Another product's kinds, which a bare API server does not know.
+    without = frozenset({"ServiceMonitor", "PodMonitor", "PrometheusRule"})
+    # The pod of `helm test` runs under it; a controller manager would make it.
+    control_plane.kubectl("create", "serviceaccount", "default", "-n", chart.NAMESPACE, check=False)
     for arguments in ((), ("--values", str(values_of_everything))):
         manifests = chart.render(*arguments, leave_out=without)
         control_plane.kubectl(
@@ -211,10 +219,10 @@ def test_the_agent_has_the_node_and_survives_the_api_server(default):
         "run": "/run/dormouse",
         "dev": "/dev",
         "cgroup": "/sys/fs/cgroup",
-        "modules": "/lib/modules",
     }
     assert {name: mount["mountPath"] for name, mount in mounts.items()} == paths
-    assert mounts["run"]["mountPropagation"] == "Bidirectional" and mounts["modules"]["readOnly"]
+    assert mounts["run"]["mountPropagation"] == mounts["state"]["mountPropagation"] == "Bidirectional"
+    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
     probe = pod["containers"][0]["livenessProbe"]["httpGet"]
     assert probe == {"path": "/healthz", "port": 8083, "host": "127.0.0.1"}
     args = pod["containers"][0]["args"]
@@ -241,6 +249,11 @@ def test_every_option_reaches_its_object(everything):
         for mount in container(everything, "DaemonSet", "dm-agent")["volumeMounts"]
     }
     assert mounts["images"] == "/srv/images"
+    assert mounts["vmm"] == "/usr/local/bin/cloud-hypervisor" and mounts["guest-kernel"] == "/srv/guest"
+    assert {
+        "--vmm=/usr/local/bin/cloud-hypervisor", "--kernel=/srv/guest/vmlinuz", "--initramfs=/srv/guest/initramfs",
+        "--resolver=10.96.0.10",
+    } <= set(container(everything, "DaemonSet", "dm-agent")["args"])  # fmt: skip
     assert "host" not in container(everything, "DaemonSet", "dm-agent")["livenessProbe"]["httpGet"]
     policy = the(everything, "ValidatingAdmissionPolicy", "dm-agent-status")
     expression = policy["spec"]["matchConditions"][0]["expression"]
@@ -252,6 +265,8 @@ def test_every_option_reaches_its_object(everything):
         ("NetworkPolicy", "dm-controller"),
         ("ServiceMonitor", "dm-controller"),
         ("PodMonitor", "dm-agent"),
+        ("PrometheusRule", "dm"),
+        ("ConfigMap", "dm-dashboard"),
         ("FlowSchema", "dm"),
         ("PriorityLevelConfiguration", "dm"),
     ):
@@ -285,6 +300,11 @@ NONSENSE = [
         "agent.stateDir": "var/lib/dormouse",
         "agent.hostAddressRange": "10.0.0.0/24",
         "agent.healthAddress": "8083",
+        "agent.vmm.hostPath": "bin/cloud-hypervisor",
+        "agent.guestKernel.hostDir": "guest",
+        "agent.resolvers": "{dns.example.com}",
+        "tests.timeout": "soon",
+        "tests.sandboxImage": "Debian",
         "agent.extraArgs": "{debug}",
         "agent.maxUnavailable": "ten",
         "namespace.podSecurity": "none",

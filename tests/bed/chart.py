@@ -15,7 +15,7 @@ NAMESPACE = "dormouse-system"
 CONTROLLER_ACCOUNT = "dormouse-controller"
 AGENT_ACCOUNT = "dormouse-agent"
 # What only a whole cluster can run.
-WORKLOADS = frozenset({"Deployment", "DaemonSet", "PodDisruptionBudget", "Service"})
+WORKLOADS = frozenset({"Deployment", "DaemonSet", "Pod", "PodDisruptionBudget", "Service"})
 
 
 class ChartError(RuntimeError):

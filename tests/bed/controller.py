@@ -20,7 +20,7 @@ class Controller:
         self._kubeconfig = folder / "controller.kubeconfig"
         self._daemon = Daemon("dormouse-controller", folder)
         self._die_with_parent = True
-        self.health_port = 0
+        self.health_port = self.metrics_port = 0
 
     def start(self, *, die_with_parent: bool | None = None) -> None:
         """Returns when it is ready. It works once it holds the lease, which a killed one kept for
@@ -29,11 +29,11 @@ class Controller:
         if die_with_parent is not None:
             self._die_with_parent = die_with_parent
         self._api.controller_kubeconfig(self._kubeconfig)
-        self.health_port, metrics_port = _free_port(), _free_port()
+        self.health_port, self.metrics_port = _free_port(), _free_port()
         command = [
             str(program("dormouse-controller")), f"--kubeconfig={self._kubeconfig}",
             "--leader-elect", f"--lease-namespace={NAMESPACE}",
-            f"--health-address=127.0.0.1:{self.health_port}", f"--metrics-address=127.0.0.1:{metrics_port}",
+            f"--health-address=127.0.0.1:{self.health_port}", f"--metrics-address=127.0.0.1:{self.metrics_port}",
             "--log-level=debug", "--log-format=text",
         ]  # fmt: skip
         self._daemon.start(command, die_with_parent=self._die_with_parent)

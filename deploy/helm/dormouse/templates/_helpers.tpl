@@ -72,3 +72,18 @@ annotations:
 {{- define "dormouse.agentNode" -}}
 'authentication.kubernetes.io/node-name' in request.userInfo.extra ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''
 {{- end -}}
+
+{{/* The metadata of what `helm test` makes, but for name and namespace. Call with (list $ 1): helm makes it in the order of
+these weights, and deletes it when all tests have passed. */}}
+{{- define "dormouse.test.metadata" -}}
+{{- $root := index . 0 -}}
+labels:
+  {{- include "dormouse.labels" (list $root "test") | nindent 2 }}
+annotations:
+  helm.sh/hook: test
+  helm.sh/hook-weight: {{ index . 1 | quote }}
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- with $root.Values.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
