@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -375,3 +377,17 @@ def test_every_value_has_a_comment():
         if not group and not lines[number - 1].lstrip().startswith("#"):
             silent.append(line)
     assert silent == []
+
+
+@pytest.mark.parametrize("values", ["default", "everything"])
+def test_what_is_rendered_has_been_looked_at(values, values_of_everything):
+    """Compared with tests/api/golden, so that a change of the chart is seen as what it makes. DORMOUSE_GOLDEN=write takes
+    what is rendered for right: read its diff."""
+    arguments = ("--values", str(values_of_everything)) if values == "everything" else ()
+    rendered = chart.render(*arguments, leave_out=frozenset({"CustomResourceDefinition"}))
+    golden = Path(__file__).parent / "golden" / f"{values}.yaml"
+    if os.environ.get("DORMOUSE_GOLDEN") == "write":
+        golden.write_text(rendered, encoding="utf-8")
+    expected = golden.read_text(encoding="utf-8")
+    difference = "\n".join(difflib.unified_diff(expected.splitlines(), rendered.splitlines(), "golden", "rendered", n=2, lineterm=""))
+    assert not difference, difference
