@@ -3,7 +3,7 @@
 
 TIERS ?=
 
-.PHONY: demo demo-down test soak bench images lint clean
+.PHONY: demo demo-down test soak bench images release lint clean
 
 demo:  ## install, build, start a cluster, run a sandbox, put it to sleep, wake it, clone it
 	@scripts/demo up
@@ -25,6 +25,10 @@ images:  ## the container images of controller and agent: deploy/images/README.m
 	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target dormouse-controller dormouse-agent dormouse-launch dormouse-guest
 	@deploy/images/make-images
+
+release:  ## what users download, from a clean tree, in build/release-artifacts
+	@DORMOUSE_DEPS=images scripts/install-deps
+	@scripts/release
 
 lint:  ## formatting, clang-tidy on what changed, Python
 	@scripts/lint
