@@ -196,6 +196,11 @@ def test_the_controller_meets_the_restricted_standard(default):
     }
 
 
+def test_a_single_controller_does_not_keep_its_node_from_being_drained():
+    assert "kind: PodDisruptionBudget" in chart.render()
+    assert "kind: PodDisruptionBudget" not in chart.render("--set=controller.replicas=1")
+
+
 def test_the_controller_runs_twice_and_leads_once(default):
     deployment = the(default, "Deployment", "dormouse-controller")
     assert deployment["spec"]["replicas"] == 2

@@ -176,6 +176,7 @@ def test_its_configuration_is_what_the_chart_counts_on(made, image):
     chart_file = (chart.CHART / "Chart.yaml").read_text()
     assert re.search(r"^appVersion: (\S+)$", chart_file, re.MULTILINE)[1] == version()
     assert re.search(r"^version: (\S+)$", chart_file, re.MULTILINE)[1] == version()
+    assert f"image: dormouse/{image}:{version()}\n" in chart_file
 
 
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
