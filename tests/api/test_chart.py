@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from bed import chart, tools
+from bed.product import program
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 EVERYTHING = """\
@@ -234,6 +236,15 @@ def test_the_agent_has_the_node_and_survives_the_api_server(default):
     assert probe == {"path": "/healthz", "port": 8083, "host": "127.0.0.1"}
     args = pod["containers"][0]["args"]
     assert "--node-name=$(NODE_NAME)" in args and "--host-address-range=10.201.0.0/16" in args
+
+
+@pytest.mark.parametrize("name", ["controller", "agent"])
+def test_programs_know_every_flag_that_they_get(everything, name):
+    kind = {"controller": "Deployment", "agent": "DaemonSet"}[name]
+    said = subprocess.run([program(f"dormouse-{name}"), "--help"], capture_output=True, text=True, timeout=30, check=True)
+    known = set(re.findall(r"--[a-z][-a-z]*", said.stdout))
+    given = {argument.partition("=")[0] for argument in container(everything, kind, f"dm-{name}")["args"]}
+    assert given - known == set()
 
 
 def test_every_option_reaches_its_object(everything):
