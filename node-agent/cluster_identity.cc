@@ -10,7 +10,7 @@ namespace {
 
 const kube::ResourceType kNamespaces{"", "v1", "namespaces", false};
 
-std::string Remembered(const std::string& file) {
+std::string IdentityIn(const std::string& file) {
   const auto text = ReadFile(file, 4096);
   if (!text) return "";
   const auto object = nlohmann::json::parse(*text, nullptr, false);
@@ -21,7 +21,7 @@ std::string Remembered(const std::string& file) {
 }  // namespace
 
 Result<std::string> ReadClusterIdentity(kube::Client& client, const std::string& file) {
-  const std::string remembered = Remembered(file);
+  const std::string remembered = IdentityIn(file);
   auto text = client.Get(kNamespaces, {"", "kube-system"});
   if (!text) {
     if (remembered.empty()) return Fail(text.error().Wrap("the cluster's identity"));
