@@ -168,6 +168,9 @@ def compiled_in(build: Path, program: str) -> set[str]:
         if line.endswith(".o")
     ]  # fmt: skip
     listed = run(["ninja", "-C", str(build), "-t", "deps", *objects])
+    forgotten = re.findall(r"^(\S+): deps not found", listed, re.MULTILINE)
+    if forgotten:
+        raise BuildError(f"ninja has forgotten what {forgotten[0]} was compiled from: remove it, and build again")
     headers = sorted({line.strip() for line in listed.splitlines() if line.startswith("    /usr/")})
     names = {str(Path(header).resolve()) for header in headers}
     done = subprocess.run(

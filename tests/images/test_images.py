@@ -235,6 +235,16 @@ def test_a_kernel_without_its_modules_is_refused(tmp_path):
     assert "--kernel and --modules-dir belong together" in done.stderr
 
 
+def test_a_build_that_does_not_know_what_it_was_made_from_is_refused(tmp_path):
+    """Its licences would be missing."""
+    (tmp_path / "build").mkdir()
+    for name in ("bin", "build.ninja", "CMakeFiles"):
+        (tmp_path / "build" / name).symlink_to(build_folder() / name)
+    done = make(tmp_path / "out", f"--build={tmp_path}/build", "controller")
+    assert done.returncode == 1
+    assert "ninja has forgotten what" in done.stderr
+
+
 def test_a_download_with_another_digest_is_refused_and_not_kept(tmp_path, monkeypatch):
     loader = importlib.machinery.SourceFileLoader("make_images", str(MAKER))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("make_images", loader))
