@@ -1,7 +1,7 @@
 """An image from a root file system: an OCI image layout made by umoci, and one archive of it that every tool loads.
 
-The same tree, configuration and time of creation give the same bytes: files are packed in order, and owned by root. They
-all have one time, which no build has a part in: a layer whose files stay the same is pulled once, whatever the release.
+The same tree, configuration and time of creation give the same bytes: files are packed in order, and owned by root.
+They all have one time, always the same: a layer whose files do not change is pulled once, whatever the release.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Image:
 def make(
     name: str, tag: str, tree: Path, layers: tuple[Layer, ...], config: list[str], created: str, out: Path
 ) -> Image:
-    """`config` are options of `umoci config`; `created` is RFC 3339. Leaves <out>/<name>.tar, and the layout beside it."""
+    """`config` are options of `umoci config`; `created` is RFC 3339. Leaves <out>/<name>.tar and the layout."""
     if not shutil.which("umoci"):
         raise BuildError("umoci is not on PATH: scripts/install-deps")
     layout = out / "layout"
@@ -51,7 +51,8 @@ def make(
     left = {place for place in _all_places(tree) if place not in packed}
     if left:
         raise BuildError(f"{name}: no layer has {', '.join(sorted(left)[:5])}")
-    run(["umoci", "config", *image, f"--created={created}", "--architecture=amd64", "--os=linux", "--no-history", *config])
+    fixed = [f"--created={created}", "--architecture=amd64", "--os=linux", "--no-history"]
+    run(["umoci", "config", *image, *fixed, *config])
     run(["umoci", "gc", "--layout", str(layout)])
     return _archive(name, tag, layout, out)
 

@@ -1,5 +1,5 @@
-"""The root file system of an image, put together file by file: programs, the shared libraries that they link, and for each
-file the licence and the name of the package that it came from. No package manager runs, and nothing is there by default.
+"""The root file system of an image, put together file by file: programs, the shared libraries that they link, and for
+each file the licence and the name of the package that it came from. Nothing is there by default.
 
 The libraries are this machine's, which must be Debian or Ubuntu: dpkg says which package owns a file.
 """

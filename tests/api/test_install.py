@@ -1,4 +1,4 @@
-"""The chart as helm installs it on a real API server: over CRDs that are there, twice, apart; and its own `helm test`."""
+"""The chart as helm installs it on a real API server: over CRDs that are there, and twice; and its own `helm test`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Site:
         return chart.helm(*arguments, f"--kubeconfig={self.control_plane.admin_kubeconfig}")
 
     def install(self, *arguments: str, release: str = chart.RELEASE, namespace: str = chart.NAMESPACE) -> str:
-        return self.helm("install", release, str(chart.CHART), f"--namespace={namespace}", "--create-namespace", *arguments)
+        where = (f"--namespace={namespace}", "--create-namespace")
+        return self.helm("install", release, str(chart.CHART), *where, *arguments)
 
     def apply_crds(self) -> None:
         """As README and NOTES say."""
@@ -181,8 +182,9 @@ def test_helm_test_waits_for_all_that_a_sandbox_needs(site, tmp_path):
     workloads = f"/apis/apps/v1/namespaces/{chart.NAMESPACE}"
     generation = {"observedGeneration": 1}
     node = {"apiVersion": chart.API_VERSION, "kind": "SandboxNode", "metadata": {"name": "node-a"}}
-    patch(f"{workloads}/daemonsets/dormouse-agent", {**generation, "currentNumberScheduled": 1, "numberMisscheduled": 0,
-          "desiredNumberScheduled": 1, "numberReady": 0, "updatedNumberScheduled": 1, "numberAvailable": 0})  # fmt: skip
+    patch(f"{workloads}/daemonsets/dormouse-agent",
+          {**generation, "currentNumberScheduled": 1, "numberMisscheduled": 0, "desiredNumberScheduled": 1,
+           "numberReady": 0, "updatedNumberScheduled": 1, "numberAvailable": 0})  # fmt: skip
     assert passes() == set()
     patch(f"{workloads}/daemonsets/dormouse-agent", {"numberReady": 1, "numberAvailable": 1})
     assert passes() == {"agents"}
@@ -190,7 +192,10 @@ def test_helm_test_waits_for_all_that_a_sandbox_needs(site, tmp_path):
           {**generation, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2})  # fmt: skip
     assert passes() == {"agents", "controller"}
     site.control_plane.expect(site.admin.create(NODES, node), "make a node")
-    ready = {"type": "Ready", "status": "False", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    ready = {
+        "type": "Ready", "status": "False", "reason": "Test", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
     patch(f"{NODES}/node-a", {"conditions": [ready]})
     assert passes() == {"agents", "controller"}
     patch(f"{NODES}/node-a", {"conditions": [{**ready, "status": "True"}]})

@@ -48,11 +48,15 @@ FIRING = {
         {'dormouse_step_failures_total{%s,step="disk.prepare"}' % AGENT: "7x60"},
     ),
     "DormouseSandboxesRestart": (
-        31, {"dormouse_sandbox_restarts_total{%s}" % AGENT: "0+1x60"}, {"dormouse_sandbox_restarts_total{%s}" % AGENT: "3x60"},
-    ),  # fmt: skip
+        31,
+        {"dormouse_sandbox_restarts_total{%s}" % AGENT: "0+1x60"},
+        {"dormouse_sandbox_restarts_total{%s}" % AGENT: "3x60"},
+    ),
     "DormouseSandboxesWaitForANode": (
-        16, {"dormouse_sandboxes_waiting{%s}" % CONTROLLER: "2x60"}, {"dormouse_sandboxes_waiting{%s}" % CONTROLLER: "0x60"},
-    ),  # fmt: skip
+        16,
+        {"dormouse_sandboxes_waiting{%s}" % CONTROLLER: "2x60"},
+        {"dormouse_sandboxes_waiting{%s}" % CONTROLLER: "0x60"},
+    ),
     "DormouseWakesAreSlow": (
         11, {"dormouse_wakes_in_line{%s}" % AGENT: "21x60"}, {"dormouse_wakes_in_line{%s}" % AGENT: "20x60"},
     ),  # fmt: skip
@@ -67,8 +71,10 @@ FIRING = {
         {REQUESTS % (AGENT, "200"): "0+10x60", REQUESTS % (AGENT, "503"): "0+1x60"},
     ),
     "DormouseEventsDropped": (
-        35, {"dormouse_events_dropped_total{%s}" % AGENT: "0+1x60"}, {"dormouse_events_dropped_total{%s}" % AGENT: "5x60"},
-    ),  # fmt: skip
+        35,
+        {"dormouse_events_dropped_total{%s}" % AGENT: "0+1x60"},
+        {"dormouse_events_dropped_total{%s}" % AGENT: "5x60"},
+    ),
 }
 
 
@@ -144,7 +150,8 @@ def test_a_fleet_without_any_controller_has_no_leader(rules, tmp_path):
         "alert_rule_test": [{"eval_time": "6m", "alertname": "DormouseNoLeader", "exp_alerts": [
             {"exp_labels": {"severity": "critical"}, "exp_annotations": {
                 "summary": "No controller leads",
-                "description": "No sandbox is assigned to a node, and none that is deleted goes away. Those that run, run on.",
+                "description": "No sandbox is assigned to a node, and none that is deleted goes away. "
+                               "Those that run, run on.",
             }}]}],
     }  # fmt: skip
     path = tmp_path / "test.yaml"
@@ -184,9 +191,9 @@ def test_the_dashboard_is_whole(rendered):
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = set()
     for panel in panels:
-        place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
-        assert not cells & taken and place["x"] + place["w"] <= 24, panel["title"]
+        x, y, w, h = (panel["gridPos"][key] for key in "xywh")
+        cells = {(column, line) for column in range(x, x + w) for line in range(y, y + h)}
+        assert not cells & taken and x + w <= 24, panel["title"]
         taken |= cells
     variables = {variable["name"] for variable in monitoring.dashboard()["templating"]["list"]}
     used = set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(panels))) - {"__rate_interval"}
@@ -206,8 +213,8 @@ def test_every_metric_that_is_asked_for_exists(control_plane, tmp_path):
 
     try:
         # The one appears when it leads, the other with its first request.
-        of_the_controller = {"dormouse_sandboxes_waiting", "leader_election_master_status", "rest_client_requests_total"}
-        eventually(lambda: of_the_controller <= served(), "the controller leads", 60, controller.log_tail)
+        its_own = {"dormouse_sandboxes_waiting", "leader_election_master_status", "rest_client_requests_total"}
+        eventually(lambda: its_own <= served(), "the controller leads", 60, controller.log_tail)
         assert asked - served() - monitoring.in_the_sources() == set()
     finally:
         controller.stop()

@@ -30,8 +30,9 @@ def from_its_image(cluster, tmp_path):
     usual = cluster.agent_command
     cluster.agent_command = lambda: [
         # Failpoints are files of the node, which the image does not see.
-        "env", "-u", "DORMOUSE_FAILPOINTS_FILE", "-u", "DORMOUSE_FAILPOINTS_TRACE", f"{cluster.layout.parts}/bed/in-image", PLACE,
-        "/usr/bin/dormouse-agent", *(flag for flag in usual()[1:] if not flag.startswith(IN_THE_IMAGE)),
+        "env", "-u", "DORMOUSE_FAILPOINTS_FILE", "-u", "DORMOUSE_FAILPOINTS_TRACE",
+        f"{cluster.layout.parts}/bed/in-image", PLACE, "/usr/bin/dormouse-agent",
+        *(flag for flag in usual()[1:] if not flag.startswith(IN_THE_IMAGE)),
     ]  # fmt: skip
     cluster.restart_agent()
     yield
