@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,6 +16,18 @@ namespace dormouse::host {
 namespace {
 
 constexpr size_t kLargestStat = 4096;
+
+// PIDFD_GET_INFO of Linux 6.13, in the size that it has since 6.15, with PIDFD_INFO_EXIT:
+// include/uapi/linux/pidfd.h. The C library's headers are older.
+struct PidfdInfo {
+  uint64_t mask = 0;  // what is asked for, and then what was answered
+  uint64_t cgroup_id = 0;
+  uint32_t ids[11] = {};
+  int32_t exit_code = 0;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+constexpr uint64_t kPidfdInfoExit = 1 << 3;
 
 int PidfdOpen(pid_t pid) {
   return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
@@ -77,6 +90,14 @@ Result<Process> Process::Open(const ProcessIdentity& identity) {
   DORMOUSE_ASSIGN(const ProcessIdentity now, IdentityOf(identity.pid));
   if (now != identity) return Fail(ErrorCode::kNotFound, what + " is another one by now");
   return Process(identity, std::move(pidfd));
+}
+
+std::optional<int> ExitStatusOf(int pidfd) {
+  PidfdInfo info;
+  info.mask = kPidfdInfoExit;
+  if (::ioctl(pidfd, kPidfdGetInfo, &info) != 0 || (info.mask & kPidfdInfoExit) == 0)
+    return std::nullopt;
+  return info.exit_code;
 }
 
 bool Process::HasExited() const {

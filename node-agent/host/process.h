@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "src/common/base/result.h"
@@ -31,6 +32,10 @@ struct ProcessStat {
   uint64_t start_time = 0;
 };
 Result<ProcessStat> ParseProcessStat(const std::string& line);
+
+/// How the process behind `pidfd` ended, as wait(2) gives it; nothing while it runs, or where the
+/// kernel does not say (before Linux 6.15) as it is not our child.
+std::optional<int> ExitStatusOf(int pidfd);
 
 class Process {
  public:

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "node-agent/host/test_support.h"
+
 namespace dormouse::host {
 namespace {
 
@@ -68,6 +70,39 @@ TEST(ProcessTest, WaitsForAnExitAndNoLonger) {
   EXPECT_EQ(IdentityOf(child.pid()).error().code(), ErrorCode::kNotFound);
   child.Reap();
   EXPECT_TRUE(process->Signal(SIGKILL)) << "a signal to what has gone is success";
+}
+
+TEST(ProcessTest, AnExitStatusIsToldAlsoOfWhatIsNotOurChild) {
+  // The child of a child that is gone: init's, as a VMM is. It lives until its pipe is written to.
+  int pids[2], end[2];
+  ASSERT_EQ(::pipe(pids), 0);
+  ASSERT_EQ(::pipe(end), 0);
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    const pid_t orphan = ::fork();
+    if (orphan != 0) {
+      (void)!::write(pids[1], &orphan, sizeof(orphan));
+      ::_exit(0);
+    }
+    char byte = 0;
+    (void)!::read(end[0], &byte, 1);
+    ::_exit(7);
+  }
+  pid_t orphan = 0;
+  ASSERT_EQ(::read(pids[0], &orphan, sizeof(orphan)), static_cast<ssize_t>(sizeof(orphan)));
+  ::waitpid(parent, nullptr, 0);
+  const auto process = Process::Open(IdentityOf(orphan).value());
+  ASSERT_OK(process);
+  EXPECT_FALSE(ExitStatusOf(process->pidfd())) << "it runs";
+  ASSERT_EQ(::write(end[1], "x", 1), 1);
+  ASSERT_OK(process->WaitExit(milliseconds(5000)));
+  for (const int fd : {pids[0], pids[1], end[0], end[1]}) ::close(fd);
+  // The kernel tells it once init has reaped it.
+  std::optional<int> status;
+  if (!Eventually([&] { return (status = ExitStatusOf(process->pidfd())).has_value(); }))
+    GTEST_SKIP() << "a kernel before Linux 6.15, or an init that does not reap";
+  EXPECT_TRUE(WIFEXITED(*status));
+  EXPECT_EQ(WEXITSTATUS(*status), 7);
 }
 
 }  // namespace

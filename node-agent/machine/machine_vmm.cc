@@ -304,6 +304,7 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
     }
   }
   vmm::ExitObservation exit;
+  exit.wait_status = watch_->ExitStatus(record.uid.text());
   exit.oom_killed = OomKilled(cgroups_.PathOf(record.uid.short_id()));
   exit.log_tail = LogTail(record);
   return EndingOf(vmm::ExplainExit(exit, events));

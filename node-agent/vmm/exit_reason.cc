@@ -60,8 +60,6 @@ std::string SignalText(int signal) {
 
 std::string_view ExitKindName(ExitKind kind) {
   switch (kind) {
-    case ExitKind::kStopped:
-      return "Stopped";
     case ExitKind::kGuestPoweroff:
       return "GuestPoweroff";
     case ExitKind::kGuestReboot:
@@ -80,7 +78,6 @@ std::string_view ExitKindName(ExitKind kind) {
 
 ExitReason ExplainExit(const ExitObservation& seen, std::span<const Event> events) {
   const Story story = Tell(events);
-  if (seen.asked) return {ExitKind::kStopped, "stopped", true};
   // We end a VMM for what its guest did, by a signal: so the guest's story comes before the signal.
   if (story.panicked) return {ExitKind::kGuestPanic, "the guest's kernel panicked", false};
   if (story.rebooting) {

@@ -15,7 +15,6 @@
 namespace dormouse::vmm {
 
 enum class ExitKind {
-  kStopped,        ///< we ended it for a reason of our own
   kGuestPoweroff,  ///< the guest shut down: ended well
   kGuestReboot,    ///< the guest rebooted or panicked, and the VMM was ended for it
   kGuestPanic,
@@ -25,12 +24,9 @@ enum class ExitKind {
 };
 
 struct ExitObservation {
-  std::optional<int>
-      wait_status;     ///< as waitpid gives; absent when it was not our child (agent restarted)
-  bool asked = false;  ///< we were ending it for a reason of our own (delete, suspend), not for
-                       ///< what its guest did (EndsTheVm)
-  bool oom_killed = false;  ///< the cgroup's memory.events counted an oom_kill
-  std::string log_tail{};   ///< the last lines of the VMM's log: a triple fault is told there alone
+  std::optional<int> wait_status{};  ///< Watch::ExitStatus
+  bool oom_killed = false;           ///< the cgroup's memory.events counted an oom_kill
+  std::string log_tail{};  ///< the last lines of the VMM's log: a triple fault is told there alone
 };
 
 struct ExitReason {

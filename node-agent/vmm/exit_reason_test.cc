@@ -50,25 +50,23 @@ TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
     ExitKind kind;
     bool success;
   } cases[] = {
-      {"poweroff, then we ended it", {SIGKILL, false, false}, off, ExitKind::kGuestPoweroff, true},
-      {"poweroff, not our child", {{}, false, false}, off, ExitKind::kGuestPoweroff, true},
+      {"poweroff, then we ended it", {SIGKILL, false}, off, ExitKind::kGuestPoweroff, true},
+      {"poweroff, not our child", {{}, false}, off, ExitKind::kGuestPoweroff, true},
       {"ended by itself, its last events lost",
-       {Exited(0), false, false},
+       {Exited(0), false},
        off,
        ExitKind::kVmmError,
        false},
-      {"asked", {Exited(0), true, false}, ended, ExitKind::kStopped, true},
-      {"asked by kill", {SIGKILL, true, false}, running, ExitKind::kStopped, true},
-      {"reboot, then we killed it", {SIGKILL, false, false}, reboot, ExitKind::kGuestReboot, false},
-      {"panic, then we killed it", {SIGKILL, false, false}, panic, ExitKind::kGuestPanic, false},
-      {"killed", {SIGKILL, false, false}, running, ExitKind::kSignal, false},
-      {"oom, not our child", {{}, false, true}, running, ExitKind::kSignal, false},
-      {"seccomp", {SIGSYS, false, false}, running, ExitKind::kSeccomp, false},
-      {"vCPU error or SIGTERM", {Exited(0), false, false}, ended, ExitKind::kVmmError, false},
-      {"startup failure", {Exited(1), false, false}, {}, ExitKind::kVmmError, false},
-      {"nothing known", {{}, false, false}, running, ExitKind::kVmmError, false},
+      {"reboot, then we killed it", {SIGKILL, false}, reboot, ExitKind::kGuestReboot, false},
+      {"panic, then we killed it", {SIGKILL, false}, panic, ExitKind::kGuestPanic, false},
+      {"killed", {SIGKILL, false}, running, ExitKind::kSignal, false},
+      {"oom, not our child", {{}, true}, running, ExitKind::kSignal, false},
+      {"seccomp", {SIGSYS, false}, running, ExitKind::kSeccomp, false},
+      {"vCPU error or SIGTERM", {Exited(0), false}, ended, ExitKind::kVmmError, false},
+      {"startup failure", {Exited(1), false}, {}, ExitKind::kVmmError, false},
+      {"nothing known", {{}, false}, running, ExitKind::kVmmError, false},
       {"reboot is remembered",
-       {Exited(0), false, false},
+       {Exited(0), false},
        rebooted_then_off,
        ExitKind::kGuestReboot,
        false},
@@ -82,9 +80,9 @@ TEST(ExitReasonTest, EventsDecideWhatTheExitCodeCannot) {
 }
 
 TEST(ExitReasonTest, TheMessageNamesTheSignalAndTheCause) {
-  EXPECT_EQ(ExplainExit({SIGKILL, false, true}, {}).message,
+  EXPECT_EQ(ExplainExit({SIGKILL, true}, {}).message,
             "the VMM was killed by SIGKILL for running out of the memory of its cgroup");
-  EXPECT_EQ(ExplainExit({Exited(1), false, false}, {}).message,
+  EXPECT_EQ(ExplainExit({Exited(1), false}, {}).message,
             "the VMM exited with code 1 before its guest ran");
 }
 

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "node-agent/guest/workload_question.h"
+#include "node-agent/host/process.h"
 #include "src/common/base/log.h"
 
 namespace dormouse::vmm {
@@ -161,6 +162,13 @@ class Watch::Loop {
     const auto found = entries_.find(key);
     if (found == entries_.end() || !found->second.serial) return {};
     return found->second.serial->ring().LastLines(lines);
+  }
+
+  std::optional<int> ExitStatus(const std::string& key) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(key);
+    if (found == entries_.end() || !found->second.spec.pidfd) return std::nullopt;
+    return host::ExitStatusOf(found->second.spec.pidfd.get());
   }
 
   std::vector<Event> RecentEvents(const std::string& key) const {
@@ -427,6 +435,9 @@ void Watch::StopAwaiting(const std::string& key) {
 }
 std::string Watch::SerialTail(const std::string& key, size_t lines) const {
   return loop_->SerialTail(key, lines);
+}
+std::optional<int> Watch::ExitStatus(const std::string& key) const {
+  return loop_->ExitStatus(key);
 }
 std::vector<Event> Watch::RecentEvents(const std::string& key) const {
   return loop_->RecentEvents(key);

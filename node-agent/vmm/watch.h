@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,8 @@ class Watch {
 
   /// The last lines of the guest's console, for events and people. Empty when there are none.
   [[nodiscard]] std::string SerialTail(const std::string& key, size_t lines) const;
+  /// How its VMM ended (host::ExitStatusOf), until Remove.
+  [[nodiscard]] std::optional<int> ExitStatus(const std::string& key) const;
   /// The newest events, at most 32, oldest first; also after the VMM's death, until Remove.
   [[nodiscard]] std::vector<Event> RecentEvents(const std::string& key) const;
 
