@@ -1,8 +1,8 @@
 // What a sandbox is made of on this node, behind one seam: the steps of a plan, and what there is.
 //
-// The engine decides nothing and the machine knows nothing of the API server. One implementation
-// acts on the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on
-// demand. Thread-safe for different sandboxes; the lanes of one stage call it side by side for one
+// The agent decides; the machine acts, and knows nothing of the API server. One implementation acts
+// on the kernel (machine_linux.h); tests have one that is a table of booleans and can fail on
+// demand. Thread-safe for different sandboxes; the steps of one stage call it side by side for one
 // sandbox.
 #pragma once
 
@@ -33,8 +33,9 @@ struct VmmIdentity {
   std::string version;  ///< "53.0"
 };
 
-/// What a user is told of a sandbox that sleeps so, of which kCopyGeneration makes no template
-/// (kUnsupported): each clone would be refused, as programs that ran have seen who they are.
+/// Why kCopyGeneration makes no template of a sandbox whose guest was not frozen when it went to
+/// sleep (kUnsupported): its programs ran on and know who they are, so no clone could become
+/// another.
 inline constexpr std::string_view kCapturedAsItRan =
     "the guest is not known to have stood still when it was suspended, and no clone of it could "
     "become another sandbox; wake it, and it is captured then";
@@ -55,8 +56,9 @@ class Machine {
   /// Only the guest, of a VM that is known to run: cheap enough to be asked every few milliseconds.
   virtual void ObserveGuest(const Record& record, Observed* seen) = 0;
 
-  /// Carries out one step; idempotent. kLaunchVmm puts the process into `record->vmm`, kSyncCapture
-  /// the figures into `record->capture`, or into `capture_for`'s: the caller saves them.
+  /// Carries out one step of StepOwner::kMachine; idempotent. kLaunchVmm puts the process into
+  /// `record->vmm`, kSyncCapture the figures into `record->capture`, or into `capture_for`'s: the
+  /// caller saves them.
   virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
 
   /// A changed egress policy of a running sandbox.
@@ -64,15 +66,14 @@ class Machine {
   /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
   virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;
 
-  /// The process of a running VM is watched from now on, and `changed` of the constructor called
-  /// with its UID.
+  /// From now on `changed` of the constructor is called with the UID when the VMM dies or speaks.
   virtual Result<> Watch(const Record& record) = 0;
   virtual void Unwatch(const Record& record) = 0;
-  /// The workload of a guest that works is waited for from now on: `changed` is called when it has
-  /// ended, or the guest does not say, and it is not waited for any more. Harmless while it is. An
-  /// error: this guest must be asked now and then.
+  /// Waits for the end of a running workload: `changed` is called once, when it has ended or its
+  /// guest stops answering. Calling it again meanwhile changes nothing. On an error nobody waits,
+  /// and the guest must be asked now and then.
   virtual Result<> AwaitWorkload(const Record& record) = 0;
-  /// When it returns, nothing is open to the guest on that account. Unwatch does it, too.
+  /// When it returns, AwaitWorkload has no connection open to the guest. Unwatch does this, too.
   virtual void StopAwaiting(const Record& record) = 0;
 
   [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
@@ -87,10 +88,10 @@ class Machine {
   /// What generations are judged by. Asking looks for files by name, and reads none.
   [[nodiscard]] virtual memory::NodeOffer Offer() = 0;
   [[nodiscard]] virtual std::string ConsoleTail(const Record& record, size_t lines) const = 0;
-  /// The slot of what runs for a UID whose record cannot be read; nothing when nothing does.
+  /// The slot of the VM that runs for a UID whose record cannot be read; nothing when none runs.
   [[nodiscard]] virtual std::optional<uint32_t> SlotInUse(const api::SandboxUid& uid) const = 0;
-  /// Lets go of all disks whose I/O is held back, whatever became of their VMMs: an agent that died
-  /// in a capture has left them so. Before any capture is begun.
+  /// Resumes all disks whose I/O is held back: an agent that died in a capture leaves them so. Call
+  /// it before any capture begins.
   virtual Result<> ResumeDisks() = 0;
   /// Everything in the kernel and below the run directory that has a name of ours.
   virtual Result<std::vector<OwnedObject>> ListOwned() = 0;

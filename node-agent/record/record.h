@@ -105,8 +105,8 @@ struct Record : Shape {
 
   // Sleep. A generation is a directory of files (memory/manifest.h); only those named here count.
   uint64_t generations = 0;  ///< how many captures were begun; the number of the last
-  /// Committed and not consumed. With kRun it is being woken: no VMM boots from the disk as long as
-  /// this stands, and when the guest has answered it is consumed.
+  /// The generation to resume from. While it is set, never boot from disk. With Intent::kRun it is
+  /// being woken; it is reset once the guest has answered.
   std::optional<uint64_t> sleeping;
   std::optional<uint64_t> memory_generation;  ///< the one whose memory file the running VMM maps
   std::optional<WallTime> suspended_at;

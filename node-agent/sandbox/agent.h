@@ -72,17 +72,17 @@ class Agent : public AgentView {
 
   Result<kube::ReconcileResult> Reconcile(const std::string& uid);
 
-  /// A template is to be captured from `source` as soon as it can be. Asking again is harmless.
+  /// Captures a template from `source` as soon as that is possible. Asking again changes nothing.
   void WantCapture(const api::SandboxUid& source, const api::SandboxUid& template_uid,
                    const kube::ObjectKey& template_key);
-  /// It is not any more. False while its capture is under way: that gives up before its next step,
-  /// and `template_changed` is told when nothing writes to the template's files any more.
+  /// Cancels WantCapture. Returns false if the capture has begun: it then stops before its next
+  /// step, and `template_changed` is called when nothing writes to the template's files any more.
   [[nodiscard]] bool DropCapture(const api::SandboxUid& template_uid);
   /// Why the last attempt failed; nothing while it has not.
   [[nodiscard]] std::optional<Error> CaptureFailure(const api::SandboxUid& template_uid) const;
 
-  /// What was found of memory that sleeps (memory_keeper.h): its status tells of damage until that
-  /// is over, or the generation is another.
+  /// What the memory keeper found of a sleeping generation. Its status shows the damage until none
+  /// is found, or until another generation sleeps.
   void NoteMemory(const api::SandboxUid& owner, uint64_t generation,
                   std::optional<std::string> damage);
   /// `generation` 0: of a template.
@@ -158,7 +158,7 @@ class Agent : public AgentView {
   Result<> GoOnCapturing(const TemplateCapture& capture);
   Result<> CommitTemplate(const api::SandboxSpec& spec, Record* record);
   void TemplateCaptureFailed(const Record& record, const Error& error);
-  /// A boot snapshot could not be started from: it goes, and the sandbox boots.
+  /// Its boot snapshot did not start: removes the snapshot and lets the sandbox boot.
   Result<> GiveUpBootSnapshot(Record* record);
   /// By their UIDs: records stand or start on their files.
   [[nodiscard]] std::set<api::SandboxUid> NeededTemplates() const;
