@@ -223,7 +223,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const auto dm, hardware.device_mapper(device_nodes));
   DORMOUSE_ASSIGN(const auto loops, hardware.loop_devices(device_nodes));
   DORMOUSE_ASSIGN(auto config, MachineConfig(flags, hardware));
-  DORMOUSE_ASSIGN(const NodeFacts facts, ReadNodeFacts(paths.state));
+  DORMOUSE_ASSIGN(NodeFacts facts, ReadNodeFacts(paths.state));
+  if (!hardware.kvm) facts.kvm = true;
   config.cpu_model = facts.cpu_model;
   std::atomic<Agent*> agent_slot{nullptr};
   DORMOUSE_ASSIGN(const auto machine, LinuxMachine::Open(std::move(config), host, *dm, *loops,

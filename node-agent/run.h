@@ -20,6 +20,7 @@ struct Hardware {
   std::function<Result<std::unique_ptr<host::LoopDevices>>(const std::string& node_directory)>
       loop_devices;
   bool cgroup_controllers = true;  ///< memory and pids are limited
+  bool kvm = true;                 ///< VMMs need /dev/kvm
 
   /// The kernel's own.
   static Hardware Node();

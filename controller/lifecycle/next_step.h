@@ -2,7 +2,7 @@
 // its node.
 //
 // The same function is asked twice before anything is undone: of the cached object, and of a live
-// read (design.md, invariant 8). A condition counts only with the object's own generation.
+// read (docs/structure.md, invariant 8). A condition counts only with the object's own generation.
 #pragma once
 
 #include "controller/nodes/node_health.h"

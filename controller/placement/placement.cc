@@ -205,7 +205,6 @@ NodeView ViewOf(const api::SandboxNode& node, bool lease_fresh) {
       hypervisor == nullptr || hypervisor->status != api::ConditionStatus::kFalse;
   view.disk_pressure = api::IsTrue(node.status.conditions, api::condition::kDiskPressure);
   for (const api::NodeImage& image : node.status.images) view.images.insert(image.name);
-  view.templates.insert(node.status.templates.begin(), node.status.templates.end());
   const api::NodeAmount& capacity = node.status.capacity;
   view.capacity = Amount{capacity.vcpus, capacity.memory_bytes, capacity.running};
   return view;

@@ -55,8 +55,7 @@ struct NodeView {
   bool hypervisor_ready = true;
   bool disk_pressure = false;
   std::set<std::string> images;
-  std::set<std::string> templates;  ///< UIDs
-  Amount capacity;                  ///< sandboxes: 0 = no limit but vCPUs and memory
+  Amount capacity;  ///< sandboxes: 0 = no limit but vCPUs and memory
   Amount reserved;
   bool operator==(const NodeView&) const = default;
 };

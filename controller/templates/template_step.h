@@ -2,7 +2,7 @@
 // and of what is known of its node.
 //
 // The same function is asked twice before anything is undone or given away: of the cached object,
-// and of a live read (design.md, invariant 8).
+// and of a live read (docs/structure.md, invariant 8).
 #pragma once
 
 #include <chrono>

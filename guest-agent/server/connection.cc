@@ -1,6 +1,5 @@
 #include "guest-agent/server/connection.h"
 
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -10,16 +9,11 @@
 
 namespace dormouse::guest {
 namespace {
-/// Cloud Hypervisor takes a connect line of at most 32 bytes.
-constexpr size_t kMaxConnectLine = 32;
 constexpr std::chrono::milliseconds kLinger{5'000};
 }  // namespace
 
-Connection::Connection(EventLoop& loop, UniqueFd fd, bool hybrid, std::function<void()> on_closed)
-    : loop_(loop),
-      fd_(std::move(fd)),
-      awaiting_connect_(hybrid),
-      on_closed_(std::move(on_closed)) {}
+Connection::Connection(EventLoop& loop, UniqueFd fd, std::function<void()> on_closed)
+    : loop_(loop), fd_(std::move(fd)), on_closed_(std::move(on_closed)) {}
 
 Connection::~Connection() {
   loop_.Cancel(idle_timer_);
@@ -101,32 +95,9 @@ void Connection::ReadSome() {
     Close();
     return;
   }
-  if (!finishing_) Consume({buffer, static_cast<size_t>(got)});
-}
-
-void Connection::Consume(std::string_view bytes) {
-  if (awaiting_connect_ && !ConsumeHandshake(bytes)) return;
-  decoder_.Append(bytes);
+  if (finishing_) return;
+  decoder_.Append({buffer, static_cast<size_t>(got)});
   DeliverFrames();
-}
-
-bool Connection::ConsumeHandshake(std::string_view& bytes) {
-  const size_t end = bytes.find('\n');
-  handshake_.append(bytes.substr(0, end));
-  if (handshake_.size() > kMaxConnectLine) {
-    Close();
-    return false;
-  }
-  if (end == std::string_view::npos) return false;
-  const std::string want = "CONNECT " + std::to_string(kVsockPort);
-  if (::strcasecmp(handshake_.c_str(), want.c_str()) != 0) {
-    Close();  // as a VMM does for a port where nobody listens
-    return false;
-  }
-  awaiting_connect_ = false;
-  Send("OK 1073741824\n");
-  bytes.remove_prefix(end + 1);
-  return !closed_;
 }
 
 void Connection::DeliverFrames() {

@@ -28,9 +28,7 @@ class FrameHandler {
 class Connection {
  public:
   /// `on_closed` is called once, from the loop, and may destroy the connection.
-  /// `hybrid`: the peer first says "CONNECT <port>\n" and is answered "OK <n>\n", as by Cloud
-  /// Hypervisor's vsock socket; for servers that stand in for a whole VM.
-  Connection(EventLoop& loop, UniqueFd fd, bool hybrid, std::function<void()> on_closed);
+  Connection(EventLoop& loop, UniqueFd fd, std::function<void()> on_closed);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -56,8 +54,6 @@ class Connection {
 
   void OnEvents(uint32_t events);
   void ReadSome();
-  void Consume(std::string_view bytes);
-  [[nodiscard]] bool ConsumeHandshake(std::string_view& bytes);
   void DeliverFrames();
   void Flush();
   void UpdateInterest();
@@ -65,8 +61,6 @@ class Connection {
 
   EventLoop& loop_;
   UniqueFd fd_;
-  bool awaiting_connect_;
-  std::string handshake_;
   std::function<void()> on_closed_;
   std::unique_ptr<FrameHandler> handler_;
   std::unique_ptr<FrameHandler> next_handler_;

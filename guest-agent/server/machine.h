@@ -44,9 +44,10 @@ class Machine {
   [[nodiscard]] virtual std::vector<std::string> Warnings() { return {}; }
   /// Of the root disk, read anew each time.
   [[nodiscard]] virtual IdentityFiles Users() { return ReadIdentityFiles(""); }
-  /// The server's state changed: for a stand-in whose snapshots hold no server
-  /// (ServerOptions::woken).
+  /// The server's state changed, and what it was when a server of this machine began: for one whose
+  /// memory does not hold its server (a stand-in's), and which is restored with another.
   virtual void Remember(const ServerState&) {}
+  [[nodiscard]] virtual ServerState Recall() { return {}; }
   /// A copy of the workload's output for the console; must not block.
   virtual void WriteConsole(std::string_view) {}
 };

@@ -21,16 +21,15 @@ namespace dormouse::guest {
 class Server::Impl {
  public:
   Impl(std::unique_ptr<EventLoop> loop, UniqueFd listener, Machine& machine, ServerOptions options,
-       Cgroup workload_cgroup, Cgroup exec_cgroup, Cgroup hook_cgroup)
+       Cgroup workload_cgroup, Cgroup exec_cgroup, Cgroup hook_cgroup, const ServerState& known)
       : loop_(std::move(loop)),
         listener_(std::move(listener)),
         options_(std::move(options)),
         processes_(*loop_),
         exec_cgroup_(std::move(exec_cgroup)),
         workload_(*loop_, processes_, machine, std::move(workload_cgroup), options_.log_bytes,
-                  options_.woken.workload),
-        freezer_(*loop_, processes_, machine, {&workload_.cgroup(), &exec_cgroup_},
-                 options_.woken.frozen),
+                  known.workload),
+        freezer_(*loop_, processes_, machine, {&workload_.cgroup(), &exec_cgroup_}, known.frozen),
         hooks_(*loop_, processes_, machine, std::move(hook_cgroup),
                {options_.hook_dir, options_.hook_limit}),
         thawer_(machine, freezer_, hooks_),
@@ -43,7 +42,7 @@ class Server::Impl {
                  freezer_,
                  thawer_,
                  {},
-                 options_.woken.configured,
+                 known.configured,
                  [this] { Remember(); }} {}
 
   Result<void> Begin() {
@@ -97,7 +96,7 @@ class Server::Impl {
         reinterpret_cast<const sockaddr_vm&>(peer).svm_cid != VMADDR_CID_HOST) {
       return;
     }
-    Serve(std::move(fd), options_.hybrid);
+    Serve(std::move(fd));
   }
 
   void TakeAdopted() {
@@ -106,14 +105,14 @@ class Server::Impl {
       const std::lock_guard lock(adopted_mutex_);
       taken.swap(adopted_);
     }
-    for (UniqueFd& fd : taken) Serve(std::move(fd), false);
+    for (UniqueFd& fd : taken) Serve(std::move(fd));
   }
 
-  void Serve(UniqueFd fd, bool hybrid) {
+  void Serve(UniqueFd fd) {
     if (connections_.size() >= options_.max_connections) return;
     const uint64_t id = next_connection_++;
-    auto connection = std::make_unique<Connection>(*loop_, std::move(fd), hybrid,
-                                                   [this, id] { connections_.erase(id); });
+    auto connection =
+        std::make_unique<Connection>(*loop_, std::move(fd), [this, id] { connections_.erase(id); });
     Connection& started = *connection;
     connections_.emplace(id, std::move(connection));
     if (!started.Start(std::make_unique<ControlHandler>(context_, started))) {
@@ -161,9 +160,9 @@ Result<std::unique_ptr<Server>> Server::Create(UniqueFd listener, Machine& machi
   DORMOUSE_ASSIGN(Cgroup workload, Cgroup::Create(options.cgroup_dir, "workload"));
   DORMOUSE_ASSIGN(Cgroup exec, Cgroup::Create(options.cgroup_dir, "exec"));
   DORMOUSE_ASSIGN(Cgroup hooks, Cgroup::Create(options.cgroup_dir, "hooks"));
-  auto impl =
-      std::make_unique<Impl>(std::move(loop), std::move(listener), machine, std::move(options),
-                             std::move(workload), std::move(exec), std::move(hooks));
+  auto impl = std::make_unique<Impl>(std::move(loop), std::move(listener), machine,
+                                     std::move(options), std::move(workload), std::move(exec),
+                                     std::move(hooks), machine.Recall());
   DORMOUSE_TRY(impl->Begin());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -1,12 +1,7 @@
 // The guest's server: health, configuration, the workload, exec and logs, for the host on vsock.
 //
 // One thread, one epoll loop, every buffer bounded. PID 1 of a guest runs it on AF_VSOCK; a
-// stand-in for a whole VM (the fake Cloud Hypervisor) runs it on the unix socket that a VMM would
-// listen at.
-//
-//   NoMachine machine;                                   // or one that records, or ends the fake
-//   VM auto server = Server::Create(ListenUnix("/run/x/vsock.sock").value(), machine, {.hybrid =
-//   true}); std::thread thread([&] { (*server)->Run(); });  ...  (*server)->Stop(); thread.join();
+// stand-in for a whole VM hands it its connections by Adopt.
 #pragma once
 
 #include <chrono>
@@ -22,8 +17,6 @@ namespace dormouse::guest {
 
 struct ServerOptions {
   std::string agent_version = "0";
-  /// Expect Cloud Hypervisor's "CONNECT 1024\n" first and answer "OK n\n"; another port is closed.
-  bool hybrid = false;
   /// A cgroup v2 directory of ours in which `workload` and `exec` are made; empty: no cgroups.
   std::string cgroup_dir = {};
   /// We are PID 1: SIGCHLD (blocked by the caller in every thread) means reaping whatever ended.
@@ -35,8 +28,6 @@ struct ServerOptions {
   /// Programs that a clone runs before its processes go on (clone_hooks.h); empty: none.
   std::string hook_dir = {};
   std::chrono::milliseconds hook_limit{3'000};  ///< for each of them
-  /// A stand-in's state as Machine::Remember had it; a real guest's is in its memory.
-  ServerState woken = {};
 };
 
 class Server {
@@ -52,7 +43,7 @@ class Server {
   void Run();
   /// From any thread.
   void Stop();
-  /// From any thread: serves a connected stream as if it had been accepted (never hybrid).
+  /// From any thread: serves a connected stream as if it had been accepted.
   void Adopt(UniqueFd connection);
 
  private:

@@ -14,22 +14,6 @@ TEST_F(ServerTest, AnswersHealthManyTimesOnOneConnection) {
   }
 }
 
-TEST_F(ServerTest, StandsInForAVmmsSocket) {
-  Serve({.hybrid = true});
-  Peer peer = Dial();
-  peer.Send("CONNECT 1024\n" + EncodeHealthRequest());
-  EXPECT_TRUE(peer.ReadLine().starts_with("OK "));
-  EXPECT_EQ(peer.Next()->type, FrameType::kReply);
-  for (const std::string line : {"CONNECT 1025\n", "GET / HTTP/1.1\n", "\n"}) {
-    Peer other = Dial();
-    other.Send(line);
-    EXPECT_TRUE(other.Closed()) << line;
-  }
-  Peer endless = Dial();
-  endless.Send("CONNECT 1024" + std::string(4096, ' '));
-  EXPECT_TRUE(endless.Closed());
-}
-
 TEST_F(ServerTest, ConfiguresTheMachineAndKeepsTheDefaults) {
   Serve();
   ConfigureRequest request;

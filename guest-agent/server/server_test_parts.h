@@ -50,6 +50,7 @@ class RecordingMachine : public NoMachine {
     while (sync_hangs) ::pause();
   }
   void Remember(const ServerState& state) override { remembered = state; }
+  ServerState Recall() override { return recalls ? remembered : ServerState{}; }
   void PowerOff(bool reboot) override { powered_off.store(reboot ? 2 : 1); }
 
   std::string hostname;
@@ -57,6 +58,7 @@ class RecordingMachine : public NoMachine {
   int64_t wall_time_ns = 0;
   Identity identity;
   ServerState remembered;
+  bool recalls = false;            ///< as one whose memory holds no server
   std::vector<std::string> calls;  ///< in their order
   bool entropy_fails = false;
   bool identity_fails = false;

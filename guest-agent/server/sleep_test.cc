@@ -408,12 +408,12 @@ TEST_F(SleepTest, AStandInWakesAsItWasRemembered) {
   ASSERT_EQ(Dial().Ask(Encode(ConfigureRequest{}).value()).type, FrameType::kReply);
   ASSERT_EQ(Dial().Ask(Encode(start).value()).type, FrameType::kReply);
   ASSERT_TRUE(Freeze().frozen);
-  const ServerState state = machine_.remembered;
-  EXPECT_TRUE(state.frozen);
+  EXPECT_TRUE(machine_.remembered.frozen);
   server_->Stop();
   thread_.join();
   server_.reset();
-  Serve({.woken = state});
+  machine_.recalls = true;
+  Serve();
   HealthReply health = Health();
   EXPECT_TRUE(health.frozen);
   EXPECT_TRUE(health.configured);

@@ -19,13 +19,13 @@ int64_t NowMs() {
 }  // namespace
 
 Workload::Workload(EventLoop& loop, ProcessTable& processes, Machine& machine, Cgroup cgroup,
-                   size_t log_bytes, WorkloadStatus woken)
+                   size_t log_bytes, WorkloadStatus known)
     : loop_(loop),
       processes_(processes),
       machine_(machine),
       cgroup_(std::move(cgroup)),
       log_(log_bytes),
-      status_(std::move(woken)) {}
+      status_(std::move(known)) {}
 
 Workload::~Workload() {
   loop_.Cancel(kill_timer_);

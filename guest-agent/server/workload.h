@@ -18,9 +18,9 @@ class Workload {
  public:
   using ObserverId = uint64_t;
 
-  /// `woken`: what a stand-in remembers of one whose processes are not there any more.
+  /// `known`: Machine::Recall; its processes are not there any more.
   Workload(EventLoop& loop, ProcessTable& processes, Machine& machine, Cgroup cgroup,
-           size_t log_bytes, WorkloadStatus woken);
+           size_t log_bytes, WorkloadStatus known);
   ~Workload();
 
   /// See StartWorkloadRequest. A program that cannot be run is an error and leaves no trace.

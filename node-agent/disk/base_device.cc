@@ -143,33 +143,6 @@ Result<Origin> BaseDevices::EnsureOriginLocked(const Base& base, uint64_t disk_b
   return Origin{number, sectors};
 }
 
-Result<std::optional<host::LoopDevice>> BaseDevices::FindLoop(const Base& base) {
-  return loops_.FindByTag(BaseLoopTag(base.digest));
-}
-
-Result<std::optional<Origin>> BaseDevices::FindOrigin(const Base& base, uint64_t disk_bytes) {
-  const uint64_t sectors = disk_bytes / host::kSectorBytes;
-  if (disk_bytes == base.size_bytes) {
-    DORMOUSE_ASSIGN(const auto loop, FindLoop(base));
-    if (!loop) return std::nullopt;
-    return Origin{loop->number, sectors};
-  }
-  auto device = dm_.Find(host::DmName::OriginOf(base.digest, sectors));
-  if (device) return Origin{device->number, sectors};
-  if (device.error().code() == ErrorCode::kNotFound) return std::nullopt;
-  return Fail(device.error());
-}
-
-Result<bool> BaseDevices::Release(const Base& base, uint64_t disk_bytes) {
-  const std::lock_guard lock(LockOf(base.digest));
-  if (disk_bytes != base.size_bytes) {
-    const auto name = host::DmName::OriginOf(base.digest, disk_bytes / host::kSectorBytes);
-    DORMOUSE_ASSIGN(const bool released, Released(dm_.Remove(name)));
-    if (!released) return false;
-  }
-  return ReleaseLoopLocked(BaseLoopTag(base.digest));
-}
-
 Result<bool> BaseDevices::ReleaseLoopLocked(const std::string& tag) {
   DORMOUSE_ASSIGN(const auto loop, loops_.FindByTag(tag));
   if (!loop) return true;

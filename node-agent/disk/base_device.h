@@ -60,14 +60,7 @@ class BaseDevices {
   Result<> WithOrigin(const Base& base, uint64_t disk_bytes,
                       const std::function<Result<>(const Origin&)>& work);
 
-  /// Nothing where it is not there.
-  Result<std::optional<host::LoopDevice>> FindLoop(const Base& base);
-  Result<std::optional<Origin>> FindOrigin(const Base& base, uint64_t disk_bytes);
-
-  /// Removes what nobody uses any more: the origin of that size, then the loop. True when both are
-  /// gone; false when others still use one of them: that is not an error.
-  Result<bool> Release(const Base& base, uint64_t disk_bytes);
-  /// The same for every origin and loop of ours, e.g. after a crash. Returns how many were removed.
+  /// Removes every origin and loop of ours that nobody uses. Returns how many those were.
   Result<int> ReleaseUnused();
 
  private:

@@ -1,16 +1,7 @@
 #include "node-agent/disk/root_disk.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <vector>
-
 #include "node-agent/host/sparse_files.h"
 #include "src/common/base/failpoint.h"
-#include "src/common/base/files.h"
 #include "src/common/base/log.h"
 
 namespace dormouse::disk {
@@ -18,9 +9,6 @@ namespace {
 
 using host::DmName;
 using host::SnapshotStatus;
-
-constexpr size_t kFlattenBlock = 1 << 20;
-constexpr uint64_t kHoleBytes = 4096;
 
 DmName NameOf(const RootDiskSpec& spec) {
   return DmName::RootOf(spec.short_id);
@@ -37,78 +25,14 @@ Result<> Step(const RootDiskSpec& spec, const std::string& name,
   return failpoint::Hit(name + ".done", spec.subject);
 }
 
-// Nothing in place of kNotFound.
-template <typename T>
-Result<std::optional<T>> IfThere(Result<T> result) {
-  if (result) return std::optional<T>(*std::move(result));
-  if (result.error().code() == ErrorCode::kNotFound) return std::nullopt;
-  return Fail(result.error());
-}
-
-// Copies `length` bytes at `offset`, leaving out blocks of zeros.
-Result<> CopyBlocks(int to, const std::vector<char>& block, uint64_t offset, size_t length) {
-  for (size_t at = 0; at < length; at += kHoleBytes) {
-    const size_t piece = std::min<size_t>(kHoleBytes, length - at);
-    const char* begin = block.data() + at;
-    if (std::all_of(begin, begin + piece, [](char c) { return c == 0; })) continue;
-    if (::pwrite(to, begin, piece, static_cast<off_t>(offset + at)) !=
-        static_cast<ssize_t>(piece)) {
-      return FailErrno("write");
-    }
-  }
-  return {};
-}
-
-Result<> CopyDevice(int from, int to, uint64_t bytes) {
-  if (::ftruncate(to, static_cast<off_t>(bytes)) != 0) return FailErrno("size");
-  std::vector<char> block(kFlattenBlock);
-  for (uint64_t offset = 0; offset < bytes;) {
-    const size_t want = static_cast<size_t>(std::min<uint64_t>(block.size(), bytes - offset));
-    const ssize_t got = ::pread(from, block.data(), want, static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return FailErrno("read");
-    if (got == 0) return Fail(ErrorCode::kCorrupt, "the device ends at " + std::to_string(offset));
-    DORMOUSE_TRY(CopyBlocks(to, block, offset, static_cast<size_t>(got)));
-    offset += static_cast<uint64_t>(got);
-  }
-  if (::fsync(to) != 0) return FailErrno("fsync");
-  return {};
-}
-
 }  // namespace
 
 std::string StoreLoopTag(const std::string& short_id) {
   return std::string(host::kLoopPrefix) + short_id + "-store";
 }
 
-bool RootDiskState::Ready() const {
-  return base_loop && origin && store_file && store_loop && snapshot && snapshot->active &&
-         !snapshot->suspended && status && status->state == SnapshotStatus::State::kValid && node;
-}
-
-bool RootDiskState::Gone() const {
-  return !store_file && !store_loop && !snapshot && !node;
-}
-
 RootDisks::RootDisks(host::DeviceMapper& dm, host::LoopDevices& loops, BaseDevices& bases)
     : dm_(dm), loops_(loops), bases_(bases) {}
-
-Result<RootDiskState> RootDisks::Observe(const RootDiskSpec& spec) {
-  RootDiskState state;
-  DORMOUSE_ASSIGN(state.base_loop, bases_.FindLoop(spec.base));
-  DORMOUSE_ASSIGN(state.origin, bases_.FindOrigin(spec.base, spec.disk_bytes));
-  DORMOUSE_ASSIGN(state.store_loop, loops_.FindByTag(StoreLoopTag(spec.short_id)));
-  state.store_file = PathExists(spec.store_file);
-  if (state.store_file) {
-    DORMOUSE_ASSIGN(state.store_allocated_bytes, host::AllocatedBytes(spec.store_file));
-  }
-  DORMOUSE_ASSIGN(state.snapshot, IfThere(dm_.Find(NameOf(spec))));
-  if (state.snapshot && state.snapshot->active) {
-    DORMOUSE_ASSIGN(state.status, IfThere(dm_.Status(NameOf(spec))));
-  }
-  state.node = spec.node.empty() ? state.snapshot.has_value() : PathExists(spec.node);
-  return state;
-}
 
 Result<> RootDisks::EnsureBaseLoop(const RootDiskSpec& spec) {
   return Step(spec, "disk.base-loop", [&]() -> Result<> {
@@ -161,61 +85,21 @@ Result<> RootDisks::EnsureSnapshot(const RootDiskSpec& spec) {
   });
 }
 
-Result<> RootDisks::EnsureNode(const RootDiskSpec& spec) {
-  return Step(spec, "disk.node", [&]() -> Result<> {
-    return spec.node.empty() ? Result<>() : dm_.MakeNode(NameOf(spec), spec.node, spec.owner);
-  });
-}
-
 Result<host::DeviceNumber> RootDisks::Prepare(const RootDiskSpec& spec) {
   DORMOUSE_TRY(EnsureBaseLoop(spec));
   DORMOUSE_TRY(EnsureOrigin(spec));
   DORMOUSE_TRY(EnsureStoreFile(spec));
   DORMOUSE_TRY(EnsureStoreLoop(spec));
   DORMOUSE_TRY(EnsureSnapshot(spec));
-  DORMOUSE_TRY(EnsureNode(spec));
   DORMOUSE_ASSIGN(const auto device, dm_.Find(NameOf(spec)));
   return device.number;
 }
 
-Result<> RootDisks::RemoveSnapshot(const RootDiskSpec& spec) {
-  return Step(spec, "disk.remove-snapshot", [&]() -> Result<> {
-    // The device first: while it is held, whoever looks must still find its node.
-    DORMOUSE_TRY(dm_.Remove(NameOf(spec)));
-    return spec.node.empty() ? Result<>() : RemoveFile(spec.node);
-  });
-}
-
-Result<> RootDisks::DetachStoreLoop(const RootDiskSpec& spec) {
-  return Step(spec, "disk.detach-store", [&]() -> Result<> {
-    DORMOUSE_ASSIGN(const auto loop, loops_.FindByTag(StoreLoopTag(spec.short_id)));
-    return loop ? loops_.Detach(*loop) : Result<>();
-  });
-}
-
-Result<> RootDisks::RemoveStoreFile(const RootDiskSpec& spec) {
-  return Step(spec, "disk.remove-store", [&]() -> Result<> {
-    DORMOUSE_TRY(RemoveFile(spec.store_file + ".new"));
-    return RemoveFile(spec.store_file);
-  });
-}
-
-Result<> RootDisks::ReleaseBase(const RootDiskSpec& spec) {
-  return Step(spec, "disk.release-base", [&]() -> Result<> {
-    DORMOUSE_TRY(bases_.Release(spec.base, spec.disk_bytes));
-    return {};
-  });
-}
-
-Result<> RootDisks::Release(const RootDiskSpec& spec) {
-  DORMOUSE_TRY(RemoveSnapshot(spec));
-  DORMOUSE_TRY(DetachStoreLoop(spec));
-  return ReleaseBase(spec);
-}
-
-Result<> RootDisks::Remove(const RootDiskSpec& spec) {
-  DORMOUSE_TRY(Release(spec));
-  return RemoveStoreFile(spec);
+Result<> RootDisks::Release(const std::string& short_id) {
+  DORMOUSE_TRY(dm_.Remove(DmName::RootOf(short_id)));
+  DORMOUSE_ASSIGN(const auto loop, loops_.FindByTag(StoreLoopTag(short_id)));
+  if (loop) DORMOUSE_TRY(loops_.Detach(*loop));
+  return bases_.ReleaseUnused().map([](int) {});
 }
 
 Result<> RootDisks::ResumeAll() {
@@ -251,22 +135,6 @@ Result<RootDiskUsage> RootDisks::KeepAhead(const RootDiskSpec& spec) {
                   AllocateAhead(spec.store_file, usage.used_bytes, spec.allocation_window));
   usage.allocated_bytes += reserved;
   return usage;
-}
-
-Result<> RootDisks::Flatten(const RootDiskSpec& spec, const std::string& file) {
-  const std::string unfinished = file + ".new";
-  DORMOUSE_TRY(RemoveFile(unfinished));
-  const auto copy = [&]() -> Result<> {
-    DORMOUSE_ASSIGN(const UniqueFd from, host::OpenFile(spec.node, O_RDONLY));
-    DORMOUSE_ASSIGN(const UniqueFd to, host::OpenFile(unfinished, O_WRONLY | O_CREAT | O_EXCL));
-    DORMOUSE_TRY(CopyDevice(from.get(), to.get(), spec.disk_bytes));
-    if (::rename(unfinished.c_str(), file.c_str()) != 0) return FailErrno("rename");
-    return SyncDirectory(file.substr(0, file.rfind('/')));
-  };
-  auto copied = copy();
-  if (copied) return {};
-  (void)RemoveFile(unfinished);  // the first failure is the one to tell
-  return Fail(copied.error().Wrap("flatten " + NameOf(spec).str() + " into " + file));
 }
 
 }  // namespace dormouse::disk

@@ -2,17 +2,13 @@
 //
 // Each Ensure* is one step of preparing, idempotent, named as a failpoint ("disk.base-loop" ...)
 // that is hit before and after it ("disk.base-loop.done"), so that a kill between any two can be
-// shown to heal. Prepare runs them in order; Remove releases in the order of invariant 6. Observe
-// reads the kernel. Thread-safe for different sandboxes; one owner per sandbox.
+// shown to heal. Prepare runs them in order; Release lets go in the order of docs/structure.md,
+// invariant 6. Thread-safe for different sandboxes; one owner per sandbox.
 #pragma once
-
-#include <sys/types.h>
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "node-agent/disk/base_device.h"
 #include "node-agent/disk/store.h"
@@ -28,25 +24,7 @@ struct RootDiskSpec {
   Base base;
   uint64_t disk_bytes = 0;  ///< virtual size; >= the base's; a multiple of 512
   std::string store_file;
-  std::string node;  ///< device node for us and the VMM's owner; "" = none
-  uid_t owner = 0;
   uint64_t allocation_window = kAllocationWindow;
-};
-
-struct RootDiskState {
-  std::optional<host::LoopDevice> base_loop;
-  std::optional<Origin> origin;
-  bool store_file = false;
-  uint64_t store_allocated_bytes = 0;
-  std::optional<host::LoopDevice> store_loop;
-  std::optional<host::DmDevice> snapshot;
-  std::optional<host::SnapshotStatus> status;
-  bool node = false;
-
-  /// Everything that Prepare makes is there, and the disk is valid.
-  [[nodiscard]] bool Ready() const;
-  /// Nothing of the sandbox's own is left (what is shared does not count).
-  [[nodiscard]] bool Gone() const;
 };
 
 struct RootDiskUsage {
@@ -61,28 +39,19 @@ class RootDisks {
  public:
   RootDisks(host::DeviceMapper& dm, host::LoopDevices& loops, BaseDevices& bases);
 
-  Result<RootDiskState> Observe(const RootDiskSpec& spec);
-
   Result<> EnsureBaseLoop(const RootDiskSpec& spec);
   Result<> EnsureOrigin(const RootDiskSpec& spec);
   Result<> EnsureStoreFile(const RootDiskSpec& spec);
   Result<> EnsureStoreLoop(const RootDiskSpec& spec);
   Result<> EnsureSnapshot(const RootDiskSpec& spec);
-  Result<> EnsureNode(const RootDiskSpec& spec);
   /// All of them. Returns the snapshot's device. kCorrupt when the store is invalid: the disk is
   /// lost.
   Result<host::DeviceNumber> Prepare(const RootDiskSpec& spec);
 
-  /// kBusy while the device is open: the VMM's exit comes first.
-  Result<> RemoveSnapshot(const RootDiskSpec& spec);
-  Result<> DetachStoreLoop(const RootDiskSpec& spec);
-  Result<> RemoveStoreFile(const RootDiskSpec& spec);
-  Result<> ReleaseBase(const RootDiskSpec& spec);
-  /// RemoveSnapshot, DetachStoreLoop, ReleaseBase: the kernel holds nothing, the data is kept
-  /// (suspend).
-  Result<> Release(const RootDiskSpec& spec);
-  /// Release, then RemoveStoreFile.
-  Result<> Remove(const RootDiskSpec& spec);
+  /// The kernel holds nothing of it afterwards, nor of a base that nobody uses; the store is kept.
+  /// By names alone, so it works for a sandbox whose record is lost. kBusy while the device is
+  /// open: the VMM's exit comes first.
+  Result<> Release(const std::string& short_id);
 
   /// All of the node's that were suspended and not resumed. One that cannot be is told in the log,
   /// and holds up no other.
@@ -92,9 +61,6 @@ class RootDisks {
   /// Reads the fill level and allocates the store ahead of it. kNoSpace: pause the guest
   /// (capacity.h).
   Result<RootDiskUsage> KeepAhead(const RootDiskSpec& spec);
-  /// Writes the disk as it is now into `file`, a new base image; zero blocks become holes. The
-  /// device must be prepared and not open for writing.
-  Result<> Flatten(const RootDiskSpec& spec, const std::string& file);
 
  private:
   host::DeviceMapper& dm_;

@@ -38,14 +38,16 @@ class RootDiskTest : public ::testing::Test {
     disks_ = std::make_unique<RootDisks>(block_->dm(), block_->loops(), *bases_);
   }
   RootDiskSpec Spec(const std::string& id, uint64_t disk_bytes = 4 * kMiB) {
-    return {id,
-            "default/" + id,
-            base_,
-            disk_bytes,
-            scratch_ / ("sandboxes/" + id + "/store"),
-            scratch_ / ("dev/" + id),
-            0,
+    return {id,  "default/" + id, base_, disk_bytes, scratch_ / ("sandboxes/" + id + "/store"),
             kMiB};
+  }
+  Result<host::DmDevice> Device(const std::string& id) {
+    return block_->dm().Find(host::DmName::RootOf(id));
+  }
+  // A VMM can open it, and reads what was written.
+  bool IsReady(const std::string& id) {
+    const auto device = Device(id);
+    return device && device->active && !device->suspended && disks_->Usage(Spec(id))->valid;
   }
   size_t Devices() {
     return block_->dm().List().value().size() + block_->loops().List().value().size();
@@ -64,20 +66,15 @@ TEST_F(RootDiskTest, IsMadeOnceAndLeavesNothing) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   const auto number = disks_->Prepare(Spec(one_));
   ASSERT_OK(number);
-  const auto state = disks_->Observe(Spec(one_));
-  ASSERT_OK(state);
-  EXPECT_TRUE(state->Ready());
-  EXPECT_EQ(state->snapshot->number, *number);
-  ASSERT_OK(disks_->Remove(Spec(one_)));
-  ASSERT_OK(disks_->Remove(Spec(one_)));
-  EXPECT_TRUE(disks_->Observe(Spec(one_))->Gone());
+  EXPECT_TRUE(IsReady(one_));
+  EXPECT_EQ(Device(one_)->number, *number);
+  ASSERT_OK(disks_->Release(one_));
+  ASSERT_OK(disks_->Release(one_));
   EXPECT_EQ(Devices(), 0U);
 }
 
 TEST_F(RootDiskTest, DisksThatADeadAgentLeftSuspendedAreResumedAlsoBesideOneThatCannotBe) {
-  const auto suspended = [this](const std::string& id) {
-    return block_->dm().Find(host::DmName::RootOf(id)).value().suspended;
-  };
+  const auto suspended = [this](const std::string& id) { return Device(id)->suspended; };
   for (const std::string& id : {one_, two_}) {
     ASSERT_OK(disks_->Prepare(Spec(id)));
     ASSERT_OK(block_->dm().Suspend(host::DmName::RootOf(id)));
@@ -96,10 +93,10 @@ TEST_F(RootDiskTest, SandboxesShareTheBaseAndTheLastOneReleasesIt) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(disks_->Prepare(Spec(two_)));
   EXPECT_EQ(Devices(), 2U + 2U + 2U) << "base loop and origin once; store loop and snapshot each";
-  ASSERT_OK(disks_->Remove(Spec(one_)));
-  EXPECT_TRUE(disks_->Observe(Spec(two_))->Ready());
+  ASSERT_OK(disks_->Release(one_));
+  EXPECT_TRUE(IsReady(two_));
   EXPECT_EQ(bases_->Unpin(kDigest).error().code(), ErrorCode::kBusy);
-  ASSERT_OK(disks_->Remove(Spec(two_)));
+  ASSERT_OK(disks_->Release(two_));
   EXPECT_EQ(Devices(), 0U);
   EXPECT_OK(bases_->Unpin(kDigest));
   EXPECT_TRUE(bases_->List().value().empty());
@@ -108,15 +105,14 @@ TEST_F(RootDiskTest, SandboxesShareTheBaseAndTheLastOneReleasesIt) {
 TEST_F(RootDiskTest, ADiskOfTheBasesSizeNeedsNoOrigin) {
   ASSERT_OK(disks_->Prepare(Spec(one_, kMiB)));
   EXPECT_EQ(block_->dm().List().value().size(), 1U);
-  EXPECT_TRUE(disks_->Observe(Spec(one_, kMiB))->Ready());
-  ASSERT_OK(disks_->Remove(Spec(one_, kMiB)));
+  EXPECT_TRUE(IsReady(one_));
+  ASSERT_OK(disks_->Release(one_));
   EXPECT_EQ(Devices(), 0U);
   EXPECT_EQ(disks_->Prepare(Spec(one_, kMiB / 2)).error().code(), ErrorCode::kInvalid);
 }
 
 TEST_F(RootDiskTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
-  for (const std::string step :
-       {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
+  for (const std::string step : {"base-loop", "origin", "store-file", "store-loop", "snapshot"}) {
     for (const std::string edge : {"", ".done"}) {
       ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + one_ + "=1*error(EIO)"));
       EXPECT_FALSE(disks_->Prepare(Spec(one_))) << step << edge;
@@ -127,11 +123,10 @@ TEST_F(RootDiskTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
       EXPECT_FALSE(disks_->Prepare(Spec(two_))) << step << edge;
       failpoint::DisarmAll();
       Restart();
-      EXPECT_OK(disks_->Remove(Spec(two_))) << step << edge;
-      EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready()) << "the neighbour does not notice";
-      EXPECT_OK(disks_->Remove(Spec(one_))) << step << edge;
+      EXPECT_OK(disks_->Release(two_)) << step << edge;
+      EXPECT_TRUE(IsReady(one_)) << "the neighbour does not notice";
+      EXPECT_OK(disks_->Release(one_)) << step << edge;
       EXPECT_EQ(Devices(), 0U) << step << edge;
-      EXPECT_FALSE(PathExists(Spec(one_).store_file));
     }
   }
 }
@@ -139,15 +134,15 @@ TEST_F(RootDiskTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
 TEST_F(RootDiskTest, IsNotRemovedUnderAVmm) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(block_->SetOpen("dormouse-" + one_ + "-root", true));
-  EXPECT_EQ(disks_->Remove(Spec(one_)).error().code(), ErrorCode::kBusy);
-  EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready()) << "nothing of it was taken away";
+  EXPECT_EQ(disks_->Release(one_).error().code(), ErrorCode::kBusy);
+  EXPECT_TRUE(IsReady(one_)) << "nothing of it was taken away";
   ASSERT_OK(block_->SetOpen("dormouse-" + one_ + "-root", false));
-  EXPECT_OK(disks_->Remove(Spec(one_)));
+  EXPECT_OK(disks_->Release(one_));
 }
 
 TEST_F(RootDiskTest, ReleaseKeepsTheData) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
-  ASSERT_OK(disks_->Release(Spec(one_)));
+  ASSERT_OK(disks_->Release(one_));
   EXPECT_EQ(Devices(), 0U);
   EXPECT_TRUE(PathExists(Spec(one_).store_file));
   EXPECT_OK(disks_->Prepare(Spec(one_)));
@@ -159,7 +154,7 @@ TEST_F(RootDiskTest, ALostStoreIsSaidAndNotUsed) {
   const auto again = disks_->Prepare(Spec(one_));
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code(), ErrorCode::kCorrupt);
-  EXPECT_FALSE(disks_->Observe(Spec(one_))->Ready());
+  EXPECT_FALSE(IsReady(one_));
   EXPECT_FALSE(disks_->Usage(Spec(one_))->valid);
 }
 
@@ -176,7 +171,7 @@ TEST_F(RootDiskTest, UsageIsWhatDiffersAndWhatIsAllocated) {
 
 TEST_F(RootDiskTest, AStoreOfTheGenerationBeforeGivesWay) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
-  ASSERT_OK(disks_->RemoveSnapshot(Spec(one_)));
+  ASSERT_OK(block_->dm().Remove(host::DmName::RootOf(one_)));
   ASSERT_OK(RemoveFile(Spec(one_).store_file));
   ASSERT_OK(disks_->Prepare(Spec(one_))) << "a new store file under the loop's tag";
   EXPECT_EQ(block_->loops().List("dormouse-" + one_).value().size(), 1U);
@@ -189,13 +184,6 @@ TEST_F(RootDiskTest, ATruncatedBaseIsNamed) {
   ASSERT_FALSE(prepared);
   EXPECT_EQ(prepared.error().code(), ErrorCode::kCorrupt);
   EXPECT_THAT(prepared.error().message(), HasSubstr("truncated"));
-}
-
-TEST_F(RootDiskTest, FlattenWritesAWholeSparseImage) {
-  ASSERT_OK(disks_->Prepare(Spec(one_)));
-  ASSERT_OK(disks_->Flatten(Spec(one_), scratch_ / "flat.img"));
-  EXPECT_EQ(host::SizeBytes(scratch_ / "flat.img").value(), 4 * kMiB);
-  EXPECT_EQ(host::AllocatedBytes(scratch_ / "flat.img").value(), 0U);
 }
 
 }  // namespace

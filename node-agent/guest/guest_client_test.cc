@@ -4,10 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <thread>
+#include <optional>
 
 #include "guest-agent/server/server.h"
 #include "node-agent/host/test_support.h"
+#include "tests/fakes/vsock_front.h"
 
 namespace dormouse {
 namespace {
@@ -21,18 +22,9 @@ class GuestClientTest : public testing::Test {
   void StartServer() {
     guest::ServerOptions options;
     options.agent_version = "1.2.3";
-    options.hybrid = true;
-    server_ = std::move(
-        guest::Server::Create(guest::ListenUnix(path_).value(), machine_, options).value());
-    thread_ = std::thread([this] { server_->Run(); });
+    guest_.emplace(path_, machine_, options);
   }
-  void StopServer() {
-    if (!server_) return;
-    server_->Stop();
-    thread_.join();
-    server_.reset();
-  }
-  void TearDown() override { StopServer(); }
+  void StopServer() { guest_.reset(); }
   static guest::ExecRequest Shell(const std::string& script) {
     guest::ExecRequest request;
     request.process.argv = {"/bin/sh", "-c", script};
@@ -43,8 +35,7 @@ class GuestClientTest : public testing::Test {
   guest::NoMachine machine_;
   const host::ScratchDirectory directory_;
   const std::string path_ = directory_ / "vsock";
-  std::unique_ptr<guest::Server> server_;
-  std::thread thread_;
+  std::optional<fakes::GuestBehindVsock> guest_;
 };
 
 TEST_F(GuestClientTest, AHealthyGuestAnswers) {

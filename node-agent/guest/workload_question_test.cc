@@ -6,12 +6,12 @@
 #include <sys/socket.h>
 
 #include <functional>
-#include <thread>
 
 #include "guest-agent/server/server.h"
 #include "node-agent/guest/guest_client.h"
 #include "node-agent/host/test_support.h"
 #include "src/common/guest/messages.h"
+#include "tests/fakes/vsock_front.h"
 
 namespace dormouse {
 namespace {
@@ -301,11 +301,7 @@ TEST_F(WorkloadQuestionTest, AGuestThatRefusesIsNotAskedAgain) {
 
 TEST_F(WorkloadQuestionTest, TheGuestsOwnAgentAnswersWhenTheWorkloadEnds) {
   guest::NoMachine machine;
-  guest::ServerOptions options;
-  options.hybrid = true;
-  const auto server =
-      guest::Server::Create(guest::ListenUnix(path_).value(), machine, options).value();
-  std::thread thread([&] { server->Run(); });
+  const fakes::GuestBehindVsock guest(path_, machine);
   const GuestClient client(path_);
   guest::StartWorkloadRequest workload;
   workload.id = "w";
@@ -320,8 +316,6 @@ TEST_F(WorkloadQuestionTest, TheGuestsOwnAgentAnswersWhenTheWorkloadEnds) {
   EXPECT_TRUE(client.StopWorkload(seconds(10), seconds(10)));
   EXPECT_EQ(::poll(&ready, 1, 10'000), 1);
   EXPECT_TRUE(Turn());
-  server->Stop();
-  thread.join();
 }
 
 }  // namespace

@@ -178,19 +178,4 @@ Result<std::vector<std::string>> Cgroups::List() const {
   return names;
 }
 
-Result<uint64_t> Cgroups::MemoryBytes(const std::string& name) const {
-  auto text = ReadFile(PathOf(name) + "/memory.current", 64);
-  if (!text) {
-    if (text.error().code() == ErrorCode::kNotFound && Exists(name)) return 0;
-    return Fail(text.error());
-  }
-  return std::stoull("0" + *text);
-}
-
-Result<std::chrono::microseconds> Cgroups::CpuTime(const std::string& name) const {
-  DORMOUSE_ASSIGN(const std::string text,
-                  ReadFile(PathOf(name) + "/cpu.stat", kLargestControlFile));
-  return std::chrono::microseconds(FlatValue(text, "usage_usec"));
-}
-
 }  // namespace dormouse::host

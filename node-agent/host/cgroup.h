@@ -53,11 +53,6 @@ class Cgroups {
   /// Success when it is not there; kBusy while processes are in it.
   Result<> Remove(const std::string& name) const;
   Result<std::vector<std::string>> List() const;
-  /// Bytes, from memory.current; 0 where there is no memory controller.
-  Result<uint64_t> MemoryBytes(const std::string& name) const;
-  /// CPU time used so far, from cpu.stat.
-  Result<std::chrono::microseconds> CpuTime(const std::string& name) const;
-
   [[nodiscard]] std::string PathOf(const std::string& name) const;
 
  private:

@@ -66,8 +66,8 @@ class KernelDeviceMapper : public DeviceMapper {
                   DM_READONLY_FLAG);
   }
 
-  Result<> Remove(const DmName& name, RemoveMode mode) override {
-    DmRequest request(name.str(), "", mode == RemoveMode::kDeferred ? DM_DEFERRED_REMOVE : 0);
+  Result<> Remove(const DmName& name) override {
+    DmRequest request(name.str(), "", 0);
     request.DisableUdevRules();
     auto removed = request.Issue(control_.get(), DM_DEV_REMOVE, "remove " + name.str());
     if (!removed && removed.error().errnum() == ENXIO) return {};
@@ -139,7 +139,6 @@ class KernelDeviceMapper : public DeviceMapper {
     device.open_count = static_cast<uint32_t>(header.open_count);
     device.suspended = (header.flags & DM_SUSPEND_FLAG) != 0;
     device.active = (header.flags & DM_ACTIVE_PRESENT_FLAG) != 0;
-    device.deferred_remove = (header.flags & DM_DEFERRED_REMOVE) != 0;
     return device;
   }
 
@@ -162,8 +161,7 @@ class KernelDeviceMapper : public DeviceMapper {
     }
     auto activated = LoadAndResume(name, targets, flags);
     if (!activated) {
-      if (is_new)
-        (void)Remove(name, RemoveMode::kNow);  // the load's failure is what the caller must hear
+      if (is_new) (void)Remove(name);  // the load's failure is what the caller must hear
       return Fail(activated.error());
     }
     DORMOUSE_ASSIGN(const auto device, Find(name));

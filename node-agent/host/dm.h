@@ -82,12 +82,6 @@ struct DmDevice {
   uint32_t open_count = 0;  ///< openers of the device itself, dm devices above it included
   bool suspended = false;
   bool active = false;  ///< has a live table; false = a create that was cut short
-  bool deferred_remove = false;
-};
-
-enum class RemoveMode {
-  kNow,       ///< kBusy while anything holds it
-  kDeferred,  ///< goes when the last holder does (DM_DEFERRED_REMOVE); success now
 };
 
 class DeviceMapper {
@@ -101,9 +95,8 @@ class DeviceMapper {
   virtual Result<DeviceNumber> CreateSnapshot(const DmName& name, const SnapshotTable& table) = 0;
   virtual Result<DeviceNumber> CreateLinearZero(const DmName& name,
                                                 const LinearZeroTable& table) = 0;
-  /// Success when it is not there. kBusy while it is held (kNow): ask again when the holder has
-  /// gone.
-  virtual Result<> Remove(const DmName& name, RemoveMode mode = RemoveMode::kNow) = 0;
+  /// Success when it is not there. kBusy while it is held: ask again when the holder has gone.
+  virtual Result<> Remove(const DmName& name) = 0;
 
   /// Flushes and holds back I/O (no file system is frozen: there is none of ours above).
   /// Idempotent.

@@ -45,10 +45,8 @@ Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spe
     wire.devices.push_back(
         {device.inner_path, device.number.major, device.number.minor, device.block});
   }
-  if (spec.kvm) {
-    wire.devices.push_back({"/dev/kvm", kKvm.major, kKvm.minor, false});
-    wire.devices.push_back({"/dev/net/tun", kTun.major, kTun.minor, false});
-  }
+  wire.devices.push_back({"/dev/kvm", kKvm.major, kKvm.minor, false});
+  wire.devices.push_back({"/dev/net/tun", kTun.major, kTun.minor, false});
   wire.system_libraries = spec.system_libraries;
   wire.host_mounts = host_mounts;
   wire.max_open_files = spec.max_open_files;

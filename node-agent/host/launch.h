@@ -42,8 +42,7 @@ struct LaunchSpec {
   uid_t uid = 0;                     ///< not 0; no other process has it
   gid_t gid = 0;
   std::vector<LaunchBind> binds;
-  std::vector<LaunchDevice> devices;  ///< beside null, zero, urandom, and those below
-  bool kvm = true;  ///< /dev/kvm and /dev/net/tun; false for fakes on machines without
+  std::vector<LaunchDevice> devices;  ///< beside null, zero, urandom, kvm and net/tun
   bool system_libraries =
       false;        ///< /usr, /lib, /lib64, /bin, read-only: for a VMM that is not static
   int cgroup = -1;  ///< Cgroups::OpenDirectory

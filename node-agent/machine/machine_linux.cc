@@ -70,7 +70,7 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_ASSIGN(const std::string output, vmm::ReadVersionOutput(config_.vmm_binary));
   DORMOUSE_ASSIGN(version_, vmm::ParseVersionOutput(output));
   DORMOUSE_TRY(vmm::Admit(version_));
-  vmm_ = {version_.fake ? "fake-cloud-hypervisor" : "cloud-hypervisor", version_.Short()};
+  vmm_ = {"cloud-hypervisor", version_.Short()};
   DORMOUSE_ASSIGN(vmm_artifact_, artifacts_.Keep(config_.vmm_binary, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(kernel_, artifacts_.Keep(config_.kernel, "kernel"));
   DORMOUSE_ASSIGN(initramfs_, artifacts_.Keep(config_.initramfs, "initramfs"));
@@ -149,14 +149,6 @@ Result<> LinuxMachine::PrepareDisk(const Record& record) {
   return disks_.Prepare(spec).map([](host::DeviceNumber) {});
 }
 
-Result<> LinuxMachine::ReleaseDisk(const std::string& short_id) {
-  // By name and tag alone, so that it works for a sandbox whose record is lost.
-  DORMOUSE_TRY(dm_.Remove(host::DmName::RootOf(short_id)));
-  DORMOUSE_ASSIGN(const auto loop, loops_.FindByTag(disk::StoreLoopTag(short_id)));
-  if (loop) DORMOUSE_TRY(loops_.Detach(*loop));
-  return bases_.ReleaseUnused().map([](int) {});
-}
-
 net::SandboxNetSpec LinuxMachine::NetSpec(const api::SandboxSpec& spec,
                                           const Record& record) const {
   net::SandboxNetSpec result;
@@ -214,7 +206,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       DORMOUSE_TRY(ResumeDisk(record->uid));
       return Kill(short_id);
     case Step::kReleaseDisk:
-      return ReleaseDisk(short_id);
+      return disks_.Release(short_id);
     case Step::kRemoveNet:
       return nets_.Remove(NetSpec(spec, *record));
     case Step::kRemoveVmm:
@@ -337,7 +329,7 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
 
 Result<> LinuxMachine::RemoveOwned(const std::string& short_id) {
   DORMOUSE_TRY(Kill(short_id));
-  DORMOUSE_TRY(ReleaseDisk(short_id));
+  DORMOUSE_TRY(disks_.Release(short_id));
   net::SandboxNetSpec net;
   net.short_id = short_id;
   DORMOUSE_TRY(nets_.Remove(net));

@@ -104,13 +104,10 @@ class LinuxMachine : public Machine {
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
   /// Api, once a VMM that was just launched answers there, in a version that is admitted.
   [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;
-  /// Of the VMM that the record names; where it is not the node's, it must have been launched.
+  /// Of the VMM that the record names; where it is not the node's, it must have been launched. The
+  /// same for all of an incarnation, so that its RAM is a mapping of `memory_generation` exactly
+  /// where Admit says kFull of it.
   [[nodiscard]] Result<vmm::VmmVersion> VersionOf(const Record& record) const;
-  /// Whether that VMM's memory may be captured from outside, and mapped at a wake. The same for all
-  /// of an incarnation, so that its RAM is a mapping of `memory_generation` exactly where this says
-  /// kFull.
-  [[nodiscard]] Result<vmm::Admission> AdmissionOf(const Record& record,
-                                                   const vmm::VmmVersion& version) const;
   [[nodiscard]] uid_t UidOf(const Record& record) const {
     return config_.vmm_uid_base + record.slot;
   }
@@ -127,7 +124,6 @@ class LinuxMachine : public Machine {
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
   /// Its processes, and their cgroup.
   Result<> Kill(const std::string& short_id);
-  Result<> ReleaseDisk(const std::string& short_id);
   Result<> RemoveVmm(const std::string& short_id);
 
   // Sleep and wake: machine_snapshot.cc.

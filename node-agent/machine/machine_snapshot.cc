@@ -103,16 +103,10 @@ Result<vmm::VmmVersion> LinuxMachine::VersionOf(const Record& record) const {
   return api.Ping().map([](const vmm::PingReply& ping) { return ping.version; });
 }
 
-Result<vmm::Admission> LinuxMachine::AdmissionOf(const Record& record,
-                                                 const vmm::VmmVersion& version) const {
-  if (!failpoint::Hit("vmm.admission", record.key().ToString())) return vmm::Admission::kStockOnly;
-  return vmm::Admit(version);
-}
-
 Result<> LinuxMachine::PrepareCapture(const Record& record) {
   auto capture = std::make_shared<Capture>();
   DORMOUSE_ASSIGN(capture->version, VersionOf(record));
-  DORMOUSE_ASSIGN(capture->admission, AdmissionOf(record, capture->version));
+  DORMOUSE_ASSIGN(capture->admission, vmm::Admit(capture->version));
   // Such a VMM has copied its memory when it was restored.
   const bool mapped = capture->admission == vmm::Admission::kFull;
   {
@@ -415,7 +409,7 @@ Result<> LinuxMachine::Restore(const Record& record) {
   DORMOUSE_ASSIGN(const auto config, ReadFile(In(generation, kConfigFile), vmm::kMaxConfigBytes));
   DORMOUSE_ASSIGN(const auto state, ReadFile(In(generation, kStateFile), vmm::kMaxStateBytes));
   DORMOUSE_ASSIGN(const auto version, VersionOf(record));
-  DORMOUSE_ASSIGN(const auto admission, AdmissionOf(record, version));
+  DORMOUSE_ASSIGN(const auto admission, vmm::Admit(version));
   const bool mapped = admission == vmm::Admission::kFull;
   vmm::RestoreEdits edits;
   edits.memory = mapped ? vmm::RestoreMemory::kCopyOnWrite : vmm::RestoreMemory::kCopy;

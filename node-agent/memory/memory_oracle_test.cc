@@ -128,13 +128,13 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     ASSERT_OK(output);
     const auto version = vmm::ParseVersionOutput(*output);
     ASSERT_TRUE(version) << *output;
-    real_ = !version->fake;
-    if (!version->fake && Environment("DORMOUSE_TEST_KERNEL", "").empty()) {
+    real_ = !test::IsFake(*version);
+    if (real_ && Environment("DORMOUSE_TEST_KERNEL", "").empty()) {
       GTEST_SKIP() << "a real VMM without DORMOUSE_TEST_KERNEL, _INITRAMFS and _DISK";
     }
     kernel_ = Environment("DORMOUSE_TEST_KERNEL", scratch_ / "vmlinuz");
     initramfs_ = Environment("DORMOUSE_TEST_INITRAMFS", scratch_ / "initrd");
-    if (version->fake) {
+    if (!real_) {
       ASSERT_OK(WriteFileAtomically(scratch_ / "vmlinuz", "no kernel"));
       ASSERT_OK(WriteFileAtomically(scratch_ / "initrd", "no initramfs"));
       ASSERT_OK(MakeMemoryFile(std::nullopt, 8 * kMiB, disk_));

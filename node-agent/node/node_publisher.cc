@@ -74,8 +74,6 @@ milliseconds NodePublisher::Failed(const Error& error) {
     log::Warning("cannot publish the SandboxNode",
                  {{"node", options_.name.text()}, {"error", error.message()}});
   }
-  const std::lock_guard lock(mutex_);
-  last_error_ = error;
   return wait;
 }
 
@@ -96,9 +94,6 @@ milliseconds NodePublisher::Tick() {
     if (const Result<> written = Write(status); !written) return Failed(written.error());
   }
   failures_ = 0;
-  const std::lock_guard lock(mutex_);
-  last_error_.reset();
-  published_ = true;
   return options_.look_every;
 }
 
@@ -107,10 +102,7 @@ void NodePublisher::Start() {
     while (!stop.stop_requested()) {
       const milliseconds wait = Tick();
       std::unique_lock lock(mutex_);
-      // A poke hurries a look, not a retry.
-      const bool failing = last_error_.has_value();
-      poked_.wait_for(lock, stop, wait, [&] { return poke_ && !failing; });
-      poke_ = false;
+      stopped_.wait_for(lock, stop, wait, [] { return false; });
     }
   });
 }
@@ -119,22 +111,6 @@ void NodePublisher::Stop() {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   thread_.join();
-}
-
-void NodePublisher::Poke() {
-  const std::lock_guard lock(mutex_);
-  poke_ = true;
-  poked_.notify_all();
-}
-
-std::optional<Error> NodePublisher::last_error() const {
-  const std::lock_guard lock(mutex_);
-  return last_error_;
-}
-
-bool NodePublisher::published() const {
-  const std::lock_guard lock(mutex_);
-  return published_;
 }
 
 kube::HeartbeatOptions NodeLeaseOptions(const NodeName& name, const std::string& ns) {

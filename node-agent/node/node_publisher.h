@@ -3,7 +3,7 @@
 // kube::Heartbeat with NodeLeaseOptions), so nothing is written while nothing happens.
 //
 // Labels, spec and the owner (the Kubernetes Node) are the controller's and people's: never sent.
-// Tick belongs to one thread at a time; Start runs one. Poke and last_error are thread-safe.
+// Tick belongs to one thread at a time; Start runs one.
 #pragma once
 
 #include <chrono>
@@ -54,14 +54,6 @@ class NodePublisher {
   std::chrono::milliseconds Tick();
   void Start();
   void Stop();
-  /// Something changed that the controller should know soon: a sandbox came or went, an image was
-  /// added.
-  void Poke();
-
-  /// Why the last attempt to read or write failed; nothing when it did not.
-  [[nodiscard]] std::optional<Error> last_error() const;
-  /// True once the API server has our status.
-  [[nodiscard]] bool published() const;
 
  private:
   Result<> Verify();
@@ -77,11 +69,8 @@ class NodePublisher {
   std::optional<MonotonicTime> verified_at_, written_at_;
   int failures_ = 0;
 
-  mutable std::mutex mutex_;
-  std::condition_variable_any poked_;
-  bool poke_ = false;
-  bool published_ = false;
-  std::optional<Error> last_error_;
+  std::mutex mutex_;
+  std::condition_variable_any stopped_;
   std::jthread thread_;
 };
 

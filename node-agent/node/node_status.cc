@@ -30,12 +30,12 @@ api::Condition HypervisorReady(const NodeFacts& facts, const Result<vmm::VmmVers
     return Make(api::condition::kHypervisorReady, false, reasons::kHypervisorUnsupported,
                 hypervisor.error().message());
   }
-  if (!facts.kvm && !hypervisor->fake) {
+  if (!facts.kvm) {
     return Make(api::condition::kHypervisorReady, false, reasons::kHypervisorUnsupported,
                 "/dev/kvm cannot be used on this node");
   }
   return Make(api::condition::kHypervisorReady, true, reasons::kReady,
-              "cloud-hypervisor " + hypervisor->Short() + (hypervisor->fake ? " (fake)" : ""));
+              "cloud-hypervisor " + hypervisor->build);
 }
 
 api::Condition DiskPressure(NodeDisk disk) {
@@ -53,9 +53,7 @@ api::Condition DiskPressure(NodeDisk disk) {
   return Make(api::condition::kDiskPressure, false, reasons::kHealthy, "");
 }
 
-api::Condition Ready(const std::optional<Error>& not_ready, const api::Condition& hypervisor) {
-  if (not_ready)
-    return Make(api::condition::kReady, false, reasons::kStarting, not_ready->message());
+api::Condition Ready(const api::Condition& hypervisor) {
   if (hypervisor.status != api::ConditionStatus::kTrue) {
     return Make(api::condition::kReady, false, hypervisor.reason, hypervisor.message);
   }
@@ -118,8 +116,7 @@ api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts, const NodeAllow
   const api::Condition hypervisor = HypervisorReady(facts, seen.hypervisor);
   // The API keeps whole seconds: what is read back must compare equal.
   const WallTime stamp = std::chrono::floor<std::chrono::seconds>(now);
-  for (api::Condition condition :
-       {Ready(seen.not_ready, hypervisor), DiskPressure(seen.disk), hypervisor}) {
+  for (api::Condition condition : {Ready(hypervisor), DiskPressure(seen.disk), hypervisor}) {
     if (const api::Condition* known = api::FindCondition(before, condition.type)) {
       status.conditions.push_back(*known);
     }

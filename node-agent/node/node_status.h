@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,7 +39,6 @@ struct NodeObservation {
   Result<vmm::VmmVersion> hypervisor = vmm::VmmVersion{};  ///< or why none can be used
   host::FileSystemSpace space;                             ///< of the state directory
   NodeDisk disk = NodeDisk::kFine;
-  std::optional<Error> not_ready;  ///< why sandboxes are not looked after just now
 };
 
 /// `before` gives the transition times of the conditions that stay as they are. Disk amounts are

@@ -13,7 +13,7 @@ using api::Condition;
 using api::ConditionStatus;
 namespace reasons = api::reasons;
 
-// The disk is worth a warning from here on (api.md).
+// The disk is worth a warning from here on.
 constexpr int kCowWarningPercent = 80;
 
 // A clone that starts is woken too, but was not this sandbox before.

@@ -18,6 +18,7 @@
 #include "node-agent/serve/serve_test_parts.h"
 #include "src/common/base/files.h"
 #include "src/common/guest/messages.h"
+#include "tests/fakes/vsock_front.h"
 
 namespace dormouse {
 namespace {
@@ -76,19 +77,11 @@ class CtlTest : public ServeTest {
   }
   ~CtlTest() override {
     server_.reset();
-    if (guest_) guest_->Stop();
-    if (guest_thread_.joinable()) guest_thread_.join();
     guest_.reset();
     ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
   }
 
-  void StartGuest() {
-    auto guest = guest::Server::Create(guest::ListenUnix(view_.vsock_socket).value(),
-                                       guest_machine_, {.hybrid = true});
-    ASSERT_TRUE(guest) << guest.error().message();
-    guest_ = std::move(*guest);
-    guest_thread_ = std::thread([this] { guest_->Run(); });
-  }
+  void StartGuest() { guest_.emplace(view_.vsock_socket, guest_machine_); }
   void StartAll() {
     StartGuest();
     StartServer();
@@ -122,8 +115,7 @@ class CtlTest : public ServeTest {
   }
 
   guest::NoMachine guest_machine_;
-  std::unique_ptr<guest::Server> guest_;
-  std::thread guest_thread_;
+  std::optional<fakes::GuestBehindVsock> guest_;
   sigset_t mask_before_{};
 };
 

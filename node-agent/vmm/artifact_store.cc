@@ -113,12 +113,6 @@ Result<Artifact> ArtifactStore::Find(std::string_view sha256, std::string_view n
   return kept;
 }
 
-Result<> ArtifactStore::Verify(const Artifact& artifact) const {
-  DORMOUSE_ASSIGN(const std::string digest, Sha256OfFile(artifact.path));
-  if (digest == artifact.sha256) return {};
-  return Fail(ErrorCode::kCorrupt, "artifact " + artifact.path + " has the digest " + digest);
-}
-
 Result<std::string> FindVmmBinary(std::string_view override_path, std::string_view search_path) {
   if (!override_path.empty()) {
     const std::string path(override_path);

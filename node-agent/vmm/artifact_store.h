@@ -27,8 +27,6 @@ class ArtifactStore {
   Result<Artifact> Keep(const std::string& source, std::string_view name) const;
   /// kNotFound when it is not kept. Does not read the file.
   Result<Artifact> Find(std::string_view sha256, std::string_view name) const;
-  /// Reads the file and compares: kCorrupt when it is not what its directory says.
-  Result<> Verify(const Artifact& artifact) const;
 
  private:
   std::string root_;

@@ -42,7 +42,6 @@ TEST_F(ArtifactStoreTest, AnUpgradeOfTheSourceKeepsWhatSleepersName) {
   ASSERT_TRUE(second);
   EXPECT_NE(second->sha256, first->sha256);
   EXPECT_EQ(*ReadFile(first->path, 100), "kernel one");
-  EXPECT_TRUE(store().Verify(*first));
   EXPECT_TRUE(store().Find(first->sha256, "vmlinuz"));
 }
 
@@ -65,14 +64,6 @@ TEST_F(ArtifactStoreTest, EveryVmmMayReadAndRunItAndNoneMayWriteIt) {
   struct stat info {};
   ASSERT_EQ(::stat(kept->path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777, 0555u);
-}
-
-TEST_F(ArtifactStoreTest, WhatWasChangedIsCorrupt) {
-  const auto kept = store().Keep(source(), "vmlinuz");
-  ASSERT_TRUE(kept);
-  ::chmod(kept->path.c_str(), 0755);
-  std::ofstream(kept->path) << "kernel 0ne";
-  EXPECT_EQ(store().Verify(*kept).error().code(), ErrorCode::kCorrupt);
 }
 
 TEST_F(ArtifactStoreTest, NamesCannotLeaveTheStore) {

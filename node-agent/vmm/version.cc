@@ -40,7 +40,6 @@ Result<VmmVersion> ParseVersionOutput(std::string_view output) {
     return Fail(ErrorCode::kInvalid, "not a version line of cloud-hypervisor");
   }
   version.build = line.substr(kPrefix.size());
-  version.fake = version.build.find("(fake)") != std::string::npos;
   return version;
 }
 
@@ -51,7 +50,6 @@ Result<VmmVersion> VersionFromPing(std::string_view build_version, std::string_v
     return Fail(ErrorCode::kCorrupt, "vmm.ping: not a version");
   }
   parsed.build = build_version;
-  parsed.fake = parsed.build.find("(fake)") != std::string::npos;
   return parsed;
 }
 

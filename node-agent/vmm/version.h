@@ -12,7 +12,6 @@ struct VmmVersion {
   unsigned major = 0;
   unsigned minor = 0;
   std::string build;  ///< as it calls itself: "v53.0", "v53.0-12-gabc-dirty", "v53.0 (fake)"
-  bool fake = false;  ///< the test double of tests/fakes, which says so itself
 
   /// "53.0", what is recorded beside a snapshot and compared.
   [[nodiscard]] std::string Short() const;

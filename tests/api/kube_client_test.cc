@@ -135,22 +135,6 @@ TEST_F(KubeClientTest, AStatusOfWhatIsGoneIsNotFound) {
   EXPECT_EQ(ApplyStatus(Name("gone"), {{"phase", "Failed"}}).error().code(), ErrorCode::kNotFound);
 }
 
-TEST_F(KubeClientTest, AFinalizerHoldsTheObjectUntilItIsRemoved) {
-  const auto key = Name("finalizer");
-  const auto ref = MakeSandbox(key);
-  const std::string finalizer = "dormouse.dev/node-cleanup";
-  const auto held = client_->AddFinalizer(kSandboxes, key, ref.uid, finalizer);
-  ASSERT_TRUE(held) << held.error().message();
-  EXPECT_EQ(client_->AddFinalizer(kSandboxes, key, ref.uid, finalizer)->resource_version,
-            held->resource_version);
-  ASSERT_TRUE(client_->Delete(kSandboxes, key));
-  EXPECT_THAT(*client_->Get(kSandboxes, key), HasSubstr("deletionTimestamp"));
-  const auto removed = client_->RemoveFinalizer(kSandboxes, key, ref.uid, finalizer);
-  ASSERT_TRUE(removed) << removed.error().message();
-  EXPECT_EQ(client_->Get(kSandboxes, key).error().code(), ErrorCode::kNotFound);
-  EXPECT_TRUE(client_->RemoveFinalizer(kSandboxes, key, ref.uid, finalizer)) << "gone is done";
-}
-
 TEST_F(KubeClientTest, AFailedTestOfAPatchIsAConflict) {
   const auto key = Name("patch");
   MakeSandbox(key);
@@ -313,10 +297,10 @@ TEST_F(KubeClientTest, EventsAreTakenAndRepeatsBecomeASeries) {
   recorder.Record(subject, EventType::kWarning, "VMMCrashed", "Restart", "exit status 1");
   recorder.Record(subject, EventType::kWarning, "VMMCrashed", "Restart", "exit status 1");
   recorder.Flush();
-  const auto list =
-      client_->List(types::kEvents, kNamespace, {.field_selector = "regarding.name=" + key.name});
+  const auto list = transport_->Request(
+      {.target = types::kEvents.Path(kNamespace) + "?fieldSelector=regarding.name%3D" + key.name});
   ASSERT_TRUE(list) << list.error().message();
-  const json items = json::parse(*list)["items"];
+  const json items = json::parse(list->body)["items"];
   ASSERT_EQ(items.size(), 1u);
   EXPECT_EQ(items[0]["series"]["count"], 2);
   EXPECT_EQ(items[0]["reason"], "VMMCrashed");

@@ -27,7 +27,7 @@ def done(*steps: str) -> list[str]:
 CREATION = [
     *around("record.save", "disk.store"),
     *around("disk.prepare"),
-    *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot", "disk.node"),
+    *done("disk.base-loop", "disk.origin", "disk.store-file", "disk.store-loop", "disk.snapshot"),
     *around("net.prepare"),
     *done("net.netns", "net.tap", "net.veth", "net.rules"),
     *around("vmm.prepare", "vmm.launch"),
@@ -62,8 +62,6 @@ CLONING = around(
 )  # fmt: skip
 # A sandbox whose memory cannot be used boots from its disk.
 GIVING_UP = around("disk.take", "record.disk-only")
-# No steps: questions that a test has answered otherwise.
-QUESTIONS = ("vmm.admission",)
 BYSTANDER = "bystander"
 
 

@@ -46,9 +46,7 @@ def test_status_says_what_runs(cluster, web):
     status = cluster.get(web)["status"]
     assert status["resources"] == {"cpu": 1, "memory": "128Mi"}
     assert status["vm"]["startMode"] in ("Boot", "BootSnapshot") and status["vm"]["bootToReady"]
-    assert status["vm"]["hypervisor"] == (
-        "cloud-hypervisor" if cluster.vmm.real else "fake-cloud-hypervisor"
-    )
+    assert status["vm"]["hypervisor"] == "cloud-hypervisor"
     assert status["observedGeneration"] == cluster.get(web)["metadata"]["generation"]
     assert status["startedAt"]
 

@@ -116,10 +116,17 @@ def test_a_wake_that_cannot_be_keeps_the_generation_and_says_so(cluster, sandbox
 
 @pytest.fixture
 def unproven(cluster):
-    """An agent that trusts its VMM with the VMM's own snapshots only, as it does another version's."""
-    cluster.arm("vmm.admission=error(ENOSYS)")
+    """An agent whose VMM calls itself a later fix release: it trusts that one with its own snapshots only."""
+    usual = cluster.agent_flags
+    at = cluster.layout
+    renamed = f"{at.state}/cloud-hypervisor-v53.1"
+    cluster.node.run(f"sed s/v53.0/v53.1/g {at.parts}/{cluster.vmm.place} >{renamed} && chmod +x {renamed}")
+    cluster.agent_flags = [*usual, f"--vmm={renamed}"]
+    cluster.restart_agent()
     yield
-    cluster.arm("")
+    cluster.agent_flags = usual
+    cluster.restart_agent()
+    cluster.node.run(f"rm {renamed}")
 
 
 @pytest.mark.real_vmm

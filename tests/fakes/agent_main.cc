@@ -34,9 +34,7 @@ class Mapper : public host::DeviceMapper {
                                               const host::LinearZeroTable& table) override {
     return to_.CreateLinearZero(name, table);
   }
-  Result<> Remove(const host::DmName& name, host::RemoveMode mode) override {
-    return to_.Remove(name, mode);
-  }
+  Result<> Remove(const host::DmName& name) override { return to_.Remove(name); }
   Result<> Suspend(const host::DmName& name) override { return to_.Suspend(name); }
   Result<> Resume(const host::DmName& name) override { return to_.Resume(name); }
   Result<host::DmDevice> Find(const host::DmName& name) override {
@@ -102,6 +100,7 @@ int main(int argc, char** argv) {
     return std::make_unique<Loops>(Block(directory).loops());
   };
   hardware.cgroup_controllers = false;
+  hardware.kvm = false;
   if (auto run = dormouse::RunAgent(*flags, hardware); !run) {
     dormouse::log::Error("the agent ends", {{"error", run.error().message()}});
     return 1;

@@ -98,16 +98,13 @@ class FakeDeviceMapper : public host::DeviceMapper {
                    {"status", ""}});
   }
 
-  Result<> Remove(const host::DmName& name, host::RemoveMode mode) override {
+  Result<> Remove(const host::DmName& name) override {
     DORMOUSE_TRY(failpoint::Hit("fake.dm.remove", name.str()));
     const std::lock_guard lock(mutex_);
     if (!devices_.contains(name.str())) return {};
     const json& device = devices_[name.str()];
-    if (device["open"].get<bool>() || users_(NumberOf(device)) > 0) {
-      if (mode == host::RemoveMode::kNow)
-        return Fail(ErrorCode::kBusy, "remove " + name.str() + ": EBUSY");
-      return Fail(ErrorCode::kUnsupported, "the fake cannot remove later");
-    }
+    if (device["open"].get<bool>() || users_(NumberOf(device)) > 0)
+      return Fail(ErrorCode::kBusy, "remove " + name.str() + ": EBUSY");
     devices_.erase(name.str());
     return save_();
   }

@@ -53,7 +53,7 @@ class HostNodeTest : public ::testing::Test {
   void TearDown() override {
     failpoint::DisarmAll();
     if (!disks_) return;
-    for (const auto& id : {one_, two_}) EXPECT_OK(disks_->Remove(Spec(id)));
+    for (const auto& id : {one_, two_}) EXPECT_OK(Remove(id));
     EXPECT_OK(bases_->Unpin(base_.digest));
     EXPECT_THAT(Ours(), ::testing::IsEmpty()) << "leaked";
     EXPECT_OK(RemoveTree("/dev/dormouse-test"));
@@ -79,17 +79,21 @@ class HostNodeTest : public ::testing::Test {
     return block;
   }
   RootDiskSpec Spec(const std::string& id) {
-    return {id,
-            "default/" + id,
-            base_,
-            kDiskBytes,
-            scratch_ / (id + "/store"),
-            "/dev/dormouse-test/" + id,
-            100017,
-            4 * kMiB};
+    return {id, "default/" + id, base_, kDiskBytes, scratch_ / (id + "/store"), 4 * kMiB};
+  }
+  // Devices go, and the store with them.
+  Result<> Remove(const std::string& id) {
+    DORMOUSE_TRY(disks_->Release(id));
+    return RemoveFile(Spec(id).store_file);
+  }
+  bool IsReady(const std::string& id) {
+    const auto device = dm_->Find(DmName::RootOf(id));
+    return device && device->active && !device->suspended && disks_->Usage(Spec(id))->valid;
   }
   UniqueFd OpenDisk(const std::string& id, int flags = O_RDWR) {
-    return OpenFile(Spec(id).node, flags).value();
+    const std::string node = "/dev/dormouse-test/" + id;
+    EXPECT_OK(dm_->MakeNode(DmName::RootOf(id), node, 100017));
+    return OpenFile(node, flags).value();
   }
   // Devices of this test's sandboxes and base.
   std::vector<std::string> Ours() {
@@ -122,7 +126,7 @@ class HostNodeTest : public ::testing::Test {
 TEST_F(HostNodeTest, ADiskShowsTheBaseThenZerosAndKeepsWhatIsWritten) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(disks_->Prepare(Spec(one_))) << "again: nothing changes";
-  EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready());
+  EXPECT_TRUE(IsReady(one_));
   {
     const UniqueFd device = OpenDisk(one_);
     EXPECT_EQ(::lseek(device.get(), 0, SEEK_END), static_cast<off_t>(kDiskBytes))
@@ -134,10 +138,10 @@ TEST_F(HostNodeTest, ADiskShowsTheBaseThenZerosAndKeepsWhatIsWritten) {
     ASSERT_EQ(::fsync(device.get()), 0);
   }
   struct stat node {};
-  ASSERT_EQ(::stat(Spec(one_).node.c_str(), &node), 0);
+  ASSERT_EQ(::stat(("/dev/dormouse-test/" + one_).c_str(), &node), 0);
   EXPECT_EQ(node.st_uid, 100017U);
   EXPECT_EQ(node.st_mode & 07777, 0600U);
-  ASSERT_OK(disks_->Release(Spec(one_)));
+  ASSERT_OK(disks_->Release(one_));
   EXPECT_THAT(Ours(), ::testing::IsEmpty()) << "asleep it holds no device";
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   const UniqueFd device = OpenDisk(one_, O_RDONLY);
@@ -157,8 +161,8 @@ TEST_F(HostNodeTest, NeighboursShareTheBaseAndNotTheirWrites) {
     EXPECT_EQ(ReadBlock(second.get(), 0), Block(0));
   }
   EXPECT_EQ(Sha256OfFile(base_.file).value(), base_.digest) << "nobody writes the base";
-  ASSERT_OK(disks_->Remove(Spec(one_)));
-  EXPECT_TRUE(disks_->Observe(Spec(two_))->Ready());
+  ASSERT_OK(Remove(one_));
+  EXPECT_TRUE(IsReady(two_));
   EXPECT_EQ(bases_->Unpin(base_.digest).error().code(), ErrorCode::kBusy);
 }
 
@@ -166,40 +170,20 @@ TEST_F(HostNodeTest, AnOpenDiskIsBusyAndWholeUntilItsHolderIsGone) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   {
     const UniqueFd holder = OpenDisk(one_);
-    EXPECT_EQ(disks_->Remove(Spec(one_)).error().code(), ErrorCode::kBusy);
+    EXPECT_EQ(Remove(one_).error().code(), ErrorCode::kBusy);
     EXPECT_EQ(dm_->Find(DmName::RootOf(one_))->open_count, 1U);
-    EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready());
+    EXPECT_TRUE(IsReady(one_));
   }
-  EXPECT_OK(disks_->Remove(Spec(one_)));
-  EXPECT_TRUE(disks_->Observe(Spec(one_))->Gone());
-}
-
-TEST_F(HostNodeTest, DeferredRemovalHappensWithTheLastHolder) {
-  ASSERT_OK(disks_->Prepare(Spec(one_)));
-  {
-    const UniqueFd holder = OpenDisk(one_, O_RDONLY);
-    ASSERT_OK(dm_->Remove(DmName::RootOf(one_), RemoveMode::kDeferred));
-    EXPECT_TRUE(dm_->Find(DmName::RootOf(one_))->deferred_remove);
-  }
-  // The kernel removes it from a work queue of its own: an explicit removal ends the waiting for
-  // its name. What it stood on is let go of after that.
-  EXPECT_OK(dm_->Remove(DmName::RootOf(one_)));
+  EXPECT_OK(Remove(one_));
   EXPECT_EQ(dm_->Find(DmName::RootOf(one_)).error().code(), ErrorCode::kNotFound);
-  Result<> removed;
-  const auto remove = [&] {
-    removed = disks_->Remove(Spec(one_));
-    return removed || removed.error().code() != ErrorCode::kBusy;
-  };
-  (void)host::Eventually(remove);
-  EXPECT_OK(removed);
 }
 
 TEST_F(HostNodeTest, ANameIsNeverGivenAnotherTable) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   ASSERT_OK(disks_->Prepare(Spec(two_)));
-  const auto first = disks_->Observe(Spec(one_));
-  const SnapshotTable other{first->origin->number,
-                            loops_->FindByTag(StoreLoopTag(two_)).value()->number,
+  const auto origin = bases_->EnsureOrigin(base_, kDiskBytes);
+  ASSERT_OK(origin);
+  const SnapshotTable other{origin->number, loops_->FindByTag(StoreLoopTag(two_)).value()->number,
                             kDiskBytes / kSectorBytes, kChunkSectors};
   EXPECT_EQ(dm_->CreateSnapshot(DmName::RootOf(one_), other).error().code(),
             ErrorCode::kAlreadyExists);
@@ -212,15 +196,14 @@ TEST_F(HostNodeTest, ANameIsNeverGivenAnotherTable) {
 }
 
 TEST_F(HostNodeTest, AFailureAtAnyStepHealsAndIsUndoneWhole) {
-  for (const std::string step :
-       {"base-loop", "origin", "store-file", "store-loop", "snapshot", "node"}) {
+  for (const std::string step : {"base-loop", "origin", "store-file", "store-loop", "snapshot"}) {
     for (const std::string edge : {"", ".done"}) {
       ASSERT_OK(failpoint::Arm("disk." + step + edge + "@default/" + one_ + "=1*error(EIO)"));
       EXPECT_FALSE(disks_->Prepare(Spec(one_))) << step << edge;
       failpoint::DisarmAll();
       EXPECT_OK(disks_->Prepare(Spec(one_))) << step << edge;
-      EXPECT_TRUE(disks_->Observe(Spec(one_))->Ready()) << step << edge;
-      EXPECT_OK(disks_->Remove(Spec(one_))) << step << edge;
+      EXPECT_TRUE(IsReady(one_)) << step << edge;
+      EXPECT_OK(Remove(one_)) << step << edge;
       EXPECT_THAT(Ours(), ::testing::IsEmpty()) << step << edge;
     }
   }
@@ -252,7 +235,7 @@ TEST_F(HostNodeTest, EveryBlockCanDifferAndTheStoreIsNeverFull) {
     ASSERT_EQ(::fsync(device.get()), 0);
   }
   EXPECT_TRUE(disks_->Usage(Spec(one_))->valid);
-  ASSERT_OK(disks_->Release(Spec(one_)));
+  ASSERT_OK(disks_->Release(one_));
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   const UniqueFd device = OpenDisk(one_, O_RDONLY);
   EXPECT_EQ(ReadBlock(device.get(), kDiskBytes / 4096 - 1), Block(kDiskBytes / 4096 - 1));
@@ -274,21 +257,6 @@ TEST_F(HostNodeTest, AStoreIsFrozenInOneInstantUnderALiveDisk) {
   const UniqueFd clone = OpenDisk(two_, O_RDONLY);
   EXPECT_EQ(ReadBlock(clone.get(), 500), Block(500));
   EXPECT_EQ(ReadBlock(clone.get(), 501), std::string(4096, '\0')) << "written after the instant";
-}
-
-TEST_F(HostNodeTest, FlattenMakesABaseOfItsOwn) {
-  ASSERT_OK(disks_->Prepare(Spec(one_)));
-  {
-    const UniqueFd device = OpenDisk(one_);
-    WriteBlock(device.get(), 1000);
-    ASSERT_EQ(::fsync(device.get()), 0);
-  }
-  ASSERT_OK(disks_->Flatten(Spec(one_), scratch_ / "flat.img"));
-  const UniqueFd flat = OpenFile(scratch_ / "flat.img", O_RDONLY).value();
-  EXPECT_EQ(SizeBytes(scratch_ / "flat.img").value(), kDiskBytes);
-  EXPECT_EQ(ReadBlock(flat.get(), 7), Block(7));
-  EXPECT_EQ(ReadBlock(flat.get(), 1000), Block(1000));
-  EXPECT_LE(AllocatedBytes(scratch_ / "flat.img").value(), 2 * kMiB) << "zeros are holes";
 }
 
 TEST_F(HostNodeTest, WhatIsThereIsListedByItsSandbox) {

@@ -11,12 +11,17 @@
 
 #include "node-agent/vmm/api_client.h"
 #include "node-agent/vmm/event_monitor.h"
+#include "node-agent/vmm/version.h"
 #include "src/common/base/unique_fd.h"
 
 namespace dormouse::test {
 
 /// What the agent would take: $CLOUD_HYPERVISOR, else from PATH; empty when there is none.
 std::string VmmBinary();
+/// The one of tests/fakes says so in its version.
+inline bool IsFake(const vmm::VmmVersion& version) {
+  return version.build.find("(fake)") != std::string::npos;
+}
 
 class VmmProcess {
  public:

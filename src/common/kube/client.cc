@@ -38,20 +38,6 @@ void AddQuery(std::string& target, std::string_view name, std::string_view value
   target += PercentEncode(value);
 }
 
-/// The index of `finalizer` in the object's list, or -1.
-int FinalizerSlot(const json& object, const std::string& finalizer) {
-  const auto list = object["metadata"].find("finalizers");
-  if (list == object["metadata"].end() || !list->is_array()) return -1;
-  for (std::size_t i = 0; i < list->size(); ++i) {
-    if ((*list)[i] == finalizer) return static_cast<int>(i);
-  }
-  return -1;
-}
-
-json TestOf(const char* path, const std::string& value) {
-  return {{"op", "test"}, {"path", path}, {"value", value}};
-}
-
 }  // namespace
 
 Error ErrorOfAnswer(std::string_view what, const HttpResponse& answer) {
@@ -91,18 +77,6 @@ Result<std::string> Client::Call(const char* verb, const ResourceType& type, con
 
 Result<std::string> Client::Get(const ResourceType& type, const ObjectKey& key) {
   return Call("get", type, key, {.target = type.Path(key.ns, key.name)});
-}
-
-Result<std::string> Client::List(const ResourceType& type, const std::string& ns,
-                                 const ListOptions& options) {
-  HttpRequest request{.target = type.Path(ns)};
-  if (!options.field_selector.empty()) {
-    AddQuery(request.target, "fieldSelector", options.field_selector);
-  }
-  if (!options.label_selector.empty()) {
-    AddQuery(request.target, "labelSelector", options.label_selector);
-  }
-  return Call("list", type, {ns, ""}, std::move(request));
 }
 
 Result<std::string> Client::Create(const ResourceType& type, const std::string& ns,
@@ -192,48 +166,6 @@ Result<> Client::Delete(const ResourceType& type, const ObjectKey& key,
                       .content_type = "application/json",
                       .body = body.dump()});
   if (!result) return Fail(std::move(result).error());
-  return {};
-}
-
-Result<ObjectRef> Client::AddFinalizer(const ResourceType& type, const ObjectKey& key,
-                                       const std::string& uid, const std::string& finalizer) {
-  DORMOUSE_ASSIGN(const std::string text, Get(type, key));
-  const json object = json::parse(text, nullptr, false);
-  DORMOUSE_ASSIGN(ObjectRef ref, RefOf(object));
-  if (ref.uid != uid) {
-    return Fail(ErrorCode::kNotFound,
-                "add finalizer to " + key.ToString() + ": uid " + uid + " is gone");
-  }
-  if (FinalizerSlot(object, finalizer) >= 0) return ref;
-  json patch = json::array({TestOf("/metadata/uid", uid),
-                            TestOf("/metadata/resourceVersion", ref.resource_version.text())});
-  if (object["metadata"].contains("finalizers")) {
-    patch.push_back({{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", finalizer}});
-  } else {
-    patch.push_back(
-        {{"op", "add"}, {"path", "/metadata/finalizers"}, {"value", json::array({finalizer})}});
-  }
-  DORMOUSE_ASSIGN(const std::string after, JsonPatch(type, key, patch.dump()));
-  return RefOfText(after);
-}
-
-Result<> Client::RemoveFinalizer(const ResourceType& type, const ObjectKey& key,
-                                 const std::string& uid, const std::string& finalizer) {
-  auto text = Get(type, key);
-  if (!text && text.error().code() == ErrorCode::kNotFound) return {};
-  if (!text) return Fail(std::move(text).error());
-  const json object = json::parse(*text, nullptr, false);
-  DORMOUSE_ASSIGN(const ObjectRef ref, RefOf(object));
-  if (ref.uid != uid) return {};
-  const int slot = FinalizerSlot(object, finalizer);
-  if (slot < 0) return {};
-  const std::string path = "/metadata/finalizers/" + std::to_string(slot);
-  const json patch = json::array({TestOf("/metadata/uid", uid),
-                                  TestOf(path.c_str(), finalizer),
-                                  {{"op", "remove"}, {"path", path}}});
-  auto result = JsonPatch(type, key, patch.dump());
-  if (!result && result.error().code() != ErrorCode::kNotFound)
-    return Fail(std::move(result).error());
   return {};
 }
 

@@ -7,7 +7,8 @@
 // 429, 5xx, no connection; kDeadline 504. Messages name verb, object and the server's own message.
 //
 // A write that must not reach a successor of the same name carries the resourceVersion of the
-// object whose UID was checked (design.md, invariant 13): a UID alone is ignored on /status.
+// object whose UID was checked (docs/structure.md, invariant 13): a UID alone is ignored on
+// /status.
 #pragma once
 
 #include <chrono>
@@ -34,11 +35,6 @@ struct ClientOptions {
   Waiter* waiter = &Waiter::System();
 };
 
-struct ListOptions {
-  std::string field_selector{};
-  std::string label_selector{};
-};
-
 struct ApplyOptions {
   std::string subresource{};           ///< "status", or empty
   bool force = true;                   ///< take fields over that another manager owns
@@ -63,9 +59,6 @@ class Client {
 
   /// A live, consistent read.
   Result<std::string> Get(const ResourceType& type, const ObjectKey& key);
-  /// For small collections; the text of the list. Large ones are what a Reflector is for.
-  Result<std::string> List(const ResourceType& type, const std::string& ns,
-                           const ListOptions& options = {});
   /// Strict: unknown and doubled fields are refused.
   Result<std::string> Create(const ResourceType& type, const std::string& ns,
                              std::string_view object);
@@ -87,15 +80,6 @@ class Client {
   /// gone already, kConflict when a precondition failed.
   Result<> Delete(const ResourceType& type, const ObjectKey& key,
                   const DeleteOptions& options = {});
-
-  /// Adds `finalizer` to the object of `uid` and returns what it is now. Success without a write
-  /// when it is there, kNotFound when object or UID is gone, kConflict when it changed in between.
-  Result<ObjectRef> AddFinalizer(const ResourceType& type, const ObjectKey& key,
-                                 const std::string& uid, const std::string& finalizer);
-  /// Removes exactly that slot (a `test` guards it). Success when it is not there, or the object is
-  /// gone.
-  Result<> RemoveFinalizer(const ResourceType& type, const ObjectKey& key, const std::string& uid,
-                           const std::string& finalizer);
 
   [[nodiscard]] const std::string& field_manager() const { return options_.field_manager; }
   [[nodiscard]] HttpTransport& transport() { return *transport_; }

@@ -91,42 +91,6 @@ TEST_F(ClientTest, NamesCannotEscapeTheirPlaceInThePath) {
             "/apis/dormouse.dev/v1alpha1/namespaces/ns/sandboxes/..%2F..%2Fsecrets%3Fx%3Dy");
 }
 
-TEST_F(ClientTest, AFinalizerIsAddedToTheVersionThatWasRead) {
-  transport_->Push({.body = Object("u1", "5")});
-  transport_->Push({.body = Object("u1", "6", {"f"})});
-  const auto ref = client_.AddFinalizer(kSandboxes, kKey, "u1", "f");
-  ASSERT_TRUE(ref) << ref.error().message();
-  EXPECT_EQ(ref->resource_version, ResourceVersion("6"));
-  EXPECT_EQ(json::parse(Last().body), json::parse(R"([
-    {"op":"test","path":"/metadata/uid","value":"u1"},
-    {"op":"test","path":"/metadata/resourceVersion","value":"5"},
-    {"op":"add","path":"/metadata/finalizers","value":["f"]}])"));
-}
-
-TEST_F(ClientTest, AFinalizerThatIsThereCostsNoWrite) {
-  transport_->Push({.body = Object("u1", "5", {"other", "f"})});
-  ASSERT_TRUE(client_.AddFinalizer(kSandboxes, kKey, "u1", "f"));
-  EXPECT_EQ(transport_->Seen().size(), 1u);
-}
-
-TEST_F(ClientTest, ASuccessorGetsNoFinalizerAndLosesNone) {
-  transport_->Push({.body = Object("u2", "5", {"f"})});
-  EXPECT_EQ(client_.AddFinalizer(kSandboxes, kKey, "u1", "f").error().code(), ErrorCode::kNotFound);
-  transport_->Push({.body = Object("u2", "5", {"f"})});
-  EXPECT_TRUE(client_.RemoveFinalizer(kSandboxes, kKey, "u1", "f"));
-  EXPECT_EQ(transport_->Seen().size(), 2u) << "two reads, no write";
-}
-
-TEST_F(ClientTest, OnlyOurSlotOfTheFinalizersIsRemoved) {
-  transport_->Push({.body = Object("u1", "5", {"other", "f"})});
-  transport_->Push({.body = Object("u1", "6", {"other"})});
-  ASSERT_TRUE(client_.RemoveFinalizer(kSandboxes, kKey, "u1", "f"));
-  EXPECT_EQ(json::parse(Last().body), json::parse(R"([
-    {"op":"test","path":"/metadata/uid","value":"u1"},
-    {"op":"test","path":"/metadata/finalizers/1","value":"f"},
-    {"op":"remove","path":"/metadata/finalizers/1"}])"));
-}
-
 TEST_F(ClientTest, AFailedTestIsAConflict) {
   transport_->Push(
       {.status = 422,
@@ -136,11 +100,6 @@ TEST_F(ClientTest, AFailedTestIsAConflict) {
                 .error()
                 .code(),
             ErrorCode::kConflict);
-}
-
-TEST_F(ClientTest, RemovingAFinalizerOfWhatIsGoneIsDone) {
-  transport_->Push({.status = 404, .body = Status(404, "NotFound", "gone")});
-  EXPECT_TRUE(client_.RemoveFinalizer(kSandboxes, kKey, "u1", "f"));
 }
 
 TEST(ClientLimitTest, OurOwnRateIsLimited) {

@@ -6,7 +6,8 @@
 // after the store has changed: they add keys to a queue and return, and never wait for the network.
 // Subscribe and AddIndex before the reflector starts.
 //
-// A cache is a hint: before anything is destroyed, read the object live (design.md, invariant 8).
+// A cache is a hint: before anything is destroyed, read the object live (docs/structure.md,
+// invariant 8).
 #pragma once
 
 #include <algorithm>

@@ -9,11 +9,11 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 
 #include "src/common/guest/frame.h"
+#include "tests/fakes/vsock_front.h"
 
 namespace dormouse::fake_vmm {
 namespace {
@@ -62,6 +62,10 @@ std::string Get(const char (&field)[kSize]) {
   return {field, ::strnlen(field, kSize)};
 }
 
+bool IsWhole(const GuestPage& page) {
+  return std::memcmp(page.magic, kMagic, sizeof(kMagic)) == 0;
+}
+
 guest::ServerState ReadState(const GuestPage& page) {
   guest::ServerState state;
   state.configured = page.configured != 0;
@@ -74,21 +78,6 @@ guest::ServerState ReadState(const GuestPage& page) {
   state.workload.started_at_ms = page.started_at_ms;
   state.workload.finished_at_ms = page.finished_at_ms;
   return state;
-}
-
-// Reads "CONNECT <port>\n" (32 bytes at most); 0 for anything else.
-uint32_t ReadConnect(int fd) {
-  std::string line;
-  while (line.size() < 32 && !line.ends_with('\n')) {
-    pollfd ready{fd, POLLIN, 0};
-    char c = 0;
-    if (::poll(&ready, 1, 1000) <= 0 || ::read(fd, &c, 1) != 1) return 0;
-    line += c;
-  }
-  uint32_t port = 0;
-  if (line.size() < 10 || ::strncasecmp(line.c_str(), "CONNECT ", 8) != 0) return 0;
-  std::from_chars(line.data() + 8, line.data() + line.size(), port);
-  return port;
 }
 
 }  // namespace
@@ -121,6 +110,9 @@ class Guest::Agent : public guest::Machine {
     page_->exit = state.workload.exit;
     page_->started_at_ms = state.workload.started_at_ms;
     page_->finished_at_ms = state.workload.finished_at_ms;
+  }
+  guest::ServerState Recall() override {
+    return IsWhole(*page_) ? ReadState(*page_) : guest::ServerState{};
   }
   std::vector<std::string> Warnings() override {
     if (page_->thawed == 0) return {};
@@ -190,13 +182,11 @@ Guest::Guest(Parts parts, bool booted) : parts_(std::move(parts)) {
     parts_.memory->Touch(parts_.knobs.touch_mib << 20, word);
   }
   // RAM without a guest in it: it would triple-fault.
-  const bool whole = std::memcmp(page->magic, kMagic, sizeof(kMagic)) == 0;
-  if (!whole) parts_.knobs.reboot_ms = 0;
+  if (!IsWhole(*page)) parts_.knobs.reboot_ms = 0;
 
   machine_ = std::make_unique<Agent>(page, parts_.serial, parts_.wish);
   guest::ServerOptions options;
   options.agent_version = "fake";
-  if (whole) options.woken = ReadState(*page);
   if (auto server = guest::Server::Create(UniqueFd(), *machine_, options))
     server_ = std::move(*server);
   wake_.Reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -339,7 +329,7 @@ void Guest::Run() {
 void Guest::OnConnect() {
   UniqueFd peer(::accept4(parts_.vsock.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return;
-  const uint32_t port = ReadConnect(peer.get());
+  const uint32_t port = fakes::ReadConnect(peer.get());
   const bool listening = announced_ && !parts_.knobs.hang && port == guest::kVsockPort;
   // Nobody listens: a guest's reset is, to the host, an end of stream without an OK.
   if (!listening) return;
@@ -347,8 +337,7 @@ void Guest::OnConnect() {
     BeHostile(std::move(peer));
     return;
   }
-  const std::string ok = "OK " + std::to_string(1'073'741'824 + port) + "\n";
-  if (::send(peer.get(), ok.data(), ok.size(), MSG_NOSIGNAL) < 0) return;
+  if (!fakes::AnswerConnect(peer.get(), port)) return;
   auto* page = reinterpret_cast<GuestPage*>(parts_.memory->first_page());
   ++page->dialled;
   if (parts_.knobs.vsock != Hostility::kNone) {
