@@ -45,8 +45,12 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
   app.add_option("--resolver", flags.resolvers,
-                 "DNS server that restricted guests may ask; may be repeated")
+                 "DNS server of guests, which restricted ones may ask too; may be repeated. None: "
+                 "those of --resolv-conf")
       ->take_all();
+  app.add_option("--resolv-conf", flags.resolv_conf,
+                 "Where the node's own DNS servers are listed; those of the loopback are left out")
+      ->capture_default_str();
   app.add_option("--lease-namespace", flags.lease_namespace, "Where the node's Lease lives")
       ->capture_default_str();
   app.add_option("--health-address", flags.health_address, "/healthz, /readyz")

@@ -18,6 +18,7 @@
 #include "node-agent/host/loop.h"
 #include "node-agent/keeper/memory_keeper.h"
 #include "node-agent/machine/machine_linux.h"
+#include "node-agent/net/resolvers.h"
 #include "node-agent/node/node_publisher.h"
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/template_keeper.h"
@@ -42,6 +43,9 @@ constexpr auto kIdentityRetry = 2s;
 constexpr auto kDrain = 10s;
 // Heartbeats are ten seconds apart, and each of the two requests of one that fails takes no longer.
 constexpr auto kStandstill = 2min;
+constexpr size_t kMaxResolvConf = 64 << 10;
+// Where systemd-resolved serves the node, /etc/resolv.conf may name its loopback alone.
+constexpr char kResolvedConf[] = "/proc/1/root/run/systemd/resolve/resolv.conf";
 
 std::string OwnDirectory() {
   char path[PATH_MAX];
@@ -99,6 +103,17 @@ class Ticker {
   std::jthread thread_;
 };
 
+std::vector<std::string> NodesResolvers(const AgentFlags& flags) {
+  for (const std::string& path : {flags.resolv_conf, std::string(kResolvedConf)}) {
+    if (const auto text = ReadFile(path, kMaxResolvConf)) {
+      if (auto found = net::ResolversIn(*text); !found.empty()) return found;
+    }
+  }
+  log::Warning("no DNS server of this node can be asked by guests: name them with --resolver",
+               {{"file", flags.resolv_conf}});
+  return {};
+}
+
 Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware& hardware) {
   const char* path = std::getenv("PATH");
   LinuxMachineConfig config;
@@ -108,7 +123,7 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.extra_cmdline = flags.guest_cmdline;
   config.launcher = flags.launcher.empty() ? OwnDirectory() + "/dormouse-launch" : flags.launcher;
   config.net.netns_directory = flags.run_dir + "/netns";
-  config.net.resolvers = flags.resolvers;
+  config.net.resolvers = flags.resolvers.empty() ? NodesResolvers(flags) : flags.resolvers;
   config.net.pool = static_cast<size_t>(flags.netns_pool);
   config.cgroups.mount_point = flags.cgroup_mount;
   config.cgroups.slice = flags.cgroup_slice;

@@ -1,7 +1,10 @@
 #include "guest-agent/init/files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "src/common/base/unique_fd.h"
 
@@ -35,6 +38,14 @@ Result<void> WriteSmallFile(const std::string& path, std::string_view text) {
 Result<void> WriteSetting(const std::string& path, std::string_view value) {
   if (::access(path.c_str(), F_OK) != 0) return {};
   return WriteSmallFile(path, value);
+}
+
+Result<void> MakeDirectories(const std::string& path) {
+  for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+    const std::string part = path.substr(0, end);
+    if (::mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) return FailErrno("make " + part);
+    if (end == std::string::npos) return {};
+  }
 }
 
 }  // namespace dormouse::guest

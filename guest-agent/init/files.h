@@ -15,4 +15,7 @@ namespace dormouse::guest {
 /// A setting below /proc or /sys; success where the kernel has none of that name.
 [[nodiscard]] Result<void> WriteSetting(const std::string& path, std::string_view value);
 
+/// With all that lead to it (0755). Success where it is there.
+[[nodiscard]] Result<void> MakeDirectories(const std::string& path);
+
 }  // namespace dormouse::guest

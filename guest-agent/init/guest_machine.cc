@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 
 #include "guest-agent/init/files.h"
 #include "guest-agent/init/identity.h"
+#include "guest-agent/init/names.h"
 #include "src/common/base/unique_fd.h"
 
 namespace dormouse::guest {
@@ -39,6 +41,21 @@ void ReapUntil(std::chrono::steady_clock::time_point deadline) {
   }
 }
 
+std::string KernelsUuid(const char* path) {
+  auto text = ReadSmallFile(path);
+  if (!text) return "unknown";
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return *std::move(text);
+}
+
+std::string KernelsBootId() {
+  return KernelsUuid("/proc/sys/kernel/random/boot_id");
+}
+
+std::string RandomUuid() {
+  return KernelsUuid("/proc/sys/kernel/random/uuid");
+}
+
 }  // namespace
 
 uint64_t UptimeMs() {
@@ -47,9 +64,43 @@ uint64_t UptimeMs() {
   return static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
+GuestMachine::GuestMachine(std::optional<OwnFiles> files, uint32_t address,
+                           std::vector<std::string> warnings)
+    : files_(std::move(files)),
+      address_(address),
+      boot_id_(KernelsBootId()),
+      warnings_(std::move(warnings)) {}
+
+Result<void> GuestMachine::Put(const std::string& path, std::string_view text) {
+  return files_ ? files_->Put(path, text, identity_notes_) : Result<void>();
+}
+
 Result<void> GuestMachine::SetHostname(const std::string& hostname) {
   if (::sethostname(hostname.data(), hostname.size()) != 0) return FailErrno("set hostname");
-  return {};
+  if (!files_) return {};
+  DORMOUSE_TRY(Put("/etc/hostname", hostname + "\n"));
+  return Put("/etc/hosts", HostsText(hostname, address_, files_->Image("/etc/hosts")));
+}
+
+Result<void> GuestMachine::SetMachineId(const std::string& machine_id) {
+  const std::string text = machine_id + "\n";
+  DORMOUSE_TRY(Put("/etc/machine-id", text));
+  struct stat info {};
+  for (const char* other : {"/run/machine-id", "/var/lib/dbus/machine-id"}) {
+    if (::lstat(other, &info) == 0 && S_ISREG(info.st_mode)) DORMOUSE_TRY(Put(other, text));
+  }
+  // Guests that start from one snapshot have their kernel's boot_id in common.
+  return Put("/proc/sys/kernel/random/boot_id", RandomUuid() + "\n");
+}
+
+Result<void> GuestMachine::SetDns(const Dns& asked, const std::vector<std::string>& resolvers) {
+  if (!files_) return {};
+  const auto text = ResolvConfText(asked, resolvers, files_->Image("/etc/resolv.conf"));
+  return text ? Put("/etc/resolv.conf", *text) : Result<void>();
+}
+
+Result<void> GuestMachine::RemoveHostKeys() {
+  return RemoveSshHostKeys("", identity_notes_);
 }
 
 Result<void> GuestMachine::SetWallTime(int64_t since_1970_ns) {
@@ -77,9 +128,7 @@ Result<void> GuestMachine::AddEntropy(std::string_view bytes) {
 
 Result<void> GuestMachine::TakeIdentity(const Identity& identity) {
   identity_notes_.clear();
-  DORMOUSE_TRY(SetHostname(identity.hostname));
-  DORMOUSE_TRY(WriteMachineId("", identity.machine_id, identity_notes_));
-  return RemoveSshHostKeys("", identity_notes_);
+  return Machine::TakeIdentity(identity);
 }
 
 void GuestMachine::SyncInChild() {
@@ -104,13 +153,6 @@ void GuestMachine::PowerOff(bool reboot) {
   (void)::mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY, nullptr);
   (void)::reboot(reboot ? RB_AUTOBOOT : RB_POWER_OFF);
   for (;;) ::pause();
-}
-
-std::string GuestMachine::BootId() {
-  auto text = ReadSmallFile("/proc/sys/kernel/random/boot_id");
-  if (!text) return "unknown";
-  while (!text->empty() && text->back() == '\n') text->pop_back();
-  return *std::move(text);
 }
 
 void GuestMachine::WriteConsole(std::string_view bytes) {

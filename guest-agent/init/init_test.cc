@@ -6,7 +6,6 @@
 
 #include "guest-agent/init/files.h"
 #include "guest-agent/init/modules.h"
-#include "guest-agent/init/network.h"
 #include "guest-agent/init/root_disk.h"
 #include "guest-agent/init/stillness.h"
 
@@ -72,20 +71,6 @@ TEST_F(InitTest, AKernelIsToldToStandStillAsFarAsItCan) {
   EXPECT_EQ(*ReadSmallFile(rcu + "/rcu_cpu_stall_suppress"), "1");
   EXPECT_FALSE(std::filesystem::exists(sysctls + "/vm/compaction_proactiveness"))
       << "an older kernel's";
-}
-
-TEST_F(InitTest, ResolvConfIsWrittenOnlyWhereThereIsNone) {
-  const std::string path = directory_ + "/resolv.conf";
-  ASSERT_TRUE(WriteResolvConf(path, {}));
-  EXPECT_FALSE(std::filesystem::exists(path));
-  ASSERT_TRUE(WriteResolvConf(path, {"10.0.0.1", "10.0.0.2"}));
-  EXPECT_EQ(ReadSmallFile(path).value(), "nameserver 10.0.0.1\nnameserver 10.0.0.2\n");
-  ASSERT_TRUE(WriteResolvConf(path, {"10.9.9.9"}));
-  EXPECT_EQ(ReadSmallFile(path).value(), "nameserver 10.0.0.1\nnameserver 10.0.0.2\n");
-  std::filesystem::remove(path);
-  std::filesystem::create_symlink("/run/nowhere/stub-resolv.conf", path);
-  ASSERT_TRUE(WriteResolvConf(path, {"10.9.9.9"}));
-  EXPECT_EQ(ReadSmallFile(path).value(), "nameserver 10.9.9.9\n");
 }
 
 }  // namespace

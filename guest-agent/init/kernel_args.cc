@@ -22,11 +22,6 @@ std::optional<uint32_t> ParseIpv4(std::string_view text) {
   return address.s_addr;
 }
 
-bool IsAddress(const std::string& text) {
-  in6_addr address{};
-  return ParseIpv4(text) || ::inet_pton(AF_INET6, text.c_str(), &address) == 1;
-}
-
 bool IsMask(uint32_t mask) {
   const uint32_t bits = ~ntohl(mask);
   return (bits & (bits + 1)) == 0;
@@ -85,12 +80,6 @@ Result<KernelArgs> ParseKernelArgs(std::string_view cmdline) {
       int seconds = 0;
       const auto end = std::from_chars(value.data(), value.data() + value.size(), seconds);
       if (end.ec == std::errc()) args.panic = seconds;
-    } else if (name == "dormouse.dns") {
-      while (!value.empty()) {
-        std::string server(Cut(value, ","));
-        if (!IsAddress(server)) return Bad(name, server);
-        args.dns.push_back(std::move(server));
-      }
     }
   }
   return args;

@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "src/common/base/result.h"
 
@@ -29,8 +28,7 @@ struct KernelArgs {
   std::string root_flags;
   bool read_only = false;
   std::optional<NetworkArgs> network;
-  std::vector<std::string> dns;  ///< dormouse.dns=ADDRESS[,ADDRESS]: IPv4 or IPv6
-  std::optional<int> panic;      ///< seconds; negative: at once
+  std::optional<int> panic;  ///< seconds; negative: at once
 };
 
 /// Unknown words are the kernel's or somebody else's; ours that make no sense are kInvalid by name.

@@ -9,8 +9,7 @@ namespace {
 TEST(KernelArgsTest, ADormouseCommandLineIsRead) {
   const auto args = ParseKernelArgs(
       "root=/dev/vda rw console=ttyS0 panic=-1 quiet rootflags=noatime "
-      "ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off "
-      "dormouse.dns=10.0.0.2,fd00::1 dormouse.dns=1.1.1.1\n");
+      "ip=169.254.0.21::169.254.0.22:255.255.255.252:sandbox:eth0:off\n");
   ASSERT_TRUE(args) << args.error().message();
   EXPECT_EQ(args->root, "/dev/vda");
   EXPECT_EQ(args->root_flags, "noatime");
@@ -22,7 +21,6 @@ TEST(KernelArgsTest, ADormouseCommandLineIsRead) {
   EXPECT_EQ(args->network->mask, inet_addr("255.255.255.252"));
   EXPECT_EQ(args->network->hostname, "sandbox");
   EXPECT_EQ(args->network->interface, "eth0");
-  EXPECT_EQ(args->dns, (std::vector<std::string>{"10.0.0.2", "fd00::1", "1.1.1.1"}));
 }
 
 TEST(KernelArgsTest, NothingSaidIsTheFirstDiskAndNoNetwork) {
@@ -63,7 +61,7 @@ TEST(KernelArgsTest, IpIsReadOrRefusedWhole) {
 }
 
 TEST(KernelArgsTest, WhatMakesNoSenseIsSaidByName) {
-  for (const char* line : {"root=UUID=1234", "ip=what", "dormouse.dns=example.org"}) {
+  for (const char* line : {"root=UUID=1234", "ip=what"}) {
     const auto args = ParseKernelArgs(line);
     ASSERT_FALSE(args) << line;
     EXPECT_NE(args.error().message().find(line), std::string::npos) << args.error().message();

@@ -13,9 +13,11 @@
 #include "guest-agent/init/files.h"
 #include "guest-agent/init/guest_machine.h"
 #include "guest-agent/init/kernel_args.h"
+#include "guest-agent/init/limits.h"
 #include "guest-agent/init/modules.h"
 #include "guest-agent/init/network.h"
 #include "guest-agent/init/root_disk.h"
+#include "guest-agent/init/runtime_files.h"
 #include "guest-agent/init/stillness.h"
 #include "guest-agent/server/server.h"
 
@@ -67,23 +69,27 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
     const std::string& name = args.network->hostname;
     if (!name.empty()) (void)::sethostname(name.data(), name.size());
   }
-  Note(warnings, WriteResolvConf("/etc/resolv.conf", args.dns));
+  Note(warnings, RaiseLimits());
+  Note(warnings, MakeDevices(""));
+  Note(warnings, MakeRuntimeFiles(""));
+  Note(warnings, ApplySysctls(""));
+  auto files = OwnFiles::Make("", "/run/dormouse");
+  if (!files) Note(warnings, Fail(files.error()));
   if (::mkdir(kCgroups, 0755) != 0 && errno != EEXIST) return FailErrno("make cgroup dormouse");
 
-  sigset_t child;
-  ::sigemptyset(&child);
-  ::sigaddset(&child, SIGCHLD);
-  (void)::sigprocmask(SIG_BLOCK, &child, nullptr);
+  const sigset_t signals = InitSignals();
+  (void)::sigprocmask(SIG_BLOCK, &signals, nullptr);
 
   // The listener is there before the transport: a host that dialled early is answered at once, not
   // refused.
   DORMOUSE_TRY(modules.Load("socket"));
   DORMOUSE_ASSIGN(UniqueFd listener, ListenVsock(kVsockPort));
-  GuestMachine machine(std::move(warnings));
+  GuestMachine machine(files ? std::optional<OwnFiles>(*std::move(files)) : std::nullopt,
+                       args.network ? args.network->address : 0, std::move(warnings));
   ServerOptions options;
   options.agent_version = DORMOUSE_VERSION;
   options.cgroup_dir = kCgroups;
-  options.reap_orphans = true;
+  options.is_init = true;
   options.hook_dir = "/etc/dormouse/clone.d";
   DORMOUSE_ASSIGN(const auto server, Server::Create(std::move(listener), machine, options));
   DORMOUSE_TRY(modules.Load("transport"));

@@ -5,8 +5,6 @@
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 
@@ -80,16 +78,6 @@ Result<void> ConfigureNetwork(const NetworkArgs& args) {
     return FailErrno("add default route");
   }
   return {};
-}
-
-Result<void> WriteResolvConf(const std::string& path, const std::vector<std::string>& servers) {
-  if (servers.empty()) return {};
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && info.st_size > 0) return {};
-  std::string text;
-  for (const std::string& server : servers) text += "nameserver " + server + "\n";
-  (void)::unlink(path.c_str());
-  return WriteSmallFile(path, text);
 }
 
 }  // namespace dormouse::guest

@@ -12,8 +12,5 @@ namespace dormouse::guest {
 [[nodiscard]] Result<void> BringUpLoopback();
 /// Address, mask, up, default route; no IPv6. Twice is fine.
 [[nodiscard]] Result<void> ConfigureNetwork(const NetworkArgs& args);
-/// Only where `path` is missing, empty or points nowhere: an image's own file is its own.
-[[nodiscard]] Result<void> WriteResolvConf(const std::string& path,
-                                           const std::vector<std::string>& servers);
 
 }  // namespace dormouse::guest

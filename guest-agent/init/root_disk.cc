@@ -130,10 +130,6 @@ Result<void> SwitchToRoot() {
                      "mode=0620,gid=5,ptmxmode=0666"));
   DORMOUSE_TRY(Mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"));
   DORMOUSE_TRY(Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC));
-  (void)!::symlink("/proc/self/fd", "/dev/fd");
-  (void)!::symlink("/proc/self/fd/0", "/dev/stdin");
-  (void)!::symlink("/proc/self/fd/1", "/dev/stdout");
-  (void)!::symlink("/proc/self/fd/2", "/dev/stderr");
   return {};
 }
 

@@ -2,11 +2,10 @@
 
 #include "guest-agent/server/exec_session.h"
 #include "guest-agent/server/log_session.h"
+#include "guest-agent/server/power_off.h"
 
 namespace dormouse::guest {
 namespace {
-/// After the last SIGKILL the kernel needs a moment.
-constexpr std::chrono::milliseconds kKillMargin{5'000};
 constexpr size_t kMaxWarnings = 64;  // what the host reads (messages.cc)
 }  // namespace
 
@@ -84,6 +83,10 @@ Result<void> ControlHandler::Configure(std::string_view json) {
   if (request.wall_time_ns) DORMOUSE_TRY(context_.machine.SetWallTime(*request.wall_time_ns));
   if (!request.entropy.empty()) DORMOUSE_TRY(context_.machine.AddEntropy(request.entropy));
   if (request.hostname) DORMOUSE_TRY(context_.machine.SetHostname(*request.hostname));
+  if (!request.machine_id.empty())
+    DORMOUSE_TRY(context_.machine.SetMachineId(request.machine_id));
+  if (request.fresh_disk) DORMOUSE_TRY(context_.machine.RemoveHostKeys());
+  DORMOUSE_TRY(context_.machine.SetDns(request.dns, request.resolvers));
   // The user must be one that the disk has: said now, not at the first exec.
   DORMOUSE_TRY(ResolveUser(request.user, context_.machine.Users()));
   request.entropy.clear();
@@ -143,25 +146,8 @@ Result<void> ControlHandler::Logs(std::string_view json) {
 
 Result<void> ControlHandler::PowerOff(std::string_view json) {
   DORMOUSE_ASSIGN(const PowerOffRequest request, ParsePowerOff(json));
-  context_.workload.Stop(std::chrono::milliseconds(request.grace_ms));
   connection_.Send(EncodeEmptyReply());
-  // Not this handler's timer: the host may close at once, and the wish stands.
-  const bool running = context_.workload.status().state == WorkloadState::kRunning;
-  const auto power_off = [&machine = context_.machine, reboot = request.reboot,
-                          done = false]() mutable {
-    if (!done) machine.PowerOff(reboot);
-    done = true;
-  };
-  if (!running) {
-    (void)context_.loop.After(std::chrono::milliseconds(0), power_off);
-    return {};
-  }
-  auto shared = std::make_shared<std::function<void()>>(power_off);
-  (void)context_.workload.Observe([shared, &workload = context_.workload] {
-    if (workload.status().state != WorkloadState::kRunning) (*shared)();
-  });
-  (void)context_.loop.After(std::chrono::milliseconds(request.grace_ms) + kKillMargin,
-                            [shared] { (*shared)(); });
+  PowerOffMachine(context_, std::chrono::milliseconds(request.grace_ms), request.reboot);
   return {};
 }
 

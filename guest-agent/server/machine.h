@@ -30,9 +30,18 @@ class Machine {
   /// Mixed in and credited, then the kernel's generator is reseeded: when this returns, no number
   /// that it gives is one that another clone gets.
   [[nodiscard]] virtual Result<void> AddEntropy(std::string_view bytes) = 0;
+  [[nodiscard]] virtual Result<void> SetMachineId(const std::string&) { return {}; }
+  /// `resolvers`: the node's, for what `asked` leaves open.
+  [[nodiscard]] virtual Result<void> SetDns(const Dns&, const std::vector<std::string>&) {
+    return {};
+  }
+  /// The SSH host keys on its disk are somebody else's: its image's, or its source's.
+  [[nodiscard]] virtual Result<void> RemoveHostKeys() { return {}; }
   /// Before a clone's processes go on: host name, machine-id, no host keys of its source.
   [[nodiscard]] virtual Result<void> TakeIdentity(const Identity& identity) {
-    return SetHostname(identity.hostname);
+    DORMOUSE_TRY(SetHostname(identity.hostname));
+    DORMOUSE_TRY(SetMachineId(identity.machine_id));
+    return RemoveHostKeys();
   }
   /// Writes every file system back. May take for ever, so it is called in a forked child of a
   /// process with threads: system calls only.

@@ -15,8 +15,20 @@
 #include "guest-agent/server/connection.h"
 #include "guest-agent/server/context.h"
 #include "guest-agent/server/control.h"
+#include "guest-agent/server/power_off.h"
 
 namespace dormouse::guest {
+
+namespace {
+
+/// Between SIGTERM and SIGKILL of a workload whose machine is told to stop from within.
+constexpr std::chrono::milliseconds kStopGrace{10'000};
+
+bool AsksForReboot(int signal) {
+  return signal == SIGTERM || signal == SIGINT || signal == SIGRTMIN + 5;
+}
+
+}  // namespace
 
 class Server::Impl {
  public:
@@ -60,18 +72,11 @@ class Server::Impl {
     if (listener_) {
       DORMOUSE_TRY(loop_->Watch(listener_.get(), EPOLLIN, [this](uint32_t) { Accept(); }));
     }
-    if (!options_.reap_orphans) return {};
-    sigset_t child;
-    ::sigemptyset(&child);
-    ::sigaddset(&child, SIGCHLD);
-    signals_ = UniqueFd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!options_.is_init) return {};
+    const sigset_t signals = InitSignals();
+    signals_ = UniqueFd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_) return FailErrno("signalfd");
-    return loop_->Watch(signals_.get(), EPOLLIN, [this](uint32_t) {
-      signalfd_siginfo info[8];
-      while (::read(signals_.get(), info, sizeof(info)) > 0) {
-      }
-      processes_.ReapAll();
-    });
+    return loop_->Watch(signals_.get(), EPOLLIN, [this](uint32_t) { TakeSignals(); });
   }
 
   EventLoop& loop() { return *loop_; }
@@ -85,6 +90,15 @@ class Server::Impl {
   }
 
  private:
+  void TakeSignals() {
+    signalfd_siginfo info{};
+    while (::read(signals_.get(), &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+      const int number = static_cast<int>(info.ssi_signo);
+      if (number != SIGCHLD) PowerOffMachine(context_, kStopGrace, AsksForReboot(number));
+    }
+    processes_.ReapAll();
+  }
+
   void Accept() {
     sockaddr_storage peer{};
     socklen_t length = sizeof(peer);
@@ -175,6 +189,16 @@ void Server::Stop() {
 }
 void Server::Adopt(UniqueFd connection) {
   impl_->Adopt(std::move(connection));
+}
+
+sigset_t InitSignals() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int each : {SIGCHLD, SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGPWR, SIGRTMIN + 3,
+                         SIGRTMIN + 4, SIGRTMIN + 5}) {
+    ::sigaddset(&signals, each);
+  }
+  return signals;
 }
 
 Result<UniqueFd> ListenVsock(uint32_t port) {

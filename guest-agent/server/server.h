@@ -4,6 +4,8 @@
 // stand-in for a whole VM hands it its connections by Adopt.
 #pragma once
 
+#include <signal.h>
+
 #include <chrono>
 #include <memory>
 #include <string>
@@ -19,8 +21,9 @@ struct ServerOptions {
   std::string agent_version = "0";
   /// A cgroup v2 directory of ours in which `workload` and `exec` are made; empty: no cgroups.
   std::string cgroup_dir = {};
-  /// We are PID 1: SIGCHLD (blocked by the caller in every thread) means reaping whatever ended.
-  bool reap_orphans = false;
+  /// We are PID 1, and InitSignals are blocked in every thread: whatever ended is reaped, and the
+  /// signals by which the tools of a distribution ask init to stop do so.
+  bool is_init = false;
   size_t log_bytes = 256 * 1024;                 ///< kept of the workload's output
   size_t max_connections = 64;                   ///< above it, new ones are closed
   std::chrono::milliseconds idle_limit{30'000};  ///< for a control connection between requests
@@ -51,6 +54,11 @@ class Server {
   explicit Server(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+/// SIGCHLD, and what asks an init to stop: of busybox, SIGUSR1 (halt), SIGUSR2 (poweroff) and SIGTERM
+/// (reboot); of the kernel, SIGINT (Ctrl-Alt-Del: reboot) and SIGPWR (power fails: poweroff); of
+/// systemd, SIGRTMIN+3 (halt), +4 (poweroff) and +5 (reboot).
+[[nodiscard]] sigset_t InitSignals();
 
 /// Non-blocking, close-on-exec listeners. ListenUnix removes a socket file that is in the way.
 [[nodiscard]] Result<UniqueFd> ListenVsock(uint32_t port);

@@ -95,5 +95,46 @@ TEST_F(WorkloadTest, PowerOffStopsTheWorkloadFirst) {
   EXPECT_EQ(machine_.powered_off.load(), 2);
 }
 
+// As busybox's `poweroff` asks an init, and `reboot`, and systemd's.
+class InitSignalsTest : public ServerTest {
+ protected:
+  void SetUp() override {
+    const sigset_t signals = InitSignals();
+    ASSERT_EQ(::pthread_sigmask(SIG_BLOCK, &signals, &before_), 0);
+    Serve({.is_init = true});
+  }
+  void TearDown() override {
+    ServerTest::TearDown();
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  /// 1 turned off, 2 started anew, 0 neither in a while.
+  int After(int signal) {
+    machine_.powered_off = 0;
+    EXPECT_EQ(::kill(::getpid(), signal), 0);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (machine_.powered_off == 0 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
+    return machine_.powered_off;
+  }
+
+ private:
+  sigset_t before_{};
+};
+
+TEST_F(InitSignalsTest, EachToolsSignalDoesWhatTheToolSays) {
+  for (const int signal : {SIGUSR1, SIGUSR2, SIGPWR, SIGRTMIN + 3, SIGRTMIN + 4})
+    EXPECT_EQ(After(signal), 1) << signal;
+  for (const int signal : {SIGTERM, SIGINT, SIGRTMIN + 5}) EXPECT_EQ(After(signal), 2) << signal;
+}
+
+TEST_F(InitSignalsTest, TheWorkloadIsStoppedFirst) {
+  Peer peer = Dial();
+  ASSERT_EQ(peer.Ask(Encode(Workload("a", "tail -f /dev/null")).value()).type, FrameType::kReply);
+  EXPECT_EQ(After(SIGUSR2), 1);
+  const auto ended = ParseWorkloadStatus(peer.Ask(Encode(WorkloadStatusRequest{10'000})).payload);
+  EXPECT_EQ(ended->state, WorkloadState::kExited);
+  EXPECT_EQ(ended->exit.signal, static_cast<uint32_t>(SIGTERM));
+}
+
 }  // namespace
 }  // namespace dormouse::guest

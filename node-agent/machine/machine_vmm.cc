@@ -91,6 +91,11 @@ std::string HostnameOf(const Record& record) {
   return record.name.substr(0, guest::kMaxHostname - 1);
 }
 
+// The same at each boot, and no other sandbox's.
+std::string MachineIdOf(const Record& record) {
+  return Sha256(record.uid.text()).substr(0, guest::kMachineIdDigits);
+}
+
 }  // namespace
 
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
@@ -347,6 +352,12 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
 Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record& record) {
   guest::ConfigureRequest request;
   request.hostname = HostnameOf(record);
+  request.machine_id = MachineIdOf(record);
+  // A clone's disk was cleared of its source's keys before its hooks could make new ones.
+  request.fresh_disk =
+      record.incarnation == 1 && (!record.origin || record.origin->boot_snapshot);
+  request.dns = {spec.dns.nameservers, spec.dns.searches, spec.dns.options};
+  request.resolvers = config_.net.resolvers;
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));
   // What the workload runs with, a command that is run beside it has too.
   for (const api::EnvVar& variable : spec.workload.env)
@@ -391,8 +402,7 @@ Result<> LinuxMachine::ThawGuest(const Record& record) {
   request.is_resume = record.sleeping.has_value();
   // A boot snapshot is nobody yet: it is told who it is as after a boot.
   if (record.IsCloning() && !record.origin->boot_snapshot) {
-    request.new_identity = guest::Identity{
-        HostnameOf(record), Sha256(record.uid.text()).substr(0, guest::kMachineIdDigits)};
+    request.new_identity = guest::Identity{HostnameOf(record), MachineIdOf(record)};
   }
   return GuestClient(VsockSocket(record)).Thaw(request, kGuestTimeout);
 }

@@ -33,6 +33,13 @@ GOOD_SANDBOXES = {
         "user": "app",
     },
     "a numeric user and group": {"user": "1000:1000"},
+    "resolvers": {
+        "dns": {
+            "nameservers": ["203.0.113.53", "2001:db8::53"],
+            "searches": ["corp.example", "a_b.example."],
+            "options": ["ndots:2", "edns0"],
+        }
+    },
     "idle": {"idle": {"timeout": "1h30m10s", "action": "Delete", "resumeOnAccess": True}},
     "the longest durations": {"idle": {"timeout": "999999h9999999m999999999s"}},
     "a lifecycle": {
@@ -134,6 +141,10 @@ BAD_SANDBOXES = {
         {"user": "a b"},
         "must be a user, or a user and a group, by name or number, such as app",
     ),
+    "a nameserver by name": ({"dns": {"nameservers": ["dns.example"]}}, "must be an IP address, such as 203.0.113.53"),
+    "four nameservers": ({"dns": {"nameservers": ["9.9.9.9"] * 4}}, "spec.dns.nameservers: Too many"),
+    "a search that is no domain": ({"dns": {"searches": ["a b"]}}, "must be a domain name, such as corp.example"),
+    "a resolver's option": ({"dns": {"options": ["ndots: 2"]}}, "must be an option of resolv.conf, such as ndots:2"),
     "idle for no time": ({"idle": {"timeout": "0s"}}, f"spec.idle.timeout: {{}}: {DURATION}"),
     "idle for an empty time": ({"idle": {"timeout": ""}}, DURATION),
     "idle for a bare number": ({"idle": {"timeout": "10"}}, DURATION),
@@ -272,12 +283,30 @@ IMMUTABLE = {
     "resources taken away": ({"resources": None}, "spec.resources"),
     "disk": ({"disk": {"size": "6Gi"}}, "spec.disk"),
     "disk taken away": ({"disk": None}, "spec.disk"),
+    "command": ({"command": ["b"]}, "spec.command"),
+    "command and arguments taken away": ({"command": None, "args": None}, "spec.command"),
+    "arguments": ({"args": ["y"]}, "spec.args"),
+    "a variable": ({"env": [{"name": "A", "value": "2"}]}, "spec.env"),
+    "the directory": ({"workingDir": "/srv"}, "spec.workingDir"),
+    "the user": ({"user": "other"}, "spec.user"),
+    "the resolvers": ({"dns": {"nameservers": ["9.9.9.9"]}}, "spec.dns"),
+}
+# What a sandbox was made with whose fields are then changed.
+FIXED = {
+    "resources": {"cpu": 2},
+    "disk": {"size": "5Gi"},
+    "command": ["a"],
+    "args": ["x"],
+    "env": [{"name": "A", "value": "1"}],
+    "workingDir": "/usr",
+    "user": "app",
+    "dns": {"options": ["ndots:1"]},
 }
 
 
 @pytest.mark.parametrize(("change", "field"), IMMUTABLE.values(), ids=IMMUTABLE.keys())
 def test_what_is_fixed_cannot_be_changed(admin, created, change, field):
-    created("sandboxes", sandbox("fixed", resources={"cpu": 2}, disk={"size": "5Gi"}))
+    created("sandboxes", sandbox("fixed", **FIXED))
     answer = admin.merge("sandboxes", "fixed", {"spec": change})
     assert answer.status == 422
     assert says(answer.message, field + ": {}: is immutable: "), answer.message
@@ -285,7 +314,7 @@ def test_what_is_fixed_cannot_be_changed(admin, created, change, field):
 
 def test_what_is_fixed_cannot_be_added_later(admin, created):
     created("sandboxes", sandbox("bare"))
-    for change in ({"resources": {"cpu": 2}}, {"disk": {"size": "5Gi"}}):
+    for change in ({"command": ["a"], "args": ["x"]}, *({name: FIXED[name]} for name in FIXED if name != "args")):
         answer = admin.merge("sandboxes", "bare", {"spec": change})
         assert answer.status == 422 and "is immutable: put back what it was" in answer.message
 
@@ -296,7 +325,6 @@ def test_what_is_not_fixed_can_be_changed(admin, created):
         "operatingMode": "Suspended",
         "idle": {"timeout": "5m"},
         "restartPolicy": "Always",
-        "env": [{"name": "A"}],
     }
     answer = admin.merge("sandboxes", "free", {"spec": change})
     assert answer.status == 200, answer.message

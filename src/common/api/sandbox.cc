@@ -85,6 +85,8 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   ReadResources(spec, &result);
   result.disk_bytes = spec.Object("disk").Bytes("size");
   ReadWorkload(spec, &result.workload);
+  const FieldReader dns = spec.Object("dns");
+  result.dns = {dns.TextList("nameservers"), dns.TextList("searches"), dns.TextList("options")};
   result.operating_mode = spec.OneOf<OperatingMode>(
       "operatingMode",
       {{"Running", OperatingMode::kRunning}, {"Suspended", OperatingMode::kSuspended}});

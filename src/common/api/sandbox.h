@@ -98,6 +98,12 @@ struct NetworkSpec {
   bool operator==(const NetworkSpec&) const = default;
 };
 
+/// Of resolv.conf(5). What is empty is the node's, or the image's.
+struct DnsSpec {
+  std::vector<std::string> nameservers, searches, options;
+  bool operator==(const DnsSpec&) const = default;
+};
+
 struct Toleration {
   std::string key, op = "Equal", value, effect;
   bool operator==(const Toleration&) const = default;
@@ -110,6 +116,7 @@ struct SandboxSpec {
   AskedResources asked;
   std::optional<int64_t> disk_bytes;  ///< virtual size; absent = the base's
   Workload workload;
+  DnsSpec dns;
   OperatingMode operating_mode = OperatingMode::kRunning;
   RestartPolicy restart_policy = RestartPolicy::kNever;
   bool boot_snapshot = true;  ///< bootSnapshot: Auto

@@ -46,6 +46,7 @@ TEST(SandboxTest, ReadsAllThatAUserWrote) {
     "resources": {"cpu": 2}, "disk": {"size": "5Gi"},
     "command": ["/bin/app"], "args": ["-v", ""], "env": [{"name": "A", "value": "1"}, {"name": "B"}],
     "workingDir": "/srv", "user": "app", "operatingMode": "Suspended", "restartPolicy": "OnFailure",
+    "dns": {"nameservers": ["9.9.9.9"], "searches": ["a.example"], "options": ["ndots:2"]},
     "bootSnapshot": "Never", "somethingNew": {"x": 1},
     "network": {"egress": "None", "allow": [{"cidr": "203.0.113.0/24"}], "deny": [{"cidr": "2001:db8::/32"}],
                 "ports": [{"name": "http", "port": 8080}]},
@@ -61,6 +62,7 @@ TEST(SandboxTest, ReadsAllThatAUserWrote) {
   EXPECT_EQ(spec.disk_bytes, 5LL << 30);
   EXPECT_EQ(spec.workload,
             (Workload{{"/bin/app"}, {"-v", ""}, {{"A", "1"}, {"B", ""}}, "/srv", "app"}));
+  EXPECT_EQ(spec.dns, (DnsSpec{{"9.9.9.9"}, {"a.example"}, {"ndots:2"}}));
   EXPECT_EQ(spec.operating_mode, OperatingMode::kSuspended);
   EXPECT_EQ(spec.restart_policy, RestartPolicy::kOnFailure);
   EXPECT_FALSE(spec.boot_snapshot);

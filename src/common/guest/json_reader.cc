@@ -1,5 +1,6 @@
 #include "src/common/guest/json_reader.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -147,6 +148,12 @@ Result<std::string> FramedIfFits(FrameType type, const Json& json, std::string_v
                     std::to_string(kMaxPayloadBytes));
   }
   return EncodeFrame(type, text);
+}
+
+bool IsMachineId(std::string_view text) {
+  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+  return text.size() == kMachineIdDigits && std::all_of(text.begin(), text.end(), is_digit) &&
+         text.find_first_not_of('0') != std::string_view::npos;
 }
 
 std::string HexEncode(std::string_view bytes) {

@@ -66,6 +66,9 @@ class Reader {
 [[nodiscard]] Result<std::string> FramedIfFits(FrameType type, const nlohmann::json& json,
                                                std::string_view what);
 
+/// As machine-id(5) has it: 32 lower-case hexadecimal digits, not all of them zero.
+[[nodiscard]] bool IsMachineId(std::string_view text);
+
 [[nodiscard]] std::string HexEncode(std::string_view bytes);
 [[nodiscard]] std::optional<std::string> HexDecode(std::string_view text);
 

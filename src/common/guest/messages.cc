@@ -87,7 +87,13 @@ Result<std::string> Encode(const ConfigureRequest& request) {
   Json json = {{"env", EnvJson(request.env)},
                {"workingDir", request.working_dir},
                {"user", request.user},
-               {"entropy", HexEncode(request.entropy)}};
+               {"entropy", HexEncode(request.entropy)},
+               {"machineId", request.machine_id},
+               {"freshDisk", request.fresh_disk},
+               {"resolvers", request.resolvers},
+               {"nameservers", request.dns.nameservers},
+               {"searches", request.dns.searches},
+               {"dnsOptions", request.dns.options}};
   if (request.hostname) json["hostname"] = *request.hostname;
   if (request.wall_time_ns) json["wallTimeNs"] = *request.wall_time_ns;
   return FramedIfFits(FrameType::kConfigure, json, "configure request");
@@ -105,6 +111,14 @@ Result<ConfigureRequest> ParseConfigure(std::string_view json) {
     if (*request.wall_time_ns < 0) reader.Reject("wallTimeNs is before 1970");
   }
   request.entropy = reader.Entropy("entropy");
+  request.machine_id = reader.String("machineId", kMachineIdDigits);
+  if (!request.machine_id.empty() && !IsMachineId(request.machine_id))
+    reader.Reject("machineId is not 32 hexadecimal digits");
+  request.fresh_disk = reader.Bool("freshDisk", false);
+  request.resolvers = reader.Strings("resolvers", kMaxListItems, kMaxDnsWord);
+  request.dns.nameservers = reader.Strings("nameservers", kMaxListItems, kMaxDnsWord);
+  request.dns.searches = reader.Strings("searches", kMaxListItems, kMaxDnsWord);
+  request.dns.options = reader.Strings("dnsOptions", kMaxListItems, kMaxDnsWord);
   request.env = reader.Env("env");
   request.working_dir = reader.String("workingDir", 4096);
   request.user = reader.String("user", 256);

@@ -51,9 +51,19 @@ struct HealthReply {
   WorkloadStatus workload;
 };
 
+/// How a guest finds names: resolv.conf(5). What is empty is its own choice (names.h).
+struct Dns {
+  std::vector<std::string> nameservers, searches, options;
+  bool operator==(const Dns&) const = default;
+};
+
 /// Identity and defaults. May be sent again: a clone gets its own before anything thaws.
 struct ConfigureRequest {
   std::optional<std::string> hostname;
+  std::string machine_id;         ///< as Identity's; empty leaves it
+  bool fresh_disk = false;        ///< nothing of a tenant is on it: its host keys are the image's
+  Dns dns;                        ///< what the sandbox's user asks for
+  std::vector<std::string> resolvers;  ///< the node's
   std::optional<int64_t> wall_time_ns;  ///< since 1970
   std::string entropy;  ///< raw bytes, none or 16..512; credited to the kernel, which then reseeds
   std::vector<EnvVar> env;  ///< for all that runs from now on
@@ -132,6 +142,7 @@ struct ThawRequest {
 /// Caps on strings; both sides hold them.
 inline constexpr size_t kMaxHostname = 64;
 inline constexpr size_t kMachineIdDigits = 32;
+inline constexpr size_t kMaxDnsWord = 255;
 inline constexpr size_t kMaxId = 128;
 inline constexpr size_t kMaxErrorText = 2048;
 

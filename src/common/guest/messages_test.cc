@@ -10,6 +10,10 @@ namespace {
 TEST(MessagesTest, ConfigureComesBackAsItWentIn) {
   ConfigureRequest request;
   request.hostname = "sbx-1";
+  request.machine_id = std::string(32, 'a');
+  request.fresh_disk = true;
+  request.dns = {{"9.9.9.9"}, {"a.example"}, {"ndots:2"}};
+  request.resolvers = {"10.0.0.2"};
   request.wall_time_ns = 1'700'000'000'123'456'789;
   request.entropy = std::string("\0\xff\x10 bytes that are not text", 27);
   request.env = {{"A", "1"}, {"B", "x=y"}, {"A", ""}};
@@ -18,6 +22,10 @@ TEST(MessagesTest, ConfigureComesBackAsItWentIn) {
   const auto back = ParseConfigure(Payload(Encode(request).value()));
   ASSERT_TRUE(back) << back.error().message();
   EXPECT_EQ(back->hostname, request.hostname);
+  EXPECT_EQ(back->machine_id, request.machine_id);
+  EXPECT_TRUE(back->fresh_disk);
+  EXPECT_EQ(back->dns, request.dns);
+  EXPECT_EQ(back->resolvers, request.resolvers);
   EXPECT_EQ(back->wall_time_ns, request.wall_time_ns);
   EXPECT_EQ(back->entropy, request.entropy);
   EXPECT_EQ(back->env, request.env);

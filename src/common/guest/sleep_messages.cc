@@ -1,5 +1,4 @@
 // Freeze and thaw: the part of messages.h that goes around a snapshot.
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "src/common/guest/json_reader.h"
@@ -8,13 +7,6 @@ namespace dormouse::guest {
 namespace {
 
 using Json = nlohmann::json;
-
-/// As machine-id(5) has it: 32 lower-case hexadecimal digits, not all of them zero.
-bool IsMachineId(std::string_view text) {
-  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
-  return text.size() == kMachineIdDigits && std::all_of(text.begin(), text.end(), is_digit) &&
-         text.find_first_not_of('0') != std::string_view::npos;
-}
 
 Identity ReadIdentity(Reader& outer, const Json& field) {
   Reader reader(field, "identity");
