@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <vector>
 
 #include "src/common/base/files.h"
@@ -17,6 +18,7 @@ namespace dormouse::host {
 namespace {
 
 constexpr size_t kCopyBlock = 1 << 20;
+constexpr uint64_t kMaxFileBytes = std::numeric_limits<off_t>::max();
 
 Result<> CopyExtent(int from, int to, const Extent& extent, std::vector<char>* block) {
   uint64_t offset = extent.offset;
@@ -37,6 +39,42 @@ Result<> CopyExtent(int from, int to, const Extent& extent, std::vector<char>* b
     offset += static_cast<uint64_t>(got);
   }
   return {};
+}
+
+Result<> ShareExtents(int from, int to) {
+  if (::ioctl(to, FICLONE, from) == 0) return {};
+  if (errno == EOPNOTSUPP || errno == EXDEV || errno == ENOTTY || errno == EINVAL ||
+      errno == ENOSYS) {
+    return Fail(ErrorCode::kUnsupported, "reflink: the file system cannot");
+  }
+  return FailErrno("reflink");
+}
+
+Result<> CopyData(int from, int to, uint64_t max_bytes) {
+  struct stat info {};
+  if (::fstat(from, &info) != 0) return FailErrno("stat");
+  const uint64_t size = std::min(static_cast<uint64_t>(info.st_size), max_bytes);
+  if (::ftruncate(to, static_cast<off_t>(size)) != 0) return FailErrno("size");
+  std::vector<char> block(kCopyBlock);
+  for (uint64_t offset = 0; offset < size;) {
+    DORMOUSE_ASSIGN(auto extent, NextData(from, offset));
+    if (!extent || extent->offset >= size) break;
+    extent->length = std::min(extent->length, size - extent->offset);
+    DORMOUSE_TRY(CopyExtent(from, to, *extent, &block));
+    offset = extent->offset + extent->length;
+  }
+  return {};
+}
+
+// A new file `to`, filled by `fill`; none is left where that fails.
+template <typename Fill>
+Result<> MakeCopy(const std::string& from, const std::string& to, Fill fill) {
+  DORMOUSE_ASSIGN(const UniqueFd source, OpenFile(from, O_RDONLY));
+  DORMOUSE_ASSIGN(const UniqueFd target, OpenFile(to, O_WRONLY | O_CREAT | O_EXCL));
+  auto filled = fill(source.get(), target.get());
+  if (filled) return {};
+  ::unlink(to.c_str());
+  return Fail(filled.error().Wrap("copy " + from + " to " + to));
 }
 
 }  // namespace
@@ -60,45 +98,28 @@ Result<uint64_t> SizeBytes(const std::string& path) {
 }
 
 Result<> Reflink(const std::string& from, const std::string& to) {
-  DORMOUSE_ASSIGN(const UniqueFd source, OpenFile(from, O_RDONLY));
-  DORMOUSE_ASSIGN(const UniqueFd target, OpenFile(to, O_WRONLY | O_CREAT | O_EXCL));
-  if (::ioctl(target.get(), FICLONE, source.get()) == 0) return {};
-  const int failed = errno;
-  ::unlink(to.c_str());
-  if (failed == EOPNOTSUPP || failed == EXDEV || failed == ENOTTY || failed == EINVAL ||
-      failed == ENOSYS) {
-    return Fail(ErrorCode::kUnsupported,
-                "reflink " + from + " to " + to + ": the file system cannot");
-  }
-  return FailErrno("reflink " + from + " to " + to, failed);
+  return MakeCopy(from, to, ShareExtents);
 }
 
 Result<> CopySparse(const std::string& from, const std::string& to) {
-  DORMOUSE_ASSIGN(const UniqueFd source, OpenFile(from, O_RDONLY));
-  DORMOUSE_ASSIGN(const UniqueFd target, OpenFile(to, O_WRONLY | O_CREAT | O_EXCL));
-  const auto copy = [&]() -> Result<> {
-    DORMOUSE_ASSIGN(const uint64_t size, SizeBytes(from));
-    if (::ftruncate(target.get(), static_cast<off_t>(size)) != 0) return FailErrno("size");
-    std::vector<char> block(kCopyBlock);
-    uint64_t offset = 0;
-    for (;;) {
-      DORMOUSE_ASSIGN(const auto extent, NextData(source.get(), offset));
-      if (!extent) return {};
-      DORMOUSE_TRY(CopyExtent(source.get(), target.get(), *extent, &block));
-      offset = extent->offset + extent->length;
-    }
-  };
-  auto copied = copy();
-  if (copied) return {};
-  ::unlink(to.c_str());
-  return Fail(copied.error().Wrap("copy " + from + " to " + to));
+  return MakeCopy(from, to,
+                  [](int source, int target) { return CopyData(source, target, kMaxFileBytes); });
 }
 
 Result<bool> CloneFile(const std::string& from, const std::string& to) {
-  auto shared = Reflink(from, to);
+  bool shared = false;
+  DORMOUSE_TRY(MakeCopy(from, to, [&](int source, int target) -> Result<> {
+    DORMOUSE_ASSIGN(shared, CloneContent(source, target, kMaxFileBytes));
+    return {};
+  }));
+  return shared;
+}
+
+Result<bool> CloneContent(int from, int to, uint64_t max_bytes) {
+  auto shared = ShareExtents(from, to);
   if (shared) return true;
   if (shared.error().code() != ErrorCode::kUnsupported) return Fail(shared.error());
-  DORMOUSE_TRY(CopySparse(from, to));
+  DORMOUSE_TRY(CopyData(from, to, max_bytes + (max_bytes < kMaxFileBytes ? 1 : 0)));
   return false;
 }
 

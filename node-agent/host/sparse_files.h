@@ -26,6 +26,9 @@ Result<> Reflink(const std::string& from, const std::string& to);
 Result<> CopySparse(const std::string& from, const std::string& to);
 /// Reflink, or CopySparse where it cannot. True when extents are shared.
 Result<bool> CloneFile(const std::string& from, const std::string& to);
+/// CloneFile of open files, `to` being empty. Of a `from` that has more than `max_bytes` the copy
+/// has more than that, too, and is not whole.
+Result<bool> CloneContent(int from, int to, uint64_t max_bytes);
 
 /// Reserves space for [offset, offset + length) without changing content or size. kNoSpace,
 /// kUnsupported.

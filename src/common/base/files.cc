@@ -69,17 +69,21 @@ Result<> RemoveTreeAt(int parent, const char* name, dev_t device, const std::str
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return FailErrno("open " + path);
+  return ReadDescriptor(fd.get(), max_bytes, path);
+}
+
+Result<std::string> ReadDescriptor(int fd, size_t max_bytes, const std::string& shown) {
   std::string content;
   char buffer[16384];
   while (true) {
-    const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+    const ssize_t got = ::read(fd, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return FailErrno("read " + path);
+    if (got < 0) return FailErrno("read " + shown);
     if (got == 0) return content;
     content.append(buffer, static_cast<size_t>(got));
     if (content.size() > max_bytes) {
       return Fail(ErrorCode::kInvalid,
-                  "read " + path + ": larger than " + std::to_string(max_bytes) + " bytes");
+                  "read " + shown + ": larger than " + std::to_string(max_bytes) + " bytes");
     }
   }
 }

@@ -17,6 +17,8 @@ namespace dormouse {
 
 /// The whole file, or kInvalid when it is larger than `max_bytes`. kNotFound when it is not there.
 Result<std::string> ReadFile(const std::string& path, size_t max_bytes);
+/// The same of an open file, from where it stands; `shown` is its name in messages.
+Result<std::string> ReadDescriptor(int fd, size_t max_bytes, const std::string& shown);
 
 /// Writes `content` to a temporary name beside `path`, fsyncs it, renames it over `path` and fsyncs
 /// the directory. After a crash the old or the new content is there.
