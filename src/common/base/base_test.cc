@@ -1,5 +1,10 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -17,9 +22,8 @@ namespace {
 
 class TempDir {
  public:
-  TempDir() {
-    char name[] = "/tmp/dormouse-test-XXXXXX";
-    path_ = ::mkdtemp(name);
+  explicit TempDir(const std::string& below = "/tmp") : path_(below + "/dormouse-test-XXXXXX") {
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
   }
   ~TempDir() { (void)RemoveTree(path_); }
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
@@ -68,6 +72,117 @@ TEST(FilesTest, RemovingATreeFollowsNoSymlink) {
   EXPECT_FALSE(PathExists(dir / "tree"));
   EXPECT_TRUE(PathExists(dir / "keep/file"));
   EXPECT_TRUE(RemoveTree(dir / "tree")) << "a second removal is success";
+}
+
+// "base/<name>/<name>/...", made from the end so that no path is long.
+void MakeDeep(const std::string& base, int levels, const std::string& name) {
+  ASSERT_TRUE(MakeDirectories(base + "/" + name));
+  for (int level = 1; level < levels; ++level) {
+    ASSERT_EQ(::mkdir((base + "/outer").c_str(), 0700), 0);
+    ASSERT_EQ(::rename((base + "/" + name).c_str(), (base + "/outer/" + name).c_str()), 0);
+    ASSERT_EQ(::rename((base + "/outer").c_str(), (base + "/" + name).c_str()), 0);
+  }
+}
+
+// In memory where there is such a place: thousands of directories take their time on a disk.
+std::string Fast() {
+  return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+// As long as a name may be.
+std::string LongName(int number) {
+  std::string name = std::to_string(number);
+  return name + std::string(255 - name.size(), 'n');
+}
+
+TEST(FilesTest, ATreeOfAnyDepthIsRemoved) {
+  TempDir dir(Fast());
+  // A removal that recurses overflows its stack of 8 MiB before the 20,000th level.
+  MakeDeep(dir / "tree", 30'000, "d");
+  MakeDeep(dir / "tree/long", 200, LongName(0));
+  ASSERT_TRUE(RemoveTree(dir / "tree"));
+  EXPECT_FALSE(PathExists(dir / "tree"));
+}
+
+TEST(FilesTest, ATreeIsRemovedWhateverItsNamesAre) {
+  TempDir dir(Fast());
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_TRUE(MakeDirectories(dir / ("tree/a/" + LongName(i) + "/b/c")));
+    ASSERT_TRUE(WriteFileAtomically(dir / ("tree/a/" + LongName(i) + "/b/file"), "x"));
+    // Names that the removal itself would use.
+    const std::string taken = dir / ("tree/.removed-" + std::to_string(i));
+    if (i % 3 == 0) {
+      ASSERT_TRUE(WriteFileAtomically(taken, "x"));
+    } else {
+      ASSERT_TRUE(MakeDirectories(i % 3 == 1 ? taken : taken + "/sub"));
+    }
+  }
+  ASSERT_TRUE(RemoveTree(dir / "tree"));
+  EXPECT_FALSE(PathExists(dir / "tree"));
+}
+
+TEST(FilesTest, AnEmptiedDirectoryStaysAndIsOurs) {
+  TempDir dir;
+  ASSERT_TRUE(MakeDirectories(dir / "top/a/b/c"));
+  ASSERT_EQ(::chmod((dir / "top").c_str(), 0777), 0);
+  ASSERT_TRUE(EmptyDirectory(dir / "top"));
+  EXPECT_EQ(ListDirectory(dir / "top"), std::vector<std::string>());
+  struct stat info {};
+  ASSERT_EQ(::stat((dir / "top").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700U);
+  EXPECT_TRUE(EmptyDirectory(dir / "nowhere"));
+  ASSERT_EQ(::symlink((dir / "top").c_str(), (dir / "link").c_str()), 0);
+  EXPECT_FALSE(EmptyDirectory(dir / "link"));
+}
+
+TEST(FilesTest, WhatIsMountedInATreeIsNotEnteredAndSaid) {
+  TempDir dir;
+  ASSERT_TRUE(MakeDirectories(dir / "tree/a/mounted"));
+  ASSERT_TRUE(MakeDirectories(dir / "other"));
+  ASSERT_TRUE(WriteFileAtomically(dir / "other/file", "x"));
+  const std::string at = dir / "tree/a/mounted";
+  // Of the same file system, so that only the mount tells.
+  if (::mount((dir / "other").c_str(), at.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    GTEST_SKIP() << "mounting needs root";
+  for (const std::string& tree : {at, dir / "tree"}) {
+    const auto removed = RemoveTree(tree);
+    ASSERT_FALSE(removed) << tree;
+    EXPECT_EQ(removed.error().code(), ErrorCode::kBusy) << tree;
+    EXPECT_NE(removed.error().message().find("mounted"), std::string::npos);
+  }
+  EXPECT_TRUE(PathExists(dir / "other/file"));
+  ASSERT_EQ(::umount2(at.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(RemoveTree(dir / "tree"));
+}
+
+TEST(FilesTest, WhoFillsATreeMeanwhileDoesNotHoldUpItsRemoval) {
+  if (::geteuid() != 0) GTEST_SKIP() << "another user is needed, and only root can be one";
+  TempDir dir;
+  ASSERT_EQ(::chmod((dir / "").c_str(), 0755), 0);
+  ASSERT_TRUE(MakeDirectories(dir / "tree/theirs"));
+  ASSERT_EQ(::chown((dir / "tree/theirs").c_str(), 4242, 4242), 0);
+  ASSERT_EQ(::chown((dir / "tree").c_str(), 4242, 4242), 0);
+  int made[2];
+  ASSERT_EQ(::pipe(made), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int fd = ::open((dir / "tree/theirs").c_str(), O_RDONLY | O_DIRECTORY);
+    if (fd < 0 || ::setgid(4242) != 0 || ::setuid(4242) != 0) ::_exit(1);
+    for (unsigned i = 0;; ++i) {
+      if (::mkdirat(fd, std::to_string(i).c_str(), 0700) != 0 && errno != EEXIST) break;
+      if (i == 100) (void)!::write(made[1], "x", 1);
+    }
+    ::_exit(0);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(made[0], &byte, 1), 1);
+  EXPECT_TRUE(RemoveTree(dir / "tree"));
+  EXPECT_FALSE(PathExists(dir / "tree"));
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "it was refused in the end";
+  ::close(made[0]);
+  ::close(made[1]);
 }
 
 TEST(FailpointTest, ErrorsAreCountedDownAndConfinedToASubject) {

@@ -2,13 +2,16 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <memory>
 
 #include "src/common/base/unique_fd.h"
 
@@ -35,34 +38,115 @@ Result<> WriteWhole(const std::string& path, std::string_view content, mode_t mo
   return {};
 }
 
-Result<> RemoveTreeAt(int parent, const char* name, dev_t device, const std::string& shown) {
-  if (::unlinkat(parent, name, 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM) return FailErrno("unlink " + shown);
-  UniqueFd fd(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd) return FailErrno("open " + shown);
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return FailErrno("stat " + shown);
-  if (info.st_dev != device)
-    return Fail(ErrorCode::kBusy, "remove " + shown + ": something is mounted there");
-  std::vector<std::string> names;
-  {
-    UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
-    DIR* dir = copy ? ::fdopendir(copy.get()) : nullptr;
-    if (dir == nullptr) return FailErrno("list " + shown);
-    (void)copy.Release();
-    while (const dirent* entry = ::readdir(dir)) {
-      const std::string_view entry_name = entry->d_name;
-      if (entry_name != "." && entry_name != "..") names.emplace_back(entry_name);
-    }
-    ::closedir(dir);
-  }
-  for (const std::string& child : names) {
-    DORMOUSE_TRY(RemoveTreeAt(fd.get(), child.c_str(), device, shown + "/" + child));
-  }
-  if (::unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
-    return FailErrno("rmdir " + shown);
-  return {};
+// Beneath `parent`, and not where something else is mounted: EXDEV. A link is ELOOP.
+int OpenDirectoryIn(int parent, const char* name) {
+  open_how how{};
+  how.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+  return static_cast<int>(::syscall(SYS_openat2, parent, name, &how, sizeof(how)));
 }
+
+// Removes all that is below one directory. It never holds more than three descriptors, remembers no
+// name, and goes down only: a directory inside that is not empty is moved up into the top one, to
+// be emptied there. So depth and number of names cost time alone, and no ".." can lead out of the
+// tree while somebody moves its parts about.
+class TreeRemoval {
+ public:
+  TreeRemoval(UniqueFd top, std::string shown) : top_(std::move(top)), shown_(std::move(shown)) {}
+
+  Result<> Empty() {
+    DORMOUSE_TRY(KeepOthersOut(top_.get()));
+    bool found = true;
+    // Names that come and go while a directory is listed may be told or not: until there are none.
+    while (found) {
+      found = false;
+      DORMOUSE_TRY(ForEachName(top_.get(), [&](const dirent& entry) {
+        found = true;
+        return RemoveName(entry);
+      }));
+    }
+    return {};
+  }
+
+ private:
+  tl::unexpected<Error> Refuse(const char* what) const {
+    const int errnum = errno;
+    if (errnum == EXDEV || errnum == EBUSY)
+      return Fail(ErrorCode::kBusy, "remove " + shown_ + ": something is mounted in it");
+    return FailErrno("remove " + shown_ + ": " + what, errnum);
+  }
+
+  // Whoever owned a directory, or opened it before, makes no more names in it: else it might never
+  // be empty. The owner first, as that could change the mode back.
+  Result<> KeepOthersOut(int directory) const {
+    struct stat info {};
+    if (::fstat(directory, &info) != 0) return Refuse("stat");
+    if (info.st_uid != ::geteuid() &&
+        ::fchown(directory, ::geteuid(), static_cast<gid_t>(-1)) != 0 && errno != EPERM) {
+      return Refuse("chown");
+    }
+    if ((info.st_mode & 077) != 0 && ::fchmod(directory, 0700) != 0 && errno != EPERM)
+      return Refuse("chmod");
+    return {};
+  }
+
+  // `visit` is given a dirent.
+  template <typename Visit>
+  Result<> ForEachName(int directory, Visit visit) const {
+    UniqueFd copy(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const std::unique_ptr<DIR, int (*)(DIR*)> listing(copy ? ::fdopendir(copy.get()) : nullptr,
+                                                      &::closedir);
+    if (!listing) return Refuse("list");
+    (void)copy.Release();
+    for (;;) {
+      errno = 0;
+      const dirent* entry = ::readdir(listing.get());
+      if (entry == nullptr) return errno == 0 ? Result<>() : Refuse("list");
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") DORMOUSE_TRY(visit(*entry));
+    }
+  }
+
+  // False where it is a directory that is not empty.
+  Result<bool> RemoveIfEmpty(int parent, const dirent& entry) const {
+    if (entry.d_type != DT_DIR) {
+      if (::unlinkat(parent, entry.d_name, 0) == 0 || errno == ENOENT) return true;
+      if (errno != EISDIR && errno != EPERM) return Refuse("unlink");
+    }
+    if (::unlinkat(parent, entry.d_name, AT_REMOVEDIR) == 0 || errno == ENOENT) return true;
+    if (errno != ENOTEMPTY && errno != EEXIST) return Refuse("rmdir");
+    return false;
+  }
+
+  // A name in the top directory.
+  Result<> RemoveName(const dirent& entry) {
+    DORMOUSE_ASSIGN(bool removed, RemoveIfEmpty(top_.get(), entry));
+    while (!removed) {
+      const UniqueFd directory(OpenDirectoryIn(top_.get(), entry.d_name));
+      if (!directory) return Refuse("open");
+      DORMOUSE_TRY(KeepOthersOut(directory.get()));
+      DORMOUSE_TRY(ForEachName(directory.get(), [&](const dirent& inner) -> Result<> {
+        DORMOUSE_ASSIGN(const bool gone, RemoveIfEmpty(directory.get(), inner));
+        return gone ? Result<>() : MoveUp(directory.get(), inner.d_name);
+      }));
+      DORMOUSE_ASSIGN(removed, RemoveIfEmpty(top_.get(), entry));
+    }
+    return {};
+  }
+
+  Result<> MoveUp(int parent, const char* name) {
+    for (;;) {
+      const std::string moved = ".removed-" + std::to_string(moved_++);
+      if (::renameat(parent, name, top_.get(), moved.c_str()) == 0 || errno == ENOENT) return {};
+      // The name is taken. Where it was an empty directory's that is gone now.
+      if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR) return Refuse("rename");
+    }
+  }
+
+  const UniqueFd top_;
+  const std::string shown_;
+  uint64_t moved_ = 0;
+};
 
 }  // namespace
 
@@ -139,14 +223,29 @@ Result<> RemoveFile(const std::string& path) {
 }
 
 Result<> RemoveTree(const std::string& path) {
-  struct stat info {};
-  if (::lstat(path.c_str(), &info) != 0) {
-    if (errno == ENOENT) return {};
-    return FailErrno("stat " + path);
+  const UniqueFd parent(::open(ParentOf(path).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!parent && errno == ENOENT) return {};
+  if (!parent) return FailErrno("open " + ParentOf(path));
+  const std::string name = path.substr(path.find_last_of('/') + 1);
+  UniqueFd top(OpenDirectoryIn(parent.get(), name.c_str()));
+  const bool directory = top.valid();
+  if (directory) {
+    DORMOUSE_TRY(TreeRemoval(std::move(top), path).Empty());
+  } else if (errno == EXDEV) {
+    return Fail(ErrorCode::kBusy, "remove " + path + ": something is mounted there");
+  } else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
+    return FailErrno("open " + path);
   }
-  struct stat parent {};
-  if (::stat(ParentOf(path).c_str(), &parent) != 0) return FailErrno("stat " + ParentOf(path));
-  return RemoveTreeAt(AT_FDCWD, path.c_str(), parent.st_dev, path);
+  if (::unlinkat(parent.get(), name.c_str(), directory ? AT_REMOVEDIR : 0) != 0 && errno != ENOENT)
+    return FailErrno("remove " + path);
+  return {};
+}
+
+Result<> EmptyDirectory(const std::string& path) {
+  UniqueFd top(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!top && errno == ENOENT) return {};
+  if (!top) return FailErrno("open " + path);
+  return TreeRemoval(std::move(top), path).Empty();
 }
 
 Result<std::vector<std::string>> ListDirectory(const std::string& path) {

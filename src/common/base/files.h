@@ -37,9 +37,16 @@ Result<> SyncFile(const std::string& path);
 
 /// Removes a file; success when it is not there.
 Result<> RemoveFile(const std::string& path);
-/// Removes a directory and all below it, following no symbolic link and crossing no mount.
-/// Success when it is not there.
+/// Removes a file, or a directory and all below it, following no symbolic link. Success when it is
+/// not there.
+///
+/// Whoever filled it may be hostile: it takes a few descriptors and some KiB however deep and wide
+/// the tree is, and each directory becomes ours, so that nobody makes new names meanwhile. kBusy,
+/// with part of it removed, where something is mounted: no mount is entered.
 Result<> RemoveTree(const std::string& path);
+/// The same for all that is in a directory. It stays, and is ours afterwards (its mode for nobody
+/// else); it may be a mount point itself.
+Result<> EmptyDirectory(const std::string& path);
 
 /// The names in a directory but "." and "..", sorted. Empty when it is not there.
 Result<std::vector<std::string>> ListDirectory(const std::string& path);
