@@ -92,6 +92,12 @@ Result<UniqueFd> OpenBeneath(const Directory& directory, const std::string& name
   return file;
 }
 
+Result<UniqueFd> OpenBeneath(const std::string& path, int access, const ExpectedFile& expected) {
+  const auto slash = path.find_last_of('/');
+  DORMOUSE_ASSIGN(const Directory directory, Directory::Open(path.substr(0, slash)));
+  return OpenBeneath(directory, path.substr(slash + 1), access, expected);
+}
+
 Result<std::string> ReadBeneath(const Directory& directory, const std::string& name,
                                 const ExpectedFile& expected) {
   DORMOUSE_ASSIGN(const UniqueFd file, OpenBeneath(directory, name, O_RDONLY, expected));

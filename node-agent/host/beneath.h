@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -46,10 +47,11 @@ class Directory {
   std::string path_;
 };
 
+inline constexpr uint64_t kAnySize = std::numeric_limits<uint64_t>::max();
 /// What a file must be, or it is not opened.
 struct ExpectedFile {
   uid_t owner = 0;
-  uint64_t max_bytes = 0;
+  uint64_t max_bytes = 0;  ///< kAnySize for who reads no more than some of it
   uint64_t min_bytes = 0;
 };
 
@@ -60,6 +62,9 @@ Result<UniqueFd> LookUp(const Directory& directory, const std::string& name);
 /// The file, for `access` (O_RDONLY or O_RDWR); never waits.
 Result<UniqueFd> OpenBeneath(const Directory& directory, const std::string& name, int access,
                              const ExpectedFile& expected);
+
+/// The last component of `path`, beneath its directory.
+Result<UniqueFd> OpenBeneath(const std::string& path, int access, const ExpectedFile& expected);
 
 /// The whole content.
 Result<std::string> ReadBeneath(const Directory& directory, const std::string& name,

@@ -48,6 +48,13 @@ Result<> AddNetwork(const InventorySources& sources, std::vector<InventoryItem>*
   return {};
 }
 
+Result<> AddMounts(const std::string& vm_directories, std::vector<InventoryItem>* items) {
+  DORMOUSE_ASSIGN(const auto names, MountPointsIn(vm_directories));
+  for (const auto& name : names)
+    items->push_back({"mount", vm_directories + "/" + name, IsShortId(name) ? name : "", ""});
+  return {};
+}
+
 Result<> AddCgroups(const Cgroups& cgroups, std::vector<InventoryItem>* items) {
   DORMOUSE_ASSIGN(const auto names, cgroups.List());
   for (const auto& name : names) {
@@ -76,6 +83,7 @@ Result<std::vector<InventoryItem>> ListAll(const InventorySources& sources) {
   std::vector<InventoryItem> items;
   DORMOUSE_TRY(AddBlockDevices(sources, &items));
   DORMOUSE_TRY(AddNetwork(sources, &items));
+  if (!sources.vm_directories.empty()) DORMOUSE_TRY(AddMounts(sources.vm_directories, &items));
   if (sources.cgroups != nullptr) DORMOUSE_TRY(AddCgroups(*sources.cgroups, &items));
   std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
     return std::tie(a.kind, a.name) < std::tie(b.kind, b.name);

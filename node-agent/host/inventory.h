@@ -16,7 +16,7 @@
 namespace dormouse::host {
 
 struct InventoryItem {
-  std::string kind;  ///< "dm", "loop", "netns", "veth", "cgroup", "process"
+  std::string kind;  ///< "dm", "loop", "netns", "veth", "mount", "cgroup", "process"
   std::string name;  ///< of the kernel object
   std::string
       short_id;        ///< of the sandbox it belongs to; "" = shared (a base, the pool), or unknown
@@ -29,6 +29,7 @@ struct InventorySources {
   const HostNamespaces* host = nullptr;
   const Cgroups* cgroups = nullptr;
   std::string netns_directory;  ///< "/run/dormouse/netns"
+  std::string vm_directories;   ///< "/run/dormouse/vm"
 };
 
 /// Sorted by kind and name. Links are those of the calling thread's network namespace, which must

@@ -6,10 +6,15 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <sstream>
 #include <thread>
+
+#include "src/common/base/files.h"
 
 namespace dormouse::host {
 namespace {
+
+constexpr size_t kMaxMountTable = size_t{16} << 20;
 
 // Invalid when `path` is the namespace that we are in anyway.
 Result<UniqueFd> OpenOther(const std::string& path, const std::string& own_path) {
@@ -44,6 +49,40 @@ Result<> HostNamespaces::RunInMounts(const std::function<Result<>()>& work) cons
     result = work();
   }).join();
   return result;
+}
+
+Result<> MountBoundedFiles(const std::string& path, const BoundedFiles& files) {
+  const std::string owner = std::to_string(files.owner);
+  const std::string options = "mode=0700,uid=" + owner + ",gid=" + owner +
+                              ",size=" + std::to_string(files.bytes) +
+                              ",nr_inodes=" + std::to_string(files.names);
+  if (::mount("dormouse", path.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+              options.c_str()) != 0) {
+    return FailErrno("mount tmpfs on " + path);
+  }
+  return {};
+}
+
+bool IsMountPoint(const std::string& path) {
+  struct statx info {};
+  return ::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, 0, &info) == 0 &&
+         (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+Result<std::vector<std::string>> MountPointsIn(const std::string& path) {
+  DORMOUSE_ASSIGN(const std::string table, ReadFile("/proc/self/mountinfo", kMaxMountTable));
+  std::vector<std::string> names;
+  std::istringstream lines(table);
+  for (std::string line; std::getline(lines, line);) {
+    // proc(5): id, parent, device, root, mount point.
+    std::istringstream fields(line);
+    std::string place;
+    for (int field = 0; field < 5; ++field) fields >> place;
+    if (!place.starts_with(path + "/")) continue;
+    std::string name = place.substr(path.size() + 1);
+    if (name.find('/') == std::string::npos) names.push_back(std::move(name));
+  }
+  return names;
 }
 
 Result<> DetachMount(const std::string& path) {

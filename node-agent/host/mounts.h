@@ -4,8 +4,12 @@
 // Thread-safe. The caller has CAP_SYS_ADMIN.
 #pragma once
 
+#include <sys/types.h>
+
+#include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -28,6 +32,22 @@ class HostNamespaces {
  private:
   UniqueFd mount_;
 };
+
+/// A file system in memory for what one user may write: however much that is, it fills nothing
+/// else.
+struct BoundedFiles {
+  uid_t owner = 0;  ///< of its root, user and group; nobody else may enter it (0700)
+  uint64_t bytes = 0;
+  uint64_t names = 0;
+};
+/// Mounts one on the directory `path`, without set-user-id, devices and programs.
+Result<> MountBoundedFiles(const std::string& path, const BoundedFiles& files);
+
+/// Whether something is mounted on `path` itself; no link is followed.
+[[nodiscard]] bool IsMountPoint(const std::string& path);
+
+/// The mount points directly below the directory `path`, by name. A name may be told twice.
+Result<std::vector<std::string>> MountPointsIn(const std::string& path);
 
 /// Lazy; success when nothing is mounted there.
 Result<> DetachMount(const std::string& path);

@@ -311,6 +311,7 @@ Result<std::vector<OwnedObject>> LinuxMachine::ListOwned() {
   sources.host = &host_;
   sources.cgroups = &cgroups_;
   sources.netns_directory = config_.paths.NetworkNamespaces();
+  sources.vm_directories = config_.paths.VmDirectories();
   DORMOUSE_ASSIGN(const auto items, host::ListAll(sources));
   std::vector<OwnedObject> owned;
   for (const host::InventoryItem& item : items)

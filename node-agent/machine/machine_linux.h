@@ -17,6 +17,7 @@
 #include "node-agent/host/launch.h"
 #include "node-agent/machine/machine.h"
 #include "node-agent/machine/memory_check.h"
+#include "node-agent/machine/vmm_drop.h"
 #include "node-agent/net/sandbox_net.h"
 #include "node-agent/record/paths.h"
 #include "node-agent/vmm/api_client.h"
@@ -116,6 +117,8 @@ class LinuxMachine : public Machine {
   Result<> PrepareVmm(const Record& record);
   Result<> Launch(Record* record);
   Result<> MakeCgroup(const Record& record);
+  /// With a file system of its own. Nothing changes where that is there.
+  Result<> MakeVmDirectory(const Record& record);
   [[nodiscard]] std::string GuestCmdline() const;
   Result<> Create(const Record& record);
   Result<> ConfigureGuest(const api::SandboxSpec& spec, const Record& record);
@@ -132,6 +135,9 @@ class LinuxMachine : public Machine {
   void WriteAhead(const Record& record, const std::string& file);
   void NoteFreeze(const Record& record, std::string guest_version, bool frozen);
   Result<> Pause(const Record& record);
+  /// Where a VMM that writes its memory itself does so.
+  [[nodiscard]] Result<VmmDrop> MemoryDrop(const Record& record) const;
+  [[nodiscard]] Result<> MakeRoomForState(const Record& record) const;
   Result<> CaptureState(const Record& record);
   Result<> CaptureMemory(const Record& record);
   Result<> ResumeDisk(const api::SandboxUid& uid);

@@ -26,6 +26,17 @@ std::string In(const std::string& directory, const char* file) {
   return directory + "/" + file;
 }
 
+constexpr off_t kLogBytesKept = 64 << 10;
+
+// A new and empty directory of ours, in place of whatever has its name. The one above it is the
+// VMM's.
+Result<host::Directory> MakeAfresh(const std::string& path, mode_t mode) {
+  DORMOUSE_TRY(RemoveTree(path));
+  const auto slash = path.find_last_of('/');
+  DORMOUSE_ASSIGN(const host::Directory above, host::Directory::Open(path.substr(0, slash)));
+  return above.Make(path.substr(slash + 1), mode, ::geteuid());
+}
+
 // Of the VMM that runs: nothing where it was booted.
 std::optional<std::string> MappedDirectory(const Paths& paths, const Record& record) {
   if (!record.memory_generation) return std::nullopt;
@@ -164,16 +175,43 @@ Result<> LinuxMachine::Pause(const Record& record) {
   return Api(record).Pause();
 }
 
+Result<VmmDrop> LinuxMachine::MemoryDrop(const Record& record) const {
+  DORMOUSE_ASSIGN(host::Directory drop, host::Directory::Open(config_.paths.Drop(record.uid)));
+  return VmmDrop{std::move(drop), kInnerDrop, UidOf(record)};
+}
+
+// A guest can make its VMM log without end. All but the last of it goes, or a VMM that has filled
+// its directory could write no state.
+Result<> LinuxMachine::MakeRoomForState(const Record& record) const {
+  const std::string log = config_.paths.VmmLog(record.uid.short_id(), record.incarnation);
+  const auto file = host::OpenBeneath(log, O_RDWR, {UidOf(record), host::kAnySize});
+  if (!file && file.error().code() == ErrorCode::kNotFound) return {};
+  if (!file) return Fail(file.error());
+  const off_t end = ::lseek(file->get(), 0, SEEK_END);
+  if (end <= kLogBytesKept) return {};
+  // The VMM writes on at its own offset, so the file must keep its length.
+  if (::fallocate(file->get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                  end - kLogBytesKept) != 0) {
+    return FailErrno("cut " + log);
+  }
+  return {};
+}
+
 Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto capture = CaptureOf(record);
-  const VmmDrop drop{config_.paths.Drop(record.uid), kInnerDrop, UidOf(record)};
-  const auto snapshot = [&](Handover handover) {
+  const auto snapshot = [&](const VmmDrop& drop, Handover handover) {
     return TakeSnapshot(Api(record), drop, handover, CaptureDirectory(config_.paths, record));
   };
   const auto fast = [&]() -> Result<> {
     if (capture->admission != vmm::Admission::kFull)
       return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
-    DORMOUSE_ASSIGN(const HandedOver handed, snapshot(Handover::kStateOnly));
+    // In the VMM's own directory, whose size bounds what it can write.
+    const std::string directory = config_.paths.VmmCapture(record.uid.short_id());
+    DORMOUSE_TRY(MakeRoomForState(record));
+    DORMOUSE_ASSIGN(host::Directory made, MakeAfresh(directory, 0700));
+    const VmmDrop drop{std::move(made), Inner(directory), UidOf(record)};
+    DORMOUSE_ASSIGN(const HandedOver handed, snapshot(drop, Handover::kStateOnly));
+    DORMOUSE_TRY(RemoveTree(directory));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(handed.config));
     capture->ranges = RangesOf(handed.summary);
     DORMOUSE_ASSIGN(capture->ram,
@@ -191,7 +229,8 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
                    "admit it.")
       .Increment();
   capture->stock = true;
-  DORMOUSE_ASSIGN(const HandedOver handed, snapshot(Handover::kWithMemory));
+  DORMOUSE_ASSIGN(const VmmDrop drop, MemoryDrop(record));
+  DORMOUSE_ASSIGN(const HandedOver handed, snapshot(drop, Handover::kWithMemory));
   capture->ranges = RangesOf(handed.summary);
   return {};
 }
@@ -202,11 +241,9 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
   if (!capture->stock) {
     DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
   } else {
-    const std::string written = In(config_.paths.Drop(record.uid), kStockMemoryFile);
-    // Ours from here on: the VMM keeps no way to it, as the drop is root's again.
-    if (::lchown(written.c_str(), 0, 0) != 0) return FailErrno("chown " + written);
-    if (::rename(written.c_str(), file.c_str()) != 0) return FailErrno("rename " + written);
     const uint64_t bytes = memory::TotalBytes(capture->ranges);
+    DORMOUSE_ASSIGN(const VmmDrop drop, MemoryDrop(record));
+    DORMOUSE_TRY(TakeMemory(drop, bytes, file));
     capture->dump = {bytes / memory::kPageBytes, bytes, bytes, 0, {{0, bytes}}};
   }
   // A VMM under its own uid maps it; nobody writes it again.
@@ -424,14 +461,10 @@ Result<> LinuxMachine::Restore(const Record& record) {
   // Sockets of a restore that failed are in its successor's way.
   DORMOUSE_TRY(RemoveFile(config_.paths.VsockSocket(record.uid.short_id())));
   DORMOUSE_TRY(RemoveFile(config_.paths.SerialSocket(record.uid.short_id())));
-  const std::string directory = config_.paths.RestoreDirectory(record.uid.short_id());
-  DORMOUSE_TRY(RemoveTree(directory));
-  DORMOUSE_TRY(MakeDirectories(directory, 0755));
-  const auto give = [&](const char* name, const std::string& content) -> Result<> {
-    const UniqueFd file(::open(In(directory, name).c_str(),
-                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444));
-    if (!file) return FailErrno("make " + In(directory, name));
-    return WriteAll(file.get(), content);
+  const std::string path = config_.paths.RestoreDirectory(record.uid.short_id());
+  DORMOUSE_ASSIGN(const host::Directory directory, MakeAfresh(path, 0755));
+  const auto give = [&](const char* name, const std::string& content) {
+    return host::MakeBeneath(directory, name, content, 0444, ::geteuid());
   };
   DORMOUSE_TRY(give(kConfigFile, texts.config_json));
   DORMOUSE_TRY(give(kStateFile, texts.state_json));
@@ -439,11 +472,11 @@ Result<> LinuxMachine::Restore(const Record& record) {
     log::Warning("a wake reads all of its memory",
                  {{"sandbox", record.key().ToString()}, {"vmm", version.build}});
     // Its contents are of the layout that the VMM writes; the link is followed in the VMM's root.
-    if (::symlink(kInnerMemory, In(directory, kStockMemoryFile).c_str()) != 0)
-      return FailErrno("link the memory into " + directory);
+    if (::symlinkat(kInnerMemory, directory.fd(), kStockMemoryFile) != 0)
+      return FailErrno("link the memory into " + path);
   }
   DORMOUSE_ASSIGN(const vmm::ApiClient api, ReadyApi(record));
-  return api.Restore({Inner(directory), true});
+  return api.Restore({Inner(path), true});
 }
 
 Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) const {

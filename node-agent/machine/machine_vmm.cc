@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/host/beneath.h"
+#include "node-agent/host/mounts.h"
 #include "node-agent/machine/inner_paths.h"
 #include "node-agent/machine/machine_linux.h"
 #include "node-agent/record/generation_files.h"
@@ -24,7 +26,11 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
-constexpr auto kKillLimit = 20s;       // io_uring and memory teardown
+// What a VMM may keep in its directory: two states (restore/ and capture/) of some 100 KiB, its
+// events and its log.
+constexpr uint64_t kVmmFileBytes = uint64_t{32} << 20;
+constexpr uint64_t kVmmFileNames = 256;
+constexpr auto kKillLimit = 20s;  // io_uring and memory teardown
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer
 // than this.
@@ -38,15 +44,6 @@ constexpr size_t kEntropyBytes = 64;
 
 host::ProcessIdentity IdentityOf(const ProcessHint& hint) {
   return {hint.pid, hint.start_time_ticks, hint.boot_id};
-}
-
-// The VMM would make it when it comes to it: too late for a watch that is set as soon as it runs.
-Result<> MakeEventFile(const std::string& path, uid_t owner) {
-  const UniqueFd file(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) return FailErrno("make " + path);
-  if (::fchown(file.get(), owner, owner) != 0) return FailErrno("chown " + path);
-  return {};
 }
 
 bool OomKilled(const std::string& cgroup) {
@@ -116,11 +113,18 @@ Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
 }
 
 Result<> LinuxMachine::PrepareVmm(const Record& record) {
+  DORMOUSE_TRY(MakeVmDirectory(record));
+  return MakeCgroup(record);
+}
+
+Result<> LinuxMachine::MakeVmDirectory(const Record& record) {
   const std::string directory = config_.paths.VmDirectory(record.uid.short_id());
   DORMOUSE_TRY(MakeDirectories(directory, 0700));
-  const uid_t owner = UidOf(record);
-  if (::chown(directory.c_str(), owner, owner) != 0) return FailErrno("chown " + directory);
-  return MakeCgroup(record);
+  if (host::IsMountPoint(directory)) return {};
+  // In the host's mount namespace, where it outlives us and the launcher finds it.
+  return host_.RunInMounts([&] {
+    return host::MountBoundedFiles(directory, {UidOf(record), kVmmFileBytes, kVmmFileNames});
+  });
 }
 
 Result<> LinuxMachine::MakeCgroup(const Record& record) {
@@ -132,11 +136,15 @@ Result<> LinuxMachine::MakeCgroup(const Record& record) {
 Result<> LinuxMachine::Launch(Record* record) {
   const std::string short_id = record->uid.short_id();
   const std::string directory = config_.paths.VmDirectory(short_id);
+  const uid_t uid = UidOf(*record);
+  DORMOUSE_TRY(MakeVmDirectory(*record));
   // Sockets and logs of earlier incarnations are stale, and vsock.sock must not exist.
-  DORMOUSE_ASSIGN(const auto stale, ListDirectory(directory));
-  for (const std::string& name : stale) DORMOUSE_TRY(RemoveTree(directory + "/" + name));
+  DORMOUSE_TRY(EmptyDirectory(directory));
+  DORMOUSE_ASSIGN(const host::Directory files, host::Directory::Open(directory));
+  // The VMM would make it when it comes to it: too late for a watch that is set as soon as it runs.
   const std::string events = config_.paths.EventFile(short_id, record->incarnation);
-  DORMOUSE_TRY(MakeEventFile(events, UidOf(*record)));
+  DORMOUSE_TRY(host::MakeBeneath(files, events.substr(directory.size() + 1), "", 0600, uid));
+  if (::fchown(files.fd(), uid, uid) != 0) return FailErrno("chown " + directory);
   DORMOUSE_ASSIGN(const auto binary, artifacts_.Find(record->vmm_digest, "cloud-hypervisor"));
   DORMOUSE_ASSIGN(const auto kernel, artifacts_.Find(record->kernel_digest, "kernel"));
   DORMOUSE_ASSIGN(const auto initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
@@ -205,6 +213,7 @@ Result<> LinuxMachine::Watch(const Record& record) {
   spec.key = record.uid.text();
   spec.pidfd.Reset(::dup(process.pidfd()));
   spec.event_file = config_.paths.EventFile(record.uid.short_id(), record.incarnation);
+  spec.vmm = UidOf(record);
   spec.serial_socket = config_.paths.SerialSocket(record.uid.short_id());
   spec.serial_log = config_.paths.Console(record.uid);
   return watch_->Add(std::move(spec));
@@ -223,7 +232,8 @@ void LinuxMachine::StopAwaiting(const Record& record) {
 
 std::string LinuxMachine::ConsoleTail(const Record& record, size_t lines) const {
   std::string tail = watch_->SerialTail(record.uid.text(), lines);
-  return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), lines) : tail;
+  return tail.empty() ? vmm::LastLinesOfLog(config_.paths.Console(record.uid), ::geteuid(), lines)
+                      : tail;
 }
 
 Result<> LinuxMachine::Kill(const std::string& short_id) {
@@ -236,7 +246,10 @@ Result<> LinuxMachine::Kill(const std::string& short_id) {
 
 Result<> LinuxMachine::RemoveVmm(const std::string& short_id) {
   DORMOUSE_TRY(cgroups_.Remove(short_id));
-  return RemoveTree(config_.paths.VmDirectory(short_id));
+  const std::string directory = config_.paths.VmDirectory(short_id);
+  if (host::IsMountPoint(directory))
+    DORMOUSE_TRY(host_.RunInMounts([&] { return host::DetachMount(directory); }));
+  return RemoveTree(directory);
 }
 
 Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
@@ -280,7 +293,8 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
 }
 
 std::string LinuxMachine::LogTail(const Record& record) const {
-  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.uid.short_id(), record.incarnation), 20);
+  return vmm::LastLinesOfLog(config_.paths.VmmLog(record.uid.short_id(), record.incarnation),
+                             UidOf(record), 20);
 }
 
 std::optional<Ending> LinuxMachine::GuestEnding(const Record& record, VmmState vmm) const {
@@ -304,7 +318,7 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
   if (events.empty()) {
     // It died while no agent watched: its file still tells.
     if (auto tail = vmm::EventTail::Open(
-            config_.paths.EventFile(record.uid.short_id(), record.incarnation))) {
+            config_.paths.EventFile(record.uid.short_id(), record.incarnation), UidOf(record))) {
       if (auto read = tail->Read()) events = std::move(*read);
     }
   }

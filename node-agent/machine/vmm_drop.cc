@@ -16,35 +16,24 @@ namespace {
 // More than config.json and state.json take together.
 constexpr uint64_t kRoomForState = uint64_t{1} << 20;
 
-Result<> Clear(const std::string& drop) {
-  DORMOUSE_ASSIGN(const auto left, ListDirectory(drop));
-  for (const std::string& name : left) DORMOUSE_TRY(RemoveTree(drop + "/" + name));
+Result<> GiveTo(uid_t owner, const host::Directory& drop) {
+  if (::fchown(drop.fd(), owner, owner) != 0) return FailErrno("chown " + drop.path());
   return {};
-}
-
-// A copy of what the VMM wrote, of bounded size.
-Result<std::string> TakeOver(const std::string& from, const std::string& to, size_t max_bytes) {
-  const UniqueFd file(::open(from.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat info {};
-  if (!file || ::fstat(file.get(), &info) != 0) return FailErrno("open " + from);
-  if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kCorrupt, from + " is no regular file");
-  DORMOUSE_ASSIGN(std::string text,
-                  ReadFile("/proc/self/fd/" + std::to_string(file.get()), max_bytes));
-  DORMOUSE_TRY(WriteFileAtomically(to, text));
-  return text;
 }
 
 Result<HandedOver> Take(const vmm::ApiClient& api, const VmmDrop& drop, Handover handover,
                         const std::string& generation) {
-  if (::chown(drop.directory.c_str(), drop.vmm, drop.vmm) != 0)
-    return FailErrno("chown " + drop.directory);
+  DORMOUSE_TRY(GiveTo(drop.vmm, drop.directory));
   const auto written = handover == Handover::kWithMemory
                            ? api.Snapshot(drop.inner)
                            : api.SnapshotStateOnly(drop.inner, drop.directory);
-  DORMOUSE_TRY(TakeBack(drop.directory));
+  DORMOUSE_TRY(GiveTo(0, drop.directory));
   DORMOUSE_TRY(written);
-  const auto take = [&](const char* name, size_t max_bytes) {
-    return TakeOver(drop.directory + "/" + name, generation + "/" + name, max_bytes);
+  const auto take = [&](const char* name, size_t max_bytes) -> Result<std::string> {
+    DORMOUSE_ASSIGN(std::string text,
+                    host::ReadBeneath(drop.directory, name, {drop.vmm, max_bytes}));
+    DORMOUSE_TRY(WriteFileAtomically(generation + "/" + name, text));
+    return text;
   };
   HandedOver handed;
   DORMOUSE_ASSIGN(handed.config, take(kConfigFile, vmm::kMaxConfigBytes));
@@ -57,29 +46,41 @@ Result<HandedOver> Take(const vmm::ApiClient& api, const VmmDrop& drop, Handover
 
 // v53.0 writes each of the two in one go and does not look at how much was written (Vm::send,
 // vmm/src/vm.rs): on a full disk a file may be cut short, and nobody say so.
-bool MayHaveBeenCutShort(const Error& error, const std::string& drop) {
+bool MayHaveBeenCutShort(const Error& error, const host::Directory& drop) {
   struct statvfs space {};
-  return error.code() == ErrorCode::kCorrupt && ::statvfs(drop.c_str(), &space) == 0 &&
+  return error.code() == ErrorCode::kCorrupt && ::fstatvfs(drop.fd(), &space) == 0 &&
          space.f_bavail * space.f_frsize < kRoomForState;
+}
+
+void EmptyAfterwards(const host::Directory& drop) {
+  if (auto emptied = EmptyDirectory(drop.path()); !emptied) {
+    log::Warning("what a VMM wrote stays until the next capture",
+                 {{"drop", drop.path()}, {"error", emptied.error().message()}});
+  }
 }
 
 }  // namespace
 
 Result<HandedOver> TakeSnapshot(const vmm::ApiClient& api, const VmmDrop& drop, Handover handover,
                                 const std::string& generation) {
-  DORMOUSE_TRY(Clear(drop.directory));
+  DORMOUSE_TRY(EmptyDirectory(drop.directory.path()));
   auto handed = Take(api, drop, handover, generation);
   if (handed) return handed;
   Error error = handed.error();
   if (MayHaveBeenCutShort(error, drop.directory)) {
     error = Error(ErrorCode::kNoSpace, "No space left for what the VMM writes to " +
-                                           drop.directory + ": " + error.message());
+                                           drop.directory.path() + ": " + error.message());
   }
-  if (auto cleared = Clear(drop.directory); !cleared) {
-    log::Warning("what a failed snapshot wrote stays until the next",
-                 {{"drop", drop.directory}, {"error", cleared.error().message()}});
-  }
+  EmptyAfterwards(drop.directory);
   return Fail(std::move(error));
+}
+
+Result<> TakeMemory(const VmmDrop& drop, uint64_t bytes, const std::string& to) {
+  DORMOUSE_TRY(RemoveFile(to));
+  const auto copied =
+      host::CopyBeneath(drop.directory, kStockMemoryFile, {drop.vmm, bytes, bytes}, to);
+  EmptyAfterwards(drop.directory);
+  return copied.map([](bool) {});
 }
 
 Result<> TakeBack(const std::string& drop) {

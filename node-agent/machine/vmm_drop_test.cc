@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "node-agent/host/test_support.h"
@@ -36,9 +38,9 @@ class VmmDropTest : public ::testing::Test {
         ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
       GTEST_SKIP() << "no mount namespace: " << std::strerror(errno);
     }
-    ASSERT_OK(MakeDirectories(drop_.directory));
+    ASSERT_OK(MakeDirectories(drop_));
     ASSERT_OK(MakeDirectories(generation_));
-    ASSERT_EQ(::mount("none", drop_.directory.c_str(), "tmpfs", 0, "size=256m"), 0);
+    ASSERT_EQ(::mount("none", drop_.c_str(), "tmpfs", 0, "size=256m"), 0);
     mounted_ = true;
     for (const char* file : {"kernel", "initramfs"})
       ASSERT_OK(WriteFileAtomically(scratch_ / file, "x"));
@@ -61,7 +63,7 @@ class VmmDropTest : public ::testing::Test {
   }
   void TearDown() override {
     vmm_.reset();
-    if (mounted_) (void)::umount2(drop_.directory.c_str(), MNT_DETACH);
+    if (mounted_) (void)::umount2(drop_.c_str(), MNT_DETACH);
   }
 
   [[nodiscard]] bool Put(const std::string& endpoint, const std::string& body) const {
@@ -70,25 +72,26 @@ class VmmDropTest : public ::testing::Test {
     return test::Exchange(vmm_->api_socket(), request + "\r\n" + body).starts_with("HTTP/1.1 204");
   }
   void Room(const std::string& options) const {
-    ASSERT_EQ(::mount("none", drop_.directory.c_str(), "tmpfs", MS_REMOUNT, options.c_str()), 0)
+    ASSERT_EQ(::mount("none", drop_.c_str(), "tmpfs", MS_REMOUNT, options.c_str()), 0)
         << options << ": " << std::strerror(errno);
   }
   [[nodiscard]] Result<HandedOver> Take(Handover handover) const {
-    return TakeSnapshot(vmm_->api(), drop_, handover, generation_);
+    return TakeSnapshot(vmm_->api(), Drop(), handover, generation_);
   }
+  [[nodiscard]] VmmDrop Drop() const { return {host::Directory::Open(drop_).value(), drop_, 0}; }
   // It had no room, said so, left nothing, and its VM can go on.
   void ExpectNoSpace(const Result<HandedOver>& taken) const {
     ASSERT_FALSE(taken);
     EXPECT_EQ(taken.error().code(), ErrorCode::kNoSpace) << taken.error().message();
     EXPECT_NE(taken.error().message().find("No space left"), std::string::npos)
         << taken.error().message();
-    EXPECT_EQ(ListDirectory(drop_.directory), std::vector<std::string>());
+    EXPECT_EQ(ListDirectory(drop_), std::vector<std::string>());
     EXPECT_OK(vmm_->api().Resume());
     EXPECT_OK(vmm_->api().Pause());
   }
 
   const host::ScratchDirectory scratch_;
-  const VmmDrop drop_{scratch_ / "drop", scratch_ / "drop", 0};
+  const std::string drop_ = scratch_ / "drop";
   const std::string generation_ = scratch_ / "generation";
   std::unique_ptr<test::VmmProcess> vmm_;
   bool mounted_ = false;
@@ -101,8 +104,8 @@ TEST_F(VmmDropTest, TheStateIsCopiedAndTheMemoryLiesInTheDropWhereItWasAskedFor)
     EXPECT_EQ(ReadFile(generation_ + "/" + kConfigFile, kMiB), taken->config);
     EXPECT_EQ(taken->summary.memory_bytes, 320 * kMiB);
     EXPECT_TRUE(PathExists(generation_ + "/" + kStateFile));
-    const std::string memory = drop_.directory + "/" + kStockMemoryFile;
-    EXPECT_EQ(LeftMemory(drop_.directory), handover == Handover::kWithMemory ? memory : "");
+    const std::string memory = drop_ + "/" + kStockMemoryFile;
+    EXPECT_EQ(LeftMemory(drop_), handover == Handover::kWithMemory ? memory : "");
     struct stat info {};
     ASSERT_EQ(::stat(memory.c_str(), &info), 0);
     const uint64_t bytes = handover == Handover::kWithMemory ? 320 * kMiB : 0;
@@ -110,13 +113,59 @@ TEST_F(VmmDropTest, TheStateIsCopiedAndTheMemoryLiesInTheDropWhereItWasAskedFor)
   }
 }
 
+TEST_F(VmmDropTest, TheMemoryIsCopiedSoThatItsWriterCannotChangeIt) {
+  ASSERT_OK(Take(Handover::kWithMemory));
+  const UniqueFd held(::open((drop_ + "/" + kStockMemoryFile).c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(held);
+  const std::string memory = generation_ + "/" + kMemoryFile;
+  ASSERT_OK(WriteFileAtomically(memory, "of an earlier try"));
+  ASSERT_OK(TakeMemory(Drop(), 320 * kMiB, memory));
+  EXPECT_EQ(ListDirectory(drop_), std::vector<std::string>());
+  char before = 0;
+  char after = 0;
+  const UniqueFd copy(::open(memory.c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(::pread(copy.get(), &before, 1, kMiB), 1);
+  const char other = static_cast<char>(before + 1);
+  ASSERT_EQ(::pwrite(held.get(), &other, 1, kMiB), 1);
+  ASSERT_EQ(::pread(copy.get(), &after, 1, kMiB), 1);
+  EXPECT_EQ(after, before);
+}
+
+TEST_F(VmmDropTest, AMemoryThatIsNotThePlainFileOfItsSizeIsNotTaken) {
+  const std::string planted = drop_ + "/" + kStockMemoryFile;
+  const std::string memory = generation_ + "/" + kMemoryFile;
+  const std::string secret = drop_ + "/another's";
+  const auto make = [&](const std::string& content, off_t bytes, uid_t owner) {
+    return WriteFileAtomically(planted, content).has_value() &&
+           ::truncate(planted.c_str(), bytes) == 0 && ::chown(planted.c_str(), owner, owner) == 0;
+  };
+  const std::map<std::string, std::function<bool()>> traps = {
+      {"a link", [&] { return ::symlink(secret.c_str(), planted.c_str()) == 0; }},
+      {"a hard link", [&] { return ::link(secret.c_str(), planted.c_str()) == 0; }},
+      {"a fifo", [&] { return ::mkfifo(planted.c_str(), 0600) == 0; }},
+      {"a directory", [&] { return ::mkdir(planted.c_str(), 0700) == 0; }},
+      {"too short", [&] { return make("s", 1, 0); }},
+      {"a terabyte", [&] { return make("", off_t{1} << 40, 0); }},
+      {"another's", [&] { return make("", 4096, 4242); }},
+  };
+  for (const auto& [what, plant] : traps) {
+    ASSERT_OK(WriteFileAtomically(secret, std::string(4096, 's')));
+    ASSERT_TRUE(plant()) << what;
+    const auto taken = TakeMemory(Drop(), 4096, memory);
+    ASSERT_FALSE(taken) << what;
+    EXPECT_EQ(taken.error().code(), ErrorCode::kCorrupt) << what;
+    EXPECT_FALSE(PathExists(memory)) << what;
+    EXPECT_EQ(ListDirectory(drop_), std::vector<std::string>()) << what;
+  }
+}
+
 TEST_F(VmmDropTest, WhatAnAgentThatDiedLeftToTheVmmIsTakenBack) {
-  ASSERT_EQ(::chown(drop_.directory.c_str(), 4242, 4242), 0);
-  ASSERT_OK(TakeBack(drop_.directory));
+  ASSERT_EQ(::chown(drop_.c_str(), 4242, 4242), 0);
+  ASSERT_OK(TakeBack(drop_));
   struct stat info {};
-  ASSERT_EQ(::stat(drop_.directory.c_str(), &info), 0);
+  ASSERT_EQ(::stat(drop_.c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 0u);
-  EXPECT_OK(TakeBack(drop_.directory + "/nowhere"));
+  EXPECT_OK(TakeBack(drop_ + "/nowhere"));
 }
 
 TEST_F(VmmDropTest, AMemoryWithoutRoomIsNoSpaceAndLeavesNothing) {
@@ -143,14 +192,14 @@ TEST_F(VmmDropTest, AStateWithoutRoomIsNoSpaceThoughTheVmmDoesNotNotice) {
   EXPECT_GE(unnoticed, 1) << "no file was cut short";
   ASSERT_NO_FATAL_FAILURE(Room("size=4m"));
   for (const char* file : {kStockMemoryFile, kConfigFile, kStateFile})
-    ASSERT_OK(RemoveFile(drop_.directory + "/" + file));
+    ASSERT_OK(RemoveFile(drop_ + "/" + file));
   // Its own directory, what stands in the way of memory, config.json, state.json.
   for (int files = 1; files < 4; ++files) {
     ASSERT_NO_FATAL_FAILURE(Room("nr_inodes=" + std::to_string(files)));
     const auto taken = Take(Handover::kStateOnly);
     ASSERT_FALSE(taken) << files;
     EXPECT_EQ(taken.error().code(), ErrorCode::kNoSpace) << taken.error().message();
-    EXPECT_EQ(ListDirectory(drop_.directory), std::vector<std::string>());
+    EXPECT_EQ(ListDirectory(drop_), std::vector<std::string>());
   }
 }
 
@@ -159,7 +208,7 @@ TEST_F(VmmDropTest, WhatCannotBeIsNoLackOfRoomWhereThereIsRoom) {
   const auto running = Take(Handover::kStateOnly);
   ASSERT_FALSE(running);
   EXPECT_EQ(running.error().code(), ErrorCode::kUnsupported);
-  EXPECT_EQ(ListDirectory(drop_.directory), std::vector<std::string>());
+  EXPECT_EQ(ListDirectory(drop_), std::vector<std::string>());
 }
 
 }  // namespace

@@ -208,7 +208,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
       EXPECT_OK(MakeMemoryFile(std::nullopt, GetParam(), memory));
       WriteAhead(vmm, memory);
     }
-    EXPECT_OK(vmm.api().SnapshotStateOnly(generation, generation));
+    EXPECT_OK(vmm.api().SnapshotStateOnly(generation, host::Directory::Open(generation).value()));
     const auto command_line = vmm::ReadCommandLine(
         ReadFile(generation + "/config.json", vmm::kMaxConfigBytes).value_or(""));
     EXPECT_OK(command_line);

@@ -14,8 +14,8 @@
 //                                   state.json, store.cow, manifest.json, memory.digests (until
 //                                   they are computed its parent's: parent.digests); once it was
 //                                   consumed only what its VM maps, with its digests
-//       drop/                       where the VMM writes its state: its own during a capture, else
-//                                   root's
+//       drop/                       where the VMM writes its memory itself, if it must: its own only
+//                                   during such a capture, else root's
 //       console.log{,.1}            the guest's serial line, capped
 //     templates/<uid>/              a template: the files of a generation, and
 //       template.json               its record: the one commit point (template_record.h)
@@ -27,8 +27,12 @@
 //     root/                         empty; each VMM's private root is mounted over it, in its own
 //                                   namespace
 //     verified/<uid>/<n>            this generation's memory is as captured: known since the boot
-//     vm/<short>/                   the VMM's own directory, owned by its uid:
-//       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log  restore/
+//     vm/<short>/                   the VMM's own directory, owned by its uid: a file system of its
+//                                   own and of bounded size. Nothing below it is followed or
+//                                   believed (host/beneath.h):
+//       api-<n>.sock  vsock.sock  serial.sock  events-<n>.json  vmm-<n>.log
+//       restore/                    config and state of what it is woken from
+//       capture/                    where it writes config and state
 // clang-format on
 //
 // <uid> is metadata.uid; <short> its 12 hex digits (api::SandboxUid::short_id); <n> at a VMM's
@@ -112,6 +116,9 @@ struct Paths {
   }
   [[nodiscard]] std::string RestoreDirectory(const std::string& short_id) const {
     return VmDirectory(short_id) + "/restore";
+  }
+  [[nodiscard]] std::string VmmCapture(const std::string& short_id) const {
+    return VmDirectory(short_id) + "/capture";
   }
   [[nodiscard]] std::string VmmLog(const std::string& short_id, uint64_t number) const {
     return VmDirectory(short_id) + "/vmm-" + std::to_string(number) + ".log";

@@ -253,11 +253,8 @@ Result<> ApiClient::Snapshot(const std::string& directory) const {
 }
 
 Result<> ApiClient::SnapshotStateOnly(const std::string& directory,
-                                      const std::string& host_directory) const {
-  const std::string blocker = host_directory + "/memory-ranges";
-  UniqueFd fd(::open(blocker.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd) return FailErrno("create " + blocker);
-
+                                      const host::Directory& host_directory) const {
+  DORMOUSE_TRY(host::MakeBeneath(host_directory, "memory-ranges", "", 0600, ::geteuid()));
   const json body = {{"destination_url", FileUrl(directory)}};
   DORMOUSE_ASSIGN(
       const Reply reply,

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 
+#include "node-agent/host/beneath.h"
 #include "node-agent/vmm/version.h"
 #include "node-agent/vmm/vm_config.h"
 #include "src/common/base/result.h"
@@ -95,7 +96,8 @@ class ApiClient {
   /// a lack of room, which is kNoSpace. Admission::kFull only. The directory is the VMM's: take it
   /// back and parse both files before anything is built upon them. `host_directory` is the same
   /// directory as we see it.
-  Result<> SnapshotStateOnly(const std::string& directory, const std::string& host_directory) const;
+  Result<> SnapshotStateOnly(const std::string& directory,
+                             const host::Directory& host_directory) const;
   /// Into a VMM that has no VM. On failure the VMM lives on and may be asked again.
   Result<> Restore(const RestoreRequest& request) const;
 

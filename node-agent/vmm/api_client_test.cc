@@ -256,13 +256,15 @@ TEST(ApiClientTest, StateOnlySnapshotSucceedsByExactlyOneFailure) {
   const ApiClient api(vmm.path());
   const std::string memory = vmm.directory() + "/memory-ranges";
 
-  const auto done = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
+  const auto done =
+      api.SnapshotStateOnly(vmm.directory(), host::Directory::Open(vmm.directory()).value());
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(std::filesystem::file_size(memory), 0u);
 
   for (int answer = 0; answer < 2; ++answer) {
     std::filesystem::remove(memory);
-    const auto other = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
+    const auto other =
+        api.SnapshotStateOnly(vmm.directory(), host::Directory::Open(vmm.directory()).value());
     ASSERT_FALSE(other);
     EXPECT_EQ(other.error().code(), ErrorCode::kUnsupported);
   }
@@ -284,7 +286,8 @@ TEST(ApiClientTest, ASnapshotWithoutRoomIsNoSpaceWhicheverWayItWasAskedFor) {
   const ApiClient api(vmm.path());
   for (int answer = 0; answer < 2; ++answer) {
     std::filesystem::remove(vmm.directory() + "/memory-ranges");
-    const auto state_only = api.SnapshotStateOnly(vmm.directory(), vmm.directory());
+    const auto state_only =
+        api.SnapshotStateOnly(vmm.directory(), host::Directory::Open(vmm.directory()).value());
     ASSERT_FALSE(state_only);
     EXPECT_EQ(state_only.error().code(), ErrorCode::kNoSpace);
   }

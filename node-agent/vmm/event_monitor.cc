@@ -1,13 +1,14 @@
 #include "node-agent/vmm/event_monitor.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "node-agent/host/beneath.h"
 
 namespace dormouse::vmm {
 namespace {
@@ -178,13 +179,8 @@ std::vector<Event> EventParser::Feed(std::string_view bytes) {
   return events;
 }
 
-Result<EventTail> EventTail::Open(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return FailErrno("open event file " + path);
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return FailErrno("stat event file " + path);
-  if (!S_ISREG(info.st_mode))
-    return Fail(ErrorCode::kInvalid, "event file " + path + " is no regular file");
+Result<EventTail> EventTail::Open(const std::string& path, uid_t vmm) {
+  DORMOUSE_ASSIGN(UniqueFd fd, host::OpenBeneath(path, O_RDWR, {vmm, host::kAnySize}));
   return EventTail(std::move(fd));
 }
 

@@ -6,6 +6,8 @@
 // Events are told, not trusted: what counts is the process and vm.info.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -78,12 +80,14 @@ class EventParser {
 /// there.
 class EventTail {
  public:
-  /// kNotFound when the VMM has not made it. Never creates it: the VMM runs under another uid.
-  static Result<EventTail> Open(const std::string& path);
+  /// kNotFound when it is not there: it is never created, as it must be its writer's, whose user is
+  /// `vmm`.
+  static Result<EventTail> Open(const std::string& path, uid_t vmm);
 
   /// The events since the last call; empty when there are none. Reads at most 256 KiB a call.
   Result<std::vector<Event>> Read();
   [[nodiscard]] uint64_t skipped() const { return parser_.skipped(); }
+  [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
   explicit EventTail(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -89,7 +89,7 @@ class EventTailTest : public ::testing::Test {
 };
 
 TEST_F(EventTailTest, EachEventIsToldOnceAndAgainToWhoComesLater) {
-  auto tail = EventTail::Open(path_);
+  auto tail = EventTail::Open(path_, ::geteuid());
   ASSERT_TRUE(tail);
   EXPECT_TRUE(tail->Read()->empty());
   Write(EventText("vm", "booting"));
@@ -97,15 +97,16 @@ TEST_F(EventTailTest, EachEventIsToldOnceAndAgainToWhoComesLater) {
   EXPECT_TRUE(tail->Read()->empty());
   Write(EventText("vm", "booted"));
   EXPECT_EQ(tail->Read()->size(), 1u);
-  EXPECT_EQ(EventTail::Open(path_)->Read()->size(), 2u);
+  EXPECT_EQ(EventTail::Open(path_, ::geteuid())->Read()->size(), 2u);
 }
 
 TEST_F(EventTailTest, AMissingFileIsNotFoundAndIsNotMade) {
-  EXPECT_EQ(EventTail::Open("/nonexistent/events").error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(EventTail::Open("/nonexistent/events", ::geteuid()).error().code(),
+            ErrorCode::kNotFound);
 }
 
 TEST_F(EventTailTest, AGuestThatMakesEventsForEverTakesNoDisk) {
-  auto tail = EventTail::Open(path_);
+  auto tail = EventTail::Open(path_, ::geteuid());
   ASSERT_TRUE(tail);
   std::string reset;
   for (int i = 0; i < 100; ++i)
@@ -123,7 +124,7 @@ TEST_F(EventTailTest, AGuestThatMakesEventsForEverTakesNoDisk) {
   EXPECT_LT(info.st_blocks * 512, 512 * 1024);
 
   // A restarted agent passes the hole and reads on.
-  auto again = EventTail::Open(path_);
+  auto again = EventTail::Open(path_, ::geteuid());
   Write(EventText("vm", "shutdown"));
   std::vector<Event> events = *again->Read();
   for (auto more = *again->Read(); !more.empty(); more = *again->Read()) {

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "node-agent/host/beneath.h"
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
 
@@ -66,13 +67,13 @@ std::string SerialRing::LastLines(size_t count) const {
   return text;
 }
 
-std::string LastLinesOfLog(const std::string& path, size_t count) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+std::string LastLinesOfLog(const std::string& path, uid_t writer, size_t count) {
+  const auto opened = host::OpenBeneath(path, O_RDONLY, {writer, host::kAnySize});
   struct stat info {};
-  if (!file || ::fstat(file.get(), &info) != 0) return {};
+  if (!opened || ::fstat(opened->get(), &info) != 0) return {};
   std::string tail(std::min<size_t>(kConsoleReadBytes, static_cast<size_t>(info.st_size)), '\0');
-  const ssize_t got =
-      ::pread(file.get(), tail.data(), tail.size(), info.st_size - static_cast<off_t>(tail.size()));
+  const ssize_t got = ::pread(opened->get(), tail.data(), tail.size(),
+                              info.st_size - static_cast<off_t>(tail.size()));
   if (got <= 0) return {};
   SerialRing ring(tail.size());
   ring.Append(std::string_view(tail).substr(0, static_cast<size_t>(got)));

@@ -7,6 +7,8 @@
 // interpreted. Not thread-safe; Watch drives it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <optional>
@@ -52,9 +54,9 @@ class CappedFile {
   size_t size_;
 };
 
-/// SerialRing::LastLines of what a CappedFile at `path` kept: for a VM that is gone. Empty when
-/// there is none.
-[[nodiscard]] std::string LastLinesOfLog(const std::string& path, size_t count);
+/// SerialRing::LastLines of a log file: a CappedFile's, for a VM that is gone, or one that a VMM
+/// wrote. Empty when `path` is no file of user `writer`.
+[[nodiscard]] std::string LastLinesOfLog(const std::string& path, uid_t writer, size_t count);
 
 struct SerialOptions {
   size_t ring_bytes = 4096;

@@ -75,8 +75,8 @@ TEST_F(SerialReaderTest, TheLastLinesOutliveTheVm) {
   auto file = CappedFile::Open(log(), 1024);
   ASSERT_TRUE(file);
   ASSERT_TRUE(file->Append("one\ntwo\nKernel panic\n"));
-  EXPECT_EQ(LastLinesOfLog(log(), 2), "two\nKernel panic");
-  EXPECT_EQ(LastLinesOfLog(log() + ".none", 2), "");
+  EXPECT_EQ(LastLinesOfLog(log(), ::geteuid(), 2), "two\nKernel panic");
+  EXPECT_EQ(LastLinesOfLog(log() + ".none", ::geteuid(), 2), "");
 }
 
 TEST_F(SerialReaderTest, AGuestThatWritesForEverIsReadAtItsRateAndNoMore) {

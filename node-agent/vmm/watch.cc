@@ -98,16 +98,12 @@ class Watch::Loop {
     entry.spec = std::move(spec);
     const MonotonicTime now = clock_.Now();
     if (!entry.spec.event_file.empty()) {
-      // The watch first, then the first read: what is written between the two is seen by either.
-      entry.inotify_watch =
-          ::inotify_add_watch(inotify_.get(), entry.spec.event_file.c_str(), IN_MODIFY);
+      DORMOUSE_ASSIGN(entry.tail, EventTail::Open(entry.spec.event_file, entry.spec.vmm));
+      // The file that was opened: by its name the VMM could have any file watched. The watch first,
+      // then the first read: what is written between the two is seen by either.
+      const std::string opened = "/proc/self/fd/" + std::to_string(entry.tail->fd());
+      entry.inotify_watch = ::inotify_add_watch(inotify_.get(), opened.c_str(), IN_MODIFY);
       if (entry.inotify_watch < 0) return FailErrno("watch event file " + entry.spec.event_file);
-      auto tail = EventTail::Open(entry.spec.event_file);
-      if (!tail) {
-        (void)::inotify_rm_watch(inotify_.get(), entry.inotify_watch);
-        return Fail(tail.error());
-      }
-      entry.tail = std::move(*tail);
       entry.events_due = now;
     }
     if (entry.spec.pidfd) {

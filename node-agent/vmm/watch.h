@@ -26,6 +26,7 @@ struct WatchSpec {
   std::string key;         ///< the sandbox's UID
   UniqueFd pidfd;          ///< of the VMM; a dup, ours from now on. None = its death is not watched
   std::string event_file;  ///< must exist; empty = none
+  uid_t vmm = 0;           ///< the VMM's user, whose the event file is
   std::string
       serial_socket;       ///< empty = none. Connected to when it appears, and again when it breaks
   std::string serial_log;  ///< beside the record; capped

@@ -117,6 +117,7 @@ TEST_F(WatchTest, EventsBeforeAndAfterTheAddAreTold) {
   WatchSpec spec;
   spec.key = "a";
   spec.event_file = events();
+  spec.vmm = ::geteuid();
   ASSERT_TRUE(watch_->Add(std::move(spec)));
   EXPECT_TRUE(Told("a:booting"));
   Say(EventText("virtio-device", "reset") + EventText("vm", "booted"));
@@ -130,6 +131,7 @@ TEST_F(WatchTest, DeathIsToldOnceAfterTheLastWords) {
   WatchSpec spec;
   spec.key = "a";
   spec.event_file = events();
+  spec.vmm = ::geteuid();
   spec.pidfd = StartProcess();
   ASSERT_TRUE(spec.pidfd);
   ASSERT_TRUE(watch_->Add(std::move(spec)));
@@ -155,6 +157,7 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
   WatchSpec spec;
   spec.key = "a";
   spec.event_file = events();
+  spec.vmm = ::geteuid();
   spec.pidfd = StartProcess();
   ASSERT_TRUE(watch_->Add(std::move(spec)));
   watch_->Remove("a");
@@ -163,6 +166,7 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
   WatchSpec other;
   other.key = "b";
   other.event_file = events();
+  other.vmm = ::geteuid();
   ASSERT_TRUE(watch_->Add(std::move(other)));
   EXPECT_TRUE(Told("b:booted"));
   const std::lock_guard lock(mutex_);
@@ -257,6 +261,7 @@ TEST_F(WatchTest, AMissingEventFileIsRefused) {
   WatchSpec spec;
   spec.key = "a";
   spec.event_file = directory_ / "none";
+  spec.vmm = ::geteuid();
   EXPECT_EQ(watch_->Add(std::move(spec)).error().code(), ErrorCode::kNotFound);
   EXPECT_TRUE(watch_->RecentEvents("a").empty());
 }

@@ -244,7 +244,7 @@ def down(folder: Path) -> None:
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         if backing.read_text().startswith(str(folder)):
             quiet("losetup", "-d", f"/dev/{backing.parents[1].name}")
-    for path in (RUN / "netns").glob("*"):
+    for path in [*RUN.glob("netns/*"), *RUN.glob("vm/*")]:
         quiet("umount", str(path))
     quiet("nft", "delete table inet dormouse")
     FORWARDING.write_text((folder / "forwarding").read_text())

@@ -54,7 +54,7 @@ class Bench:
         self.api.stop()
         if self.disk:
             subprocess.run(["losetup", "-d", self.disk], check=False)
-        subprocess.run(f"umount {RUN}/netns/* 2>/dev/null; rm -rf {RUN}", shell=True, check=False)
+        subprocess.run(f"umount {RUN}/netns/* {RUN}/vm/* 2>/dev/null; rm -rf {RUN}", shell=True, check=False)
 
     def start_agent(self) -> None:
         images = self.folder / "state" / "images"

@@ -1,7 +1,8 @@
 // What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the
 // agent starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that
 // tries to get at them, at the node and at other namespaces, and reports what succeeded. Every
-// attempt must fail.
+// attempt must fail. And what it plants in its own directory for the agent to fall over is refused,
+// bounded and removed.
 //
 // Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
 #include <arpa/inet.h>
@@ -22,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
@@ -32,9 +34,11 @@
 #include <cstdlib>
 #include <functional>
 
+#include "node-agent/host/beneath.h"
 #include "node-agent/host/cgroup.h"
 #include "node-agent/host/device_node.h"
 #include "node-agent/host/launch.h"
+#include "node-agent/host/mounts.h"
 #include "node-agent/host/netlink.h"
 #include "node-agent/host/netns.h"
 #include "node-agent/host/sparse_files.h"
@@ -208,6 +212,43 @@ int Attack(char** arguments) {
   return 0;
 }
 
+// Inside: one that plants traps in its own directory.
+
+constexpr const char* kTraps[] = {"link", "magic", "fifo", "deep", "terabyte", "growing", "leased"};
+constexpr uint64_t kOwnBytes = 8 << 20;
+constexpr uint64_t kOwnNames = 256;
+constexpr uint64_t kMostRead = 1 << 20;
+
+int PlantTraps(const char* victim_directory) {
+  if (::chdir("/run/vm") != 0) return 1;
+  // As far as it is let; what fails is one trap less.
+  (void)::symlink((std::string(victim_directory) + "/secret").c_str(), "link");
+  (void)::symlink("/proc/self/fd/0", "magic");
+  (void)::mkfifo("fifo", 0666);
+  const int terabyte = ::open("terabyte", O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  (void)!::ftruncate(terabyte, off_t{1} << 40);
+  const int leased = ::open("leased", O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  (void)!::write(leased, "x", 1);
+  (void)::fcntl(leased, F_SETLEASE, F_WRLCK);
+  // All bytes, then all names: wide, long and deep.
+  const int growing = ::open("growing", O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  static char block[64 << 10];
+  uint64_t bytes = 0;
+  for (ssize_t put = 0; (put = ::write(growing, block, sizeof(block))) > 0;)
+    bytes += static_cast<uint64_t>(put);
+  uint64_t names = 0;
+  const std::string stem(250, 'n');
+  for (; names < 64 && ::mkdir((stem + std::to_string(names)).c_str(), 0700) == 0; ++names) {
+  }
+  int inside = ::mkdir("deep", 0700) == 0 ? ::open("deep", O_RDONLY | O_DIRECTORY) : -1;
+  for (; ::mkdirat(inside, "deep", 0700) == 0; ++names)
+    inside = ::openat(inside, "deep", O_RDONLY | O_DIRECTORY);
+  std::printf("planted %llu bytes and %llu names\n", static_cast<unsigned long long>(bytes),
+              static_cast<unsigned long long>(names));
+  std::fflush(stdout);
+  for (;;) ::pause();
+}
+
 // Inside: the victim.
 
 int HoldSecrets() {
@@ -278,6 +319,7 @@ class HostileVmmTest : public ::testing::Test {
       EXPECT_OK(cgroups_->Kill(vm->name));
       EXPECT_OK(cgroups_->WaitEmpty(vm->name, milliseconds(10000)));
       EXPECT_OK(cgroups_->Remove(vm->name));
+      EXPECT_OK(host_->RunInMounts([&] { return DetachMount(vm->directory); }));
       EXPECT_OK(DeleteNetNs(*host_, scratch_ / (vm->name + ".netns")));
     }
     ::rmdir(slice_.c_str());
@@ -287,7 +329,9 @@ class HostileVmmTest : public ::testing::Test {
     vm->uid = uid;
     vm->directory = scratch_ / name;
     ASSERT_OK(MakeDirectories(vm->directory, 0700));
-    ASSERT_EQ(::chown(vm->directory.c_str(), uid, uid), 0);
+    ASSERT_OK(host_->RunInMounts([&] {
+      return MountBoundedFiles(vm->directory, {uid, kOwnBytes, kOwnNames});
+    }));
     ASSERT_OK(CreateNetNs(*host_, scratch_ / (name + ".netns")));
     ASSERT_OK(cgroups_->Create(name, {256 << 20, 64}));
     vm->netns = OpenNetNs(*host_, scratch_ / (name + ".netns")).value();
@@ -369,6 +413,51 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
 }
 
+TEST_F(HostileVmmTest, WhatItPlantsInItsOwnDirectoryIsRefusedBoundedAndRemoved) {
+  const auto victim = Start(victim_, {"--as-victim"});
+  ASSERT_OK(victim);
+  ASSERT_FALSE(AddressOfSecret(victim_).empty());
+  const auto planter = Start(attacker_, {"--as-planter", victim_.directory});
+  ASSERT_OK(planter);
+  const std::string planted = OutputOf(attacker_, milliseconds(60000));
+  ASSERT_TRUE(planted.starts_with("planted ")) << planted;
+
+  // While it lives and holds its lease.
+  const auto directory = Directory::Open(attacker_.directory);
+  ASSERT_OK(directory);
+  const std::string copy = scratch_ / "copy";
+  for (const char* trap : kTraps) {
+    const ExpectedFile expected{kAttacker, kMostRead};
+    EXPECT_FALSE(ReadBeneath(*directory, trap, expected)) << trap;
+    EXPECT_FALSE(OpenBeneath(*directory, trap, O_RDWR, expected)) << trap;
+    EXPECT_FALSE(CopyBeneath(*directory, trap, expected, copy)) << trap;
+    EXPECT_FALSE(PathExists(copy)) << trap;
+    EXPECT_EQ(MakeBeneath(*directory, trap, "", 0600, kAttacker).error().code(),
+              ErrorCode::kAlreadyExists)
+        << trap;
+  }
+  // Nobody else's room is taken.
+  struct statvfs files {};
+  ASSERT_EQ(::fstatvfs(directory->fd(), &files), 0);
+  EXPECT_EQ(files.f_blocks * files.f_frsize, kOwnBytes);
+  EXPECT_EQ(files.f_files, kOwnNames);
+  EXPECT_EQ(files.f_bfree, 0U) << planted;
+  EXPECT_EQ(files.f_ffree, 0U) << planted;
+
+  // It is ended, and what it planted goes: by names, as at the next start in that directory, ...
+  ASSERT_OK(cgroups_->Kill(attacker_.name));
+  ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
+  EXPECT_EQ(RemoveTree(attacker_.directory).error().code(), ErrorCode::kBusy)
+      << "a mount is not removed by accident";
+  ASSERT_OK(EmptyDirectory(attacker_.directory));
+  EXPECT_EQ(ListDirectory(attacker_.directory), std::vector<std::string>());
+  // ... and with its file system.
+  ASSERT_OK(host_->RunInMounts([&] { return DetachMount(attacker_.directory); }));
+  EXPECT_OK(RemoveTree(attacker_.directory));
+  EXPECT_FALSE(PathExists(attacker_.directory));
+  EXPECT_TRUE(PathExists(victim_.directory + "/secret"));
+}
+
 TEST_F(HostileVmmTest, ItsOwnIsInReach) {
   // The same means, turned to what is the VMM's own, do work: the test above tests something.
   const auto victim = Start(victim_, {"--as-victim"});
@@ -384,6 +473,7 @@ TEST_F(HostileVmmTest, ItsOwnIsInReach) {
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
   if (role == "--as-attacker" && argc == 7) return dormouse::test::Attack(argv + 2);
+  if (role == "--as-planter" && argc == 3) return dormouse::test::PlantTraps(argv[2]);
   if (role == "--as-victim") return dormouse::test::HoldSecrets();
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

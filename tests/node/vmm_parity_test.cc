@@ -419,7 +419,8 @@ TEST_F(VmmGuestParityTest, ASnapshotNeverOverwrites) {
 TEST_F(VmmGuestParityTest, StateOnlySnapshotStopsAtTheMemoryFile) {
   ASSERT_TRUE(vmm_->api().Pause());
   const std::string state_only = MakeDirectory();
-  const auto done = vmm_->api().SnapshotStateOnly(state_only, state_only);
+  const auto done =
+      vmm_->api().SnapshotStateOnly(state_only, host::Directory::Open(state_only).value());
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(fs::file_size(state_only + "/memory-ranges"), 0u);
   EXPECT_TRUE(json::accept(*ReadFile(state_only + "/config.json", 1 << 20)));

@@ -49,7 +49,7 @@ std::unique_ptr<VmmProcess> VmmProcess::Start(const std::string& directory) {
   auto process = Spawn(directory);
   if (process == nullptr) return nullptr;
   if (!process->api_.AwaitReady(std::chrono::seconds(20), process->pidfd_.get())) return nullptr;
-  auto tail = vmm::EventTail::Open(directory + "/events");
+  auto tail = vmm::EventTail::Open(directory + "/events", ::geteuid());
   if (!tail) return nullptr;
   process->tail_ = std::make_unique<vmm::EventTail>(std::move(*tail));
   return process;
