@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "node-agent/machine/disk_guard.h"
 #include "node-agent/machine/inner_paths.h"
 #include "node-agent/machine/machine_linux.h"
 #include "node-agent/machine/vmm_drop.h"
@@ -229,7 +230,23 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
                    "admit it.")
       .Increment();
   capture->stock = true;
+  // The drop is on the node's disk, and the VMM may be hostile. It has room for its memory, or is
+  // not asked; one that takes so much more that the node's guests would have to stand still is
+  // ended.
+  const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
   DORMOUSE_ASSIGN(const VmmDrop drop, MemoryDrop(record));
+  DORMOUSE_ASSIGN(const auto space, host::SpaceOf(drop.directory.path()));
+  const uint64_t floor = config_.capacity.pause_bytes;
+  if (space.available_bytes < floor + bytes) {
+    return Fail(ErrorCode::kNoSpace, "No space left for " + std::to_string(bytes >> 20) +
+                                         " MiB of memory, which its VMM writes itself");
+  }
+  const DiskGuard guard(drop.directory.path(), floor, [this, &record] {
+    const auto killed = cgroups_.Kill(record.uid.short_id());
+    log::Error(
+        "a VMM that wrote its memory was about to fill the node's disk, and was ended",
+        {{"sandbox", record.key().ToString()}, {"error", killed ? "" : killed.error().message()}});
+  });
   DORMOUSE_ASSIGN(const HandedOver handed, snapshot(drop, Handover::kWithMemory));
   capture->ranges = RangesOf(handed.summary);
   return {};
