@@ -69,7 +69,9 @@ TEST_F(BeneathTest, NoLinkIsFollowed) {
   ASSERT_EQ(::symlink("/proc/self/fd/0", In("magic").c_str()), 0);
   ASSERT_EQ(::symlink(scratch_.path().c_str(), In("directory").c_str()), 0);
   ASSERT_EQ(::link((scratch_ / "secret").c_str(), In("hard").c_str()), 0);
-  for (const char* name : {"link", "magic", "directory/secret", "../secret", "hard"})
+  ASSERT_OK(WriteFileAtomically(In("own"), "x"));
+  ASSERT_EQ(::symlink("own", In("near").c_str()), 0);
+  for (const char* name : {"link", "magic", "directory/secret", "../secret", "hard", "near"})
     ExpectRefused(name);
   EXPECT_EQ(LookUp(*directory_, "link").error().code(), ErrorCode::kCorrupt);
   EXPECT_EQ(directory_->OpenBeneath("directory", kOwn).error().code(), ErrorCode::kCorrupt);

@@ -1,7 +1,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -106,16 +108,17 @@ TEST(FilesTest, ATreeOfAnyDepthIsRemoved) {
 
 TEST(FilesTest, ATreeIsRemovedWhateverItsNamesAre) {
   TempDir dir(Fast());
+  // Names that the removal itself would use; tmpfs lists what is made later first.
+  for (int i = 0; i < 30; ++i) {
+    const std::string taken = dir / ("tree/.removed-" + std::to_string(i));
+    ASSERT_TRUE(MakeDirectories(i % 3 == 2 ? taken + "/sub" : dir / "tree"));
+    if (i % 3 == 0) {
+      ASSERT_TRUE(WriteFileAtomically(taken, "x"));
+    }
+  }
   for (int i = 0; i < 30; ++i) {
     ASSERT_TRUE(MakeDirectories(dir / ("tree/a/" + LongName(i) + "/b/c")));
     ASSERT_TRUE(WriteFileAtomically(dir / ("tree/a/" + LongName(i) + "/b/file"), "x"));
-    // Names that the removal itself would use.
-    const std::string taken = dir / ("tree/.removed-" + std::to_string(i));
-    if (i % 3 == 0) {
-      ASSERT_TRUE(WriteFileAtomically(taken, "x"));
-    } else {
-      ASSERT_TRUE(MakeDirectories(i % 3 == 1 ? taken : taken + "/sub"));
-    }
   }
   ASSERT_TRUE(RemoveTree(dir / "tree"));
   EXPECT_FALSE(PathExists(dir / "tree"));
@@ -167,7 +170,10 @@ TEST(FilesTest, WhoFillsATreeMeanwhileDoesNotHoldUpItsRemoval) {
   const pid_t child = ::fork();
   if (child == 0) {
     const int fd = ::open((dir / "tree/theirs").c_str(), O_RDONLY | O_DIRECTORY);
-    if (fd < 0 || ::setgid(4242) != 0 || ::setuid(4242) != 0) ::_exit(1);
+    if (fd < 0 || ::setgid(4242) != 0 || ::setuid(4242) != 0 ||
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
+      ::_exit(1);
+    }
     for (unsigned i = 0;; ++i) {
       if (::mkdirat(fd, std::to_string(i).c_str(), 0700) != 0 && errno != EEXIST) break;
       if (i == 100) (void)!::write(made[1], "x", 1);
