@@ -14,8 +14,8 @@
 //                                   state.json, store.cow, manifest.json, memory.digests (until
 //                                   they are computed its parent's: parent.digests); once it was
 //                                   consumed only what its VM maps, with its digests
-//       drop/                       where the VMM writes its memory itself, if it must: its own only
-//                                   during such a capture, else root's
+//       drop/                       where the VMM writes its memory, if it must do so itself: its
+//                                   own only during such a capture, else root's
 //       console.log{,.1}            the guest's serial line, capped
 //     templates/<uid>/              a template: the files of a generation, and
 //       template.json               its record: the one commit point (template_record.h)
