@@ -207,8 +207,9 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(const auto cluster, kube::LoadClusterConfig(flags.kubeconfig));
   DORMOUSE_ASSIGN(auto transport, kube::MakeTransport(cluster, {.user_agent = "dormouse-agent"}));
   kube::Client client(transport, {.field_manager = api::kAgentManager});
-  kube::EventRecorder events(transport,
-                             {.controller = "dormouse.dev/agent", .instance = node.text()});
+  kube::EventRecorder events(transport, {.controller = "dormouse.dev/agent",
+                                         .instance = node.text(),
+                                         .labels = {{"dormouse.dev/reporter", "agent"}}});
   kube::WorkQueue queue({.name = "sandbox", .max_delay = 30s});
   kube::Store<api::Sandbox> sandboxes;
   sandboxes.Subscribe([&queue](const kube::Store<api::Sandbox>::Change& change) {

@@ -15,7 +15,8 @@ NAMESPACE = "default"
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
-        running.install_dormouse()
+        # Off by default, for what it costs where sandboxes are many.
+        running.install_dormouse("--set", "admissionPolicy.eventSubjects=true")
         yield running
 
 
@@ -68,6 +69,12 @@ class Api:
 @pytest.fixture(scope="session")
 def admin(control_plane) -> Api:
     return Api(control_plane.admin)
+
+
+@pytest.fixture(scope="session")
+def controller(control_plane) -> Api:
+    """Who sets status.nodeName: nobody else may, the administrator of the cluster included."""
+    return Api(control_plane.as_token(control_plane.controller_token()))
 
 
 @pytest.fixture

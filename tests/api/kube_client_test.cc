@@ -1,5 +1,5 @@
 // The Kubernetes client against a real kube-apiserver: $KUBECONFIG names one that has Dormouse's
-// CRDs and lets us do everything. What it makes is deleted again.
+// chart and lets us do everything. What it makes is deleted again.
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -79,6 +79,23 @@ class KubeClientTest : public testing::Test {
                     client_->Apply(kSandboxes, key, object.dump(),
                                    {.subresource = "status", .resource_version = version}));
     return RefOfText(text);
+  }
+
+  /// From here on we are the controller: nobody else may set a nodeName.
+  void BecomeTheController() {
+    const ResourceType tokens{"", "v1", "serviceaccounts/dormouse-controller/token"};
+    const json request{{"apiVersion", "authentication.k8s.io/v1"},
+                       {"kind", "TokenRequest"},
+                       {"spec", {{"expirationSeconds", 3600}}}};
+    const auto made = client_->Create(tokens, "dormouse-system", request.dump());
+    ASSERT_TRUE(made) << made.error().message();
+    ClusterConfig config = config_;
+    config.client_certificate = config.client_key = {};
+    config.token_file.clear();
+    config.token = json::parse(*made)["status"]["token"];
+    const auto transport = MakeTransport(config);
+    ASSERT_TRUE(transport) << transport.error().message();
+    client_.emplace(*transport, ClientOptions{.field_manager = "kube-client-test"});
   }
 
   ClusterConfig config_;
@@ -215,6 +232,8 @@ TEST_F(KubeClientTest, AnAgentSeesItsOwnSandboxesComeChangeAndGo) {
   const auto late = Name("late");
   const std::string node = early.name;
   MakeSandbox(early);
+  MakeSandbox(late);
+  BecomeTheController();
   ASSERT_TRUE(ApplyStatus(early, {{"nodeName", node}}));
 
   Store<std::string> store;
@@ -235,7 +254,6 @@ TEST_F(KubeClientTest, AnAgentSeesItsOwnSandboxesComeChangeAndGo) {
   ASSERT_TRUE(store.WaitForSync(20s));
   EXPECT_EQ(store.Size(), 1u);
 
-  MakeSandbox(late);
   const auto placed = ApplyStatus(late, {{"nodeName", node}});
   ASSERT_TRUE(placed) << placed.error().message();
   EXPECT_TRUE(listener.WaitFor("+ " + late.name)) << "it enters the selection";

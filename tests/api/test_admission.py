@@ -20,13 +20,8 @@ def agent(control_plane) -> Api:
     return Api(control_plane.as_token(control_plane.agent_token("node-a")))
 
 
-@pytest.fixture(scope="session")
-def controller(control_plane) -> Api:
-    return Api(control_plane.as_token(control_plane.controller_token()))
-
-
 @pytest.fixture
-def placed(admin, created):
+def placed(controller, created):
     """Makes an object of each kind under `name` and places it as the controller does; no node: it
     stays unplaced."""
 
@@ -34,7 +29,7 @@ def placed(admin, created):
         for plural in SEVERAL:
             created(plural, BODIES[plural](name))
             if node:
-                assert admin.apply_status(
+                assert controller.apply_status(
                     plural, name, {"nodeName": node}, "dormouse-controller"
                 ).ok
 
@@ -48,11 +43,15 @@ def lease(name: str) -> dict:
     }
 
 
-def event(name: str, namespace: str) -> dict:
+EVENTS = f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
+
+
+def event(name: str, kind: str = "Sandbox", regarding: str = "own", **changes) -> dict:
+    """As the agent of node-a writes it."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"dormouse.dev/reporter": "agent"}},
         "eventTime": "2026-01-02T03:04:05.000000Z",
         "type": "Normal",
         "reason": "Started",
@@ -62,10 +61,11 @@ def event(name: str, namespace: str) -> dict:
         "reportingInstance": "node-a",
         "regarding": {
             "apiVersion": "dormouse.dev/v1alpha1",
-            "kind": "Sandbox",
-            "namespace": namespace,
-            "name": "own",
+            "kind": kind,
+            "namespace": NAMESPACE,
+            "name": regarding,
         },
+        **changes,
     }
 
 
@@ -99,15 +99,7 @@ def test_an_agent_keeps_its_own_sandbox_node(agent, admin):
         assert agent.create("sandboxnodes", sandbox_node("node-a")).status == 201
         answer = agent.apply_status("sandboxnodes", "node-a", {"kernelVersion": "6.1.0"})
         assert answer.ok, answer.message
-        assert agent.merge("sandboxnodes", "node-a", {"metadata": {"labels": {"a": "b"}}}).ok
         assert agent.get("sandboxnodes", "node-a").body["status"]["kernelVersion"] == "6.1.0"
-        # The first write of an agent is an apply that creates.
-        assert admin.delete("sandboxnodes", "node-a").ok
-        body = sandbox_node("node-a")
-        assert (
-            agent.client.apply(agent.path("sandboxnodes", "node-a"), body, "dormouse-agent").status
-            == 201
-        )
     finally:
         admin.delete("sandboxnodes", "node-a")
 
@@ -125,16 +117,23 @@ def test_an_agent_renews_its_own_lease(agent, admin):
         admin.client.delete(f"{LEASES}/dormouse-node-node-a")
 
 
-def test_an_agent_writes_events(agent, admin):
-    path = f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events"
+SERIES = {"series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}}
+
+
+@pytest.mark.parametrize("kind", ["Sandbox", "SnapshotTemplate"])
+def test_an_agent_writes_events_about_what_is_on_its_node(agent, admin, placed, kind):
+    placed("own", "node-a")
+    placed("theirs", "node-b")
     try:
-        made = agent.client.create(path, event("own.1", NAMESPACE))
+        made = agent.client.create(EVENTS, event("own.1", kind))
         assert made.status == 201, made.message
-        series = {"series": {"count": 2, "lastObservedTime": "2026-01-02T03:05:05.000000Z"}}
-        answer = agent.client.merge(f"{path}/own.1", series)
+        answer = agent.client.merge(f"{EVENTS}/own.1", SERIES)
         assert answer.ok, answer.message
+        # Of one that is gone by now.
+        answer = agent.client.create(EVENTS, event("gone.1", kind, "gone"), dryRun="All")
+        assert answer.status == 201, answer.message
     finally:
-        admin.client.delete(f"{path}/own.1")
+        admin.client.delete(f"{EVENTS}/own.1")
 
 
 # --- what an agent may not ------------------------------------------------------------------------
@@ -210,6 +209,102 @@ def test_an_agent_makes_and_deletes_nothing(agent, placed, plural):
     assert agent.delete(plural, "own").status == 403
 
 
+@pytest.mark.parametrize("kind", ["Sandbox", "SnapshotTemplate"])
+def test_an_agent_writes_no_event_about_what_is_elsewhere(agent, admin, placed, kind):
+    placed("own", "node-a")
+    placed("theirs", "node-b")
+    placed("free", None)
+    uid = admin.get({"Sandbox": "sandboxes"}.get(kind, "snapshottemplates"), "theirs").body["metadata"]["uid"]
+    by_uid = event("e1", kind, "any")
+    by_uid["regarding"]["uid"] = uid
+    for body in (event("e1", kind, "theirs"), event("e1", kind, "free"), by_uid):
+        answer = agent.client.create(EVENTS, body, dryRun="All")
+        words = "what the Event is about is not on the agent's node"
+        assert answer.status == 403 and words in answer.message, answer.message
+
+
+def test_an_agent_writes_no_event_but_as_itself(agent, admin, placed):
+    placed("own", "node-a")
+    own = "an agent writes its own Events only"
+    unlabelled = event("e1")
+    del unlabelled["metadata"]["labels"]
+    of_a_pod = event("e1", "Pod")
+    of_a_pod["regarding"]["apiVersion"] = "v1"
+    for words, body in (
+        (own, event("e1", reportingInstance="node-b")),
+        (own, event("e1", reportingController="kubelet")),
+        ("an agent's Events have the label dormouse.dev/reporter: agent", unlabelled),
+        ("an agent's Events are about Sandboxes and SnapshotTemplates", of_a_pod),
+        ("an agent's Events are about Sandboxes and SnapshotTemplates", event("e1", "SandboxNode")),
+    ):
+        answer = agent.client.create(EVENTS, body, dryRun="All")
+        assert answer.status == 403 and words in answer.message, answer.message
+
+
+def test_an_agent_changes_no_event_of_another(agent, admin, placed):
+    placed("own", "node-a")
+    placed("theirs", "node-b")
+    others = [
+        event("e.1", reportingController="kubelet"),
+        event("e.2", regarding="theirs", reportingInstance="node-b"),
+    ]
+    try:
+        for body in others:
+            assert admin.client.create(EVENTS, body).status == 201
+        for body in others:
+            answer = agent.client.merge(f"{EVENTS}/{body['metadata']['name']}", SERIES)
+            assert answer.status == 403 and "an agent writes its own Events only" in answer.message, answer.message
+    finally:
+        for body in others:
+            admin.client.delete(f"{EVENTS}/{body['metadata']['name']}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"labels": {"a": "b"}}},
+        {"metadata": {"ownerReferences": []}},
+        {"spec": {"unschedulable": False}},
+        {"spec": {"taints": []}},
+    ],
+    ids=["labels", "owner", "unschedulable", "taints"],
+)
+def test_an_agent_writes_nothing_of_its_sandbox_node_but_the_status(agent, admin, created, change):
+    """What decides which sandboxes come to a node is not its own to say."""
+    node = sandbox_node("node-a", unschedulable=True, taints=[{"key": "example.com/a", "effect": "NoSchedule"}])
+    node["metadata"]["labels"] = {"zone": "b"}
+    node["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "1"}]
+    before = created("sandboxnodes", node)
+    assert agent.merge("sandboxnodes", "node-a", change).status == 403
+    # Nor by way of the status: what comes beside it there is ignored.
+    answer = agent.merge("sandboxnodes", "node-a", {**change, "status": {"kernelVersion": "6.1.0"}}, "status")
+    assert answer.ok, answer.message
+    after = admin.get("sandboxnodes", "node-a").body
+    assert after["spec"] == before["spec"]
+    for key in ("labels", "ownerReferences"):
+        assert after["metadata"][key] == before["metadata"][key]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec"),
+    [
+        ({"labels": {"zone": "a"}}, {}),
+        ({"annotations": {"a": "b"}}, {}),
+        ({"finalizers": ["example.com/never"]}, {}),
+        ({"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "node-b", "uid": "1"}]}, {}),
+        ({}, {"unschedulable": True}),
+        ({}, {"taints": [{"key": "example.com/a", "effect": "NoSchedule"}]}),
+    ],
+    ids=["labels", "annotations", "finalizers", "owner", "unschedulable", "taints"],
+)
+def test_an_agent_makes_a_bare_sandbox_node(agent, metadata, spec):
+    body = sandbox_node("node-a", **spec)
+    body["metadata"].update(metadata)
+    answer = agent.create("sandboxnodes", body, dryRun="All")
+    words = "an agent makes its SandboxNode without labels, annotations, owner, taints and unschedulable"
+    assert answer.status == 403 and words in answer.message, answer.message
+
+
 def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, placed):
     placed("own", "node-a")
     role = {
@@ -221,6 +316,7 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
                 "verbs": ["create", "patch", "delete"],
             },
             {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["delete"]},
+            {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "delete"]},
         ],
     }
     binding = {
@@ -239,6 +335,11 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
     assert admin.client.create(f"{rbac}/clusterrolebindings", binding).ok
     assert admin.create("sandboxnodes", sandbox_node("node-a")).ok
     assert admin.client.create(LEASES, lease("dormouse-node-node-a")).ok
+    assert admin.client.create(EVENTS, event("own.1")).ok
+    older = {
+        "metadata": {"name": "e1", "namespace": NAMESPACE},
+        "involvedObject": {"kind": "Pod", "namespace": NAMESPACE, "name": "p"},
+    }
     try:
         # Roles reach the authorizer a moment after they were written; the answer then is the
         # policy's.
@@ -253,8 +354,15 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
             "an agent deletes no SandboxNode": [
                 lambda: agent.client.delete(agent.path("sandboxnodes", "node-a"), dryRun="All")
             ],
+            "an agent writes nothing of its SandboxNode but the status": [
+                lambda: agent.merge("sandboxnodes", "node-a", {"spec": {"unschedulable": True}}, dryRun="All")
+            ],
             "an agent deletes no Lease": [
                 lambda: agent.client.delete(f"{LEASES}/dormouse-node-node-a", dryRun="All")
+            ],
+            "an agent deletes no Event": [lambda: agent.client.delete(f"{EVENTS}/own.1", dryRun="All")],
+            "an agent writes its own Events only": [
+                lambda: agent.client.create(f"/api/v1/namespaces/{NAMESPACE}/events", older, dryRun="All")
             ],
         }
         for words, calls in attempts.items():
@@ -269,6 +377,7 @@ def test_a_wider_role_does_not_widen_the_policy(control_plane, agent, admin, pla
         admin.client.delete(f"{rbac}/clusterroles/too-wide")
         admin.delete("sandboxnodes", "node-a")
         admin.client.delete(f"{LEASES}/dormouse-node-node-a")
+        admin.client.delete(f"{EVENTS}/own.1")
 
 
 def test_an_agent_cannot_touch_another_sandbox_node(agent, created):
@@ -276,7 +385,6 @@ def test_an_agent_cannot_touch_another_sandbox_node(agent, created):
     words = "the agent on node-a writes the SandboxNode of that name only"
     for answer in (
         agent.create("sandboxnodes", sandbox_node("node-c")),
-        agent.merge("sandboxnodes", "node-b", {"spec": {"unschedulable": True}}),
         agent.apply_status("sandboxnodes", "node-b", {"kernelVersion": "0"}),
     ):
         assert answer.status == 403 and words in answer.message, answer.message
@@ -307,6 +415,7 @@ def test_a_token_that_is_bound_to_no_node_may_write_nothing(control_plane, place
         unbound.apply_status("sandboxes", "own", {"phase": "Failed"}),
         unbound.create("sandboxnodes", sandbox_node("node-a")),
         unbound.client.create(LEASES, lease("dormouse-node-node-a")),
+        unbound.client.create(EVENTS, event("gone.1", "Sandbox", "gone")),
     ):
         assert answer.status == 403 and "the agent's token is bound to no node" in answer.message
 
@@ -319,6 +428,25 @@ def test_an_agent_reads_no_secret_and_no_node(agent):
         "/api/v1/pods",
     ):
         assert agent.client.get(path).status == 403
+
+
+# --- who places -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plural", SEVERAL)
+def test_nobody_but_the_controller_sets_the_node(admin, controller, created, plural):
+    """The administrator of the cluster is no exception, but may do it in the controller's name."""
+    created(plural, BODIES[plural]("free"))
+    words = "only the controller sets status.nodeName"
+    assert admin.apply_status(plural, "free", {"phase": "Pending"}, "by-hand").ok
+    answer = admin.apply_status(plural, "free", {"nodeName": "node-a"}, "by-hand")
+    assert answer.status == 403 and words in answer.message
+    named = Api(admin.client.impersonating(f"system:serviceaccount:{chart.NAMESPACE}:{chart.CONTROLLER_ACCOUNT}"))
+    assert named.apply_status(plural, "free", {"nodeName": "node-a"}, "by-hand").ok
+    for change in ({"nodeName": "node-b"}, {"nodeName": None}):
+        answer = admin.merge(plural, "free", {"status": change}, "status")
+        assert answer.status == 403 and words in answer.message
+    assert admin.get(plural, "free").body["status"]["nodeName"] == "node-a"
 
 
 # --- the controller -------------------------------------------------------------------------------
@@ -398,20 +526,40 @@ def user_of(admin):
 
 
 @pytest.mark.parametrize(
-    ("role", "writes"), [("view", False), ("edit", True), ("dormouse-sandbox-editor", True)]
+    ("role", "ours"),
+    [
+        ("view", "viewer"),
+        ("edit", "editor"),
+        ("admin", "editor"),
+        ("dormouse-sandbox-editor", None),
+    ],
 )
-def test_the_roles_of_the_cluster_know_sandboxes(control_plane, user_of, role, writes):
+def test_the_roles_of_the_cluster_know_sandboxes(control_plane, admin, user_of, placed, role, ours):
     user = user_of(role)
+    placed("placed", "node-a")
     # No controller manager aggregates here: the cluster's own roles are empty until a person merges
     # ours into them.
-    if role in ("view", "edit"):
-        source = {"view": "dormouse-sandbox-viewer", "edit": "dormouse-sandbox-editor"}[role]
+    if ours:
         roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
-        ours = control_plane.admin.get(f"{roles}/{source}").body
-        assert (
-            ours["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
-        )
-        assert control_plane.admin.merge(f"{roles}/{role}", {"rules": ours["rules"]}).ok
+        kinds = ("sandbox", "snapshottemplate")
+        bodies = [control_plane.admin.get(f"{roles}/dormouse-{kind}-{ours}").body for kind in kinds]
+        for body in bodies:
+            assert body["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{role}"] == "true"
+        rules = [rule for body in bodies for rule in body["rules"]]
+        assert control_plane.admin.merge(f"{roles}/{role}", {"rules": rules}).ok
     control_plane.wait_until(lambda: user.client.get(user.path("sandboxes")).ok, f"the role {role}")
-    assert (user.create("sandboxes", sandbox("theirs"), dryRun="All").status == 201) == writes
-    assert user.apply_status("sandboxes", "theirs", {"phase": "Failed"}).status == 403
+    assert (user.create("sandboxes", sandbox("theirs"), dryRun="All").status == 201) == (role != "view")
+    # A status is how the controller and the agents talk to each other: nobody's word counts there but theirs.
+    for plural in SEVERAL:
+        answer = user.merge(plural, "placed", {"status": {"phase": "Failed"}}, "status")
+        assert answer.status == 403 and POLICY not in answer.message, answer.message
+
+
+def test_no_role_for_people_writes_a_status(control_plane):
+    roles = control_plane.admin.get("/apis/rbac.authorization.k8s.io/v1/clusterroles").body["items"]
+    theirs = [one for one in roles if one["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "users"]
+    assert len(theirs) == 6
+    for role in theirs:
+        for rule in role["rules"]:
+            if any(resource.endswith("/status") for resource in rule["resources"]):
+                assert rule["verbs"] == ["get"], role["metadata"]["name"]

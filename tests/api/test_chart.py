@@ -177,7 +177,7 @@ def test_crds_can_be_left_out_and_let_go():
 
 def test_no_role_has_a_wildcard(default, everything):
     roles = [item for item in default + everything if item["kind"] in ("Role", "ClusterRole")]
-    assert len(roles) == 2 * 13
+    assert len(roles) == 2 * 10
     for role in roles:
         for rule in role["rules"]:
             for key in ("apiGroups", "resources", "verbs"):
@@ -291,19 +291,31 @@ def test_every_option_reaches_its_object(everything):
         the(everything, kind, name)
 
 
-@pytest.mark.parametrize("policy", ["status", "node", "lease"])
-def test_a_policy_refuses_when_it_cannot_decide(default, policy):
-    assert (
-        the(default, "ValidatingAdmissionPolicy", f"dormouse-agent-{policy}")["spec"][
-            "failurePolicy"
-        ]
-        == "Fail"
-    )
-    binding = the(default, "ValidatingAdmissionPolicyBinding", f"dormouse-agent-{policy}")
-    assert binding["spec"] == {
-        "policyName": f"dormouse-agent-{policy}",
-        "validationActions": ["Deny"],
-    }
+POLICIES = {
+    "dormouse-agent-status",
+    "dormouse-agent-node",
+    "dormouse-agent-lease",
+    "dormouse-agent-event",
+    "dormouse-controller-placement",
+}
+
+
+def test_every_policy_refuses_when_it_cannot_decide(default):
+    policies = [item for item in default if item["kind"] == "ValidatingAdmissionPolicy"]
+    assert {policy["metadata"]["name"] for policy in policies} == POLICIES
+    for policy in policies:
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        bound = the(default, "ValidatingAdmissionPolicyBinding", policy["metadata"]["name"])["spec"]
+        assert bound["policyName"] == policy["metadata"]["name"] and bound["validationActions"] == ["Deny"]
+
+
+def test_what_events_are_about_is_checked_where_that_is_asked_for():
+    rendered = parsed(chart.render("--set", "admissionPolicy.eventSubjects=true"))
+    policies = {item["metadata"]["name"]: item for item in rendered if item["kind"] == "ValidatingAdmissionPolicy"}
+    more = {"dormouse-agent-event-sandbox", "dormouse-agent-event-template"}
+    assert policies.keys() == POLICIES | more
+    for name in more:
+        assert policies[name]["spec"]["failurePolicy"] == "Fail"
 
 
 NONSENSE = [

@@ -265,7 +265,7 @@ def test_labels_and_owner_come_from_the_kubernetes_node(world, control_plane):
     eventually(lambda: "zone" not in world.admin.get("sandboxnodes", "kube-1").body["metadata"]["labels"], "it goes")
 
 
-def test_a_template_is_waited_for(world):
+def test_a_template_is_waited_for(world, controller):
     world.fleet.add("n1")
     world.fleet.add("n2")
     world.runner.start()
@@ -280,7 +280,7 @@ def test_a_template_is_waited_for(world):
     assert world.admin.create("snapshottemplates", body).ok
     world.waits("clone", "SourceNotReady", "is not ready: there is no Sandbox s")
     status = {"nodeName": "n2", "nodes": ["n2"], "readyToUse": True, "resources": {"cpu": 2, "memory": "1Gi"}}
-    assert world.admin.apply_status("snapshottemplates", "warm", status).ok
+    assert controller.apply_status("snapshottemplates", "warm", status).ok
     assert world.placed("clone") == "n2"
 
 

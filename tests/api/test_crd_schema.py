@@ -389,17 +389,17 @@ FULL_SANDBOX_STATUS = {
 }
 
 
-def test_the_status_of_a_sandbox_holds_all_that_the_api_names(admin, created):
+def test_the_status_of_a_sandbox_holds_all_that_the_api_names(controller, created):
     created("sandboxes", sandbox("full"))
-    answer = admin.apply_status("sandboxes", "full", FULL_SANDBOX_STATUS)
+    answer = controller.apply_status("sandboxes", "full", FULL_SANDBOX_STATUS)
     assert answer.ok, answer.message
     assert answer.body["status"] == FULL_SANDBOX_STATUS
 
 
-def test_each_writer_of_a_status_keeps_its_own_conditions(admin, created):
+def test_each_writer_of_a_status_keeps_its_own_conditions(admin, controller, created):
     created("sandboxes", sandbox("shared"))
-    controller = {"nodeName": "node-a", "conditions": [condition("Scheduled", reason="Scheduled")]}
-    assert admin.apply_status("sandboxes", "shared", controller, "dormouse-controller").ok
+    placed = {"nodeName": "node-a", "conditions": [condition("Scheduled", reason="Scheduled")]}
+    assert controller.apply_status("sandboxes", "shared", placed, "dormouse-controller").ok
     assert admin.apply_status(
         "sandboxes", "shared", {"phase": "Starting", "conditions": [condition("Ready", "False")]}
     ).ok
@@ -488,7 +488,7 @@ def test_a_template_is_immutable_but_for_ttl_and_deletion_policy(admin, created)
     assert answer.status == 200, answer.message
 
 
-def test_the_status_of_a_template_holds_all_that_the_api_names(admin, created):
+def test_the_status_of_a_template_holds_all_that_the_api_names(controller, created):
     created("snapshottemplates", template("whole"))
     status = {
         "observedGeneration": 1,
@@ -516,7 +516,7 @@ def test_the_status_of_a_template_holds_all_that_the_api_names(admin, created):
         },
         "conditions": [condition(kind) for kind in ("Ready", "InUse", "Compatible")],
     }
-    answer = admin.apply_status("snapshottemplates", "whole", status)
+    answer = controller.apply_status("snapshottemplates", "whole", status)
     assert answer.ok, answer.message
     assert answer.body["status"] == status
 

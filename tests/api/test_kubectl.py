@@ -12,7 +12,7 @@ def table(output: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def running(admin, created):
+def running(controller, created):
     created("sandboxes", sandbox("s1"))
     status = {
         "phase": "Running",
@@ -22,7 +22,7 @@ def running(admin, created):
         "idleDeadline": "2026-01-02T03:14:05Z",
         "storage": {"cowUsedPercent": 12},
     }
-    assert admin.apply_status("sandboxes", "s1", status).ok
+    assert controller.apply_status("sandboxes", "s1", status).ok
 
 
 def test_the_columns_of_a_sandbox(control_plane, running):
@@ -39,7 +39,7 @@ def test_the_source_column_names_a_template_too(control_plane, created):
     assert "warm-python" in control_plane.kubectl("get", "sbx", "clone", "-o", "wide").stdout
 
 
-def test_the_columns_of_a_template(control_plane, admin, created):
+def test_the_columns_of_a_template(control_plane, controller, created):
     created("snapshottemplates", template("t1"))
     status = {
         "nodeName": "node-a",
@@ -49,7 +49,7 @@ def test_the_columns_of_a_template(control_plane, admin, created):
         "pauseWindow": "35ms",
         "conditions": [condition("Ready", reason="Captured")],
     }
-    assert admin.apply_status("snapshottemplates", "t1", status).ok
+    assert controller.apply_status("snapshottemplates", "t1", status).ok
     header, row = table(control_plane.kubectl("get", "snaptpl").stdout)
     assert header == ["NAME", "SOURCE", "READY", "REFS", "SIZE", "NODE", "AGE"]
     assert row[:-1] == ["t1", "s1", "True", "2", "1048576", "node-a"]
@@ -108,10 +108,10 @@ def test_sandboxes_are_selected_by_node_phase_mode_and_template(control_plane, r
         assert [item["metadata"]["name"] for item in output.body["items"]] == expected, selector
 
 
-def test_templates_are_selected_by_node(control_plane, admin, created):
+def test_templates_are_selected_by_node(control_plane, controller, created):
     created("snapshottemplates", template("here"))
     created("snapshottemplates", template("there"))
-    assert admin.apply_status("snapshottemplates", "here", {"nodeName": "node-a"}).ok
+    assert controller.apply_status("snapshottemplates", "here", {"nodeName": "node-a"}).ok
     names = control_plane.kubectl(
         "get", "snaptpl", "--field-selector=status.nodeName=node-a", "-o", "name"
     ).stdout

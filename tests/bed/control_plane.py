@@ -43,7 +43,8 @@ class ControlPlane(KubernetesApi):
         self._wait_for_policies()
 
     def _wait_for_policies(self) -> None:
-        """Until each policy refuses what it must: an agent without a node, asked with dry runs."""
+        """Until each policy refuses what it must: an agent without a node, and an administrator who places by hand,
+        asked with dry runs."""
         agent = self.admin.impersonating(
             f"system:serviceaccount:{chart.NAMESPACE}:{chart.AGENT_ACCOUNT}"
         )
@@ -63,6 +64,19 @@ class ControlPlane(KubernetesApi):
             "metadata": {"name": "policy-probe"},
             "spec": {"source": {"image": {"name": "none"}}},
         }
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": "probe", "namespace": chart.NAMESPACE},
+            "eventTime": "2026-01-02T03:04:05.000000Z",
+            "type": "Normal",
+            "reason": "Probe",
+            "action": "Probe",
+            "reportingController": "dormouse.dev/test-bed",
+            "reportingInstance": "test-bed",
+            "regarding": {"kind": "Namespace", "name": chart.NAMESPACE, "namespace": chart.NAMESPACE},
+        }
+        events = f"/apis/events.k8s.io/v1/namespaces/{chart.NAMESPACE}/events"
         leases = f"/apis/coordination.k8s.io/v1/namespaces/{chart.NAMESPACE}/leases"
         sandboxes = f"/apis/{chart.API_VERSION}/namespaces/{chart.NAMESPACE}/sandboxes"
         self.expect(
@@ -77,6 +91,10 @@ class ControlPlane(KubernetesApi):
                 f"/apis/{chart.API_VERSION}/sandboxnodes", node, dryRun="All"
             ),
             "leases": lambda: agent.create(leases, lease, dryRun="All"),
+            "events": lambda: agent.create(events, event, dryRun="All"),
+            "placement": lambda: self.admin.merge(
+                f"{sandboxes}/policy-probe/status", {"status": {"nodeName": "probe"}}, dryRun="All"
+            ),
         }
         for name, probe in probes.items():
             self.wait_until(

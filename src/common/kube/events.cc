@@ -220,6 +220,7 @@ bool EventRecorder::WriteOne(const Pending& pending) {
              {"regarding", ReferenceOf(key.regarding)},
              {"reportingController", options_.controller},
              {"reportingInstance", options_.instance}};
+  if (!options_.labels.empty()) event["metadata"]["labels"] = options_.labels;
   if (key.related) event["related"] = ReferenceOf(*key.related);
   const auto created = client_.Create(types::kEvents, series.event.ns,
                                       event.dump(-1, ' ', false, json::error_handler_t::replace));

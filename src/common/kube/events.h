@@ -9,6 +9,7 @@
 #include <chrono>
 #include <compare>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -35,8 +36,9 @@ struct EventSubject {
 enum class EventType { kNormal, kWarning };
 
 struct EventRecorderOptions {
-  std::string controller{};  ///< "dormouse.dev/controller"
-  std::string instance{};    ///< pod or node name
+  std::string controller{};                     ///< "dormouse.dev/controller"
+  std::string instance{};                       ///< pod or node name
+  std::map<std::string, std::string> labels{};  ///< of each Event
   std::size_t queue_limit = 1000;
   const Clock* clock = &Clock::System();
   metrics::Registry* metrics = &metrics::Registry::Default();

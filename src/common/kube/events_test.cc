@@ -30,6 +30,7 @@ class EventsTest : public testing::Test {
   EventRecorder recorder_{transport_,
                           {.controller = "dormouse.dev/agent",
                            .instance = "n1",
+                           .labels = {{"example.com/a", "b"}},
                            .queue_limit = 10,
                            .clock = &clock_,
                            .metrics = &registry_}};
@@ -49,6 +50,7 @@ TEST_F(EventsTest, AnEventHasAllThatTheApiDemands) {
   EXPECT_EQ(event["regarding"]["uid"], "u1");
   EXPECT_EQ(event["reportingController"], "dormouse.dev/agent");
   EXPECT_EQ(event["reportingInstance"], "n1");
+  EXPECT_EQ(event["metadata"]["labels"], json({{"example.com/a", "b"}}));
   EXPECT_THAT(event["eventTime"].get<std::string>(), testing::EndsWith("Z"));
 }
 
