@@ -292,7 +292,10 @@ class FakeMachine : public Machine {
     return {};
   }
   Result<> CollectBases(const std::vector<std::string>&) override { return {}; }
-  uint32_t SlotLimit() const override { return 4096; }
+  uint32_t SlotLimit() const override {
+    if (on_slot_limit) on_slot_limit();
+    return 4096;
+  }
   DiskState CheckNodeDisk() override { return disk_state; }
 
   /// What the death of the agent is to what it holds.
@@ -310,6 +313,7 @@ class FakeMachine : public Machine {
   Paths paths;  ///< where a template's capture leaves a file, as the real ones do
   std::mutex mutex;
   std::map<api::SandboxUid, Vm> vms;
+  std::function<void()> on_slot_limit;  ///< asked for one that is new, before its record is saved
   std::map<api::SandboxUid, Generation> templates;
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version

@@ -5,6 +5,7 @@
 #include <thread>
 #include <tuple>
 
+#include "src/common/api/quantity.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/log.h"
 
@@ -150,6 +151,12 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
 Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
                                                std::optional<Record> record) {
   if (record) return Drive(sandbox, std::move(*record), false);
+  if (!sandbox.meta.HasFinalizer(api::kCleanupFinalizer)) {
+    return Refuse(sandbox,
+                  Error(ErrorCode::kPermission,
+                        "it has a node and no finalizer: the controller did not place it"),
+                  reasons::kNotFinalized);
+  }
   if (disk_state_ != Machine::DiskState::kFine) {
     return Refuse(sandbox,
                   Error(ErrorCode::kNoSpace, "node " + options_.node_name + " is short of disk"));
@@ -157,17 +164,32 @@ Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
   TemplateStore::Ptr held;
   auto resolved = Resolve(sandbox, &held);
   if (!resolved) return Refuse(sandbox, resolved.error());
-  DORMOUSE_ASSIGN(resolved->slot, records_.ReserveSlot(sandbox.uid, machine_.SlotLimit()));
-  resolved->cluster_id = records_.cluster_id();
   resolved->uid = sandbox.uid;
-  resolved->ns = sandbox.meta.ns;
-  resolved->name = sandbox.meta.name;
-  return Drive(sandbox, std::move(*resolved), true, std::move(held));
+  const bool starts = sandbox.spec.operating_mode == api::OperatingMode::kRunning;
+  if (starts && !TakeRoomFor(*resolved)) {
+    return Refuse(
+        sandbox, Error(ErrorCode::kNoSpace, "node " + options_.node_name + " has no room for " +
+                                                api::FormatBytes(resolved->resources.memory_bytes) +
+                                                " memory"));
+  }
+  const auto start = [&]() -> Result<ReconcileResult> {
+    DORMOUSE_ASSIGN(resolved->slot, records_.ReserveSlot(sandbox.uid, machine_.SlotLimit()));
+    resolved->cluster_id = records_.cluster_id();
+    resolved->ns = sandbox.meta.ns;
+    resolved->name = sandbox.meta.name;
+    return Drive(sandbox, *resolved, true, std::move(held));
+  };
+  const auto started = start();
+  // From now on its record counts, or nothing was made.
+  LeaveRoom(*resolved);
+  return started;
 }
 
-Result<ReconcileResult> Agent::Refuse(const api::Sandbox& sandbox, const Error& error) {
+Result<ReconcileResult> Agent::Refuse(const api::Sandbox& sandbox, const Error& error,
+                                      std::string_view reason) {
   StatusInputs in;
   in.problem = ProblemOf(std::nullopt, error);
+  if (!reason.empty()) in.problem->reason = reason;
   if (sandbox.spec.image.empty() && error.code() == ErrorCode::kNotFound)
     in.problem->reason = reasons::kSourceNotReady;
   in.vmm = machine_.Vmm();

@@ -45,7 +45,7 @@ struct AgentOptions {
   /// to 5 min.
   std::chrono::seconds capture_retry{15};
   int64_t memory_bytes =
-      0;  ///< for all guests together, held against wakes; 0 = not known, so no bound
+      0;  ///< for all guests together, held against starts and wakes; 0 = not known, so no bound
   size_t wakes_at_once = 0;  ///< that are on their way to the guest's answer; 0 = any number
   std::chrono::seconds orphan_retention{24 * 3600};  ///< files of a sandbox whose object is gone
   BootSnapshots boot_snapshots = BootSnapshots::kNamespace;
@@ -117,7 +117,9 @@ class Agent : public AgentView {
   Result<kube::ReconcileResult> ReconcileDeletion(const api::Sandbox& cached);
   Result<kube::ReconcileResult> ReconcileOrphan(const Record& record);
   Result<kube::ReconcileResult> ReconcileUnreadable(const api::Sandbox& sandbox);
-  Result<kube::ReconcileResult> Refuse(const api::Sandbox& sandbox, const Error& error);
+  /// Makes nothing, and says so: the controller places it anew. `reason` empty: by the error.
+  Result<kube::ReconcileResult> Refuse(const api::Sandbox& sandbox, const Error& error,
+                                       std::string_view reason = {});
   /// `held` is let go when the record is on disk.
   Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new,
                                       TemplateStore::Ptr held = nullptr);
@@ -179,8 +181,9 @@ class Agent : public AgentView {
   bool NoteFailedWake(const Record& record, Step step, const Error& error);
   Result<> ForgetMemory(Record* record);
   void AnnounceDiskBoot(const api::Sandbox& sandbox, const Plan& plan, const Record& record);
-  /// Whether the node has memory for a wake, which then is its own; if not it waits, and those that
-  /// have waited longer come first, so that a large one is not passed by small ones for ever.
+  /// Takes memory of the node for a wake, or for the start of one that has no record yet. False
+  /// where it has none left. Those that were told so before come first, so that small ones do not
+  /// pass a large one for ever.
   [[nodiscard]] bool TakeRoomFor(const Record& record);
   void LeaveRoom(const Record& record);
   /// Whether a wake of it may begin now: they take turns.

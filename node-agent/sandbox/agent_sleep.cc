@@ -1,5 +1,6 @@
 // What the agent remembers and commits of sleep; the steps themselves are the machine's.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "node-agent/sandbox/agent.h"
@@ -14,15 +15,19 @@ bool Agent::TakeRoomFor(const Record& record) {
   WakeRoom& mine = remembered_[record.uid].room;
   if (mine.taken()) return true;
   int64_t given = record.resources.memory_bytes;
+  std::set<api::SandboxUid> recorded{record.uid};
   for (const Record& other : all) {
-    if (other.uid == record.uid) continue;
+    if (!recorded.insert(other.uid).second) continue;
     const auto found = remembered_.find(other.uid);
     const bool comes_first = found != remembered_.end() && found->second.room.ComesBefore(mine);
     if (other.intent == Intent::kRun || (other.intent == Intent::kSuspended && comes_first))
       given += other.resources.memory_bytes;
   }
+  for (const auto& [uid, kept] : remembered_) {
+    if (!recorded.contains(uid)) given += kept.room.start_bytes();
+  }
   if (given <= options_.memory_bytes) {
-    mine.Take();
+    mine.Take(record.intent == Intent::kRun ? record.resources.memory_bytes : 0);
   } else {
     mine.Wait(clock_.Now());
   }

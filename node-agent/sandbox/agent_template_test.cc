@@ -48,6 +48,19 @@ TEST_F(AgentTemplateTest, ATemplateIsCapturedWithTwoWritesAndItsSourceRunsOn) {
       << "the source's own last capture is not this one";
 }
 
+TEST_F(AgentTemplateTest, ATemplateThatTheControllerDidNotFinalizeIsNotCaptured) {
+  Settle();
+  AskForTemplate();
+  ChangeTemplate([](api::SnapshotTemplate& object) { object.meta.finalizers.clear(); });
+  machine_.steps.clear();
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  Settle();
+  EXPECT_TRUE(machine_.steps.empty());
+  const auto* ready = api::FindCondition(template_api_.live->status.conditions, "Ready");
+  ASSERT_NE(ready, nullptr);
+  EXPECT_EQ(ready->reason, "NotFinalized");
+}
+
 TEST_F(AgentTemplateTest, ATemplateThatCannotBeStartedHereSaysWhatDiffersBeforeAnybodyTries) {
   MakeTemplate();
   ASSERT_TRUE(TemplateIs("Compatible"));

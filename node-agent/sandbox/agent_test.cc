@@ -224,6 +224,74 @@ TEST_F(AgentTest, AnImageThatThisNodeLacksIsRefusedBeforeAnythingIsMade) {
   EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
 }
 
+TEST_F(AgentTest, WhatTheControllerDidNotFinalizeIsRefusedBeforeAnythingIsMade) {
+  Change([](api::Sandbox& sandbox) { sandbox.meta.finalizers.clear(); });
+  Settle();
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released")) << "placed anew";
+  EXPECT_EQ(ReadyReason(), "NotFinalized");
+  EXPECT_TRUE(machine_.steps.empty());
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
+}
+
+TEST_F(AgentTest, OneThatLosesItsFinalizerRunsOn) {
+  Settle();
+  Change([](api::Sandbox& sandbox) { sandbox.meta.finalizers.clear(); });
+  Settle();
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_NE(vm().pid, 0);
+}
+
+TEST_F(AgentTest, AStartThatTheNodesMemoryHasNoRoomForIsRefused) {
+  const auto start = [this](const api::SandboxUid& uid, int64_t mib) {
+    api::Sandbox other = *control_plane_.live;
+    other.meta.name = uid.text().substr(0, 8);
+    other.meta.uid = uid.text();
+    other.uid = uid;
+    other.status = {};
+    other.status.node_name = "node-1";
+    other.spec.resources = api::Resources{1, mib << 20};
+    Put(other);
+    return agent_->Reconcile(uid.text());
+  };
+  options_.memory_bytes = (512 + 256) << 20;
+  Restart();
+  Settle();
+  EXPECT_EQ(ReadyReason(), "Ready");
+  ASSERT_TRUE(start(kSuccessor, 512));
+  EXPECT_TRUE(api::IsTrue(control_plane_.live->status.conditions, "Released")) << "placed anew";
+  EXPECT_EQ(ReadyReason(), "NoCapacity");
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kSuccessor)));
+  // What was refused holds nothing: a smaller one has the room.
+  const auto third = *api::SandboxUid::Parse("3b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a33");
+  ASSERT_TRUE(start(third, 256));
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
+TEST_F(AgentTest, OfTwoThatStartAtOnceOnlyOneIsGivenTheLastOfTheMemory) {
+  api::Sandbox other = *control_plane_.live;
+  other.meta.name = "other";
+  other.meta.uid = kSuccessor.text();
+  other.uid = kSuccessor;
+  options_.memory_bytes = (512 + 256) << 20;
+  Restart();
+  // The second comes while the first has room, and no record yet.
+  bool came = false;
+  machine_.on_slot_limit = [&] {
+    if (std::exchange(came, true)) return;
+    store_.Upsert({other.meta.key(), other.meta.uid, other.meta.resource_version},
+                  std::make_shared<api::Sandbox>(other), false);
+    ASSERT_EQ(records_->All().size(), 0u);
+    const auto first = std::exchange(control_plane_.live, other);
+    ASSERT_TRUE(agent_->Reconcile(kSuccessor.text()));
+    EXPECT_EQ(ReadyReason(), "NoCapacity");
+    control_plane_.live = first;
+  };
+  Settle();
+  EXPECT_TRUE(came);
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_FALSE(PathExists(paths_.Sandbox(kSuccessor)));
+}
+
 TEST_F(AgentTest, ASpecThatNoNodeCanMeetFailsAndStays) {
   machine_.resolve_error = Error(ErrorCode::kInvalid, "spec.disk.size is smaller than the image");
   ASSERT_TRUE(Reconcile());

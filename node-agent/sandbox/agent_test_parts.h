@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "node-agent/host/test_support.h"
-#include "node-agent/sandbox/agent.h"
 #include "node-agent/machine/fake_machine.h"
+#include "node-agent/sandbox/agent.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/metrics.h"
@@ -76,6 +76,7 @@ class AgentTest : public ::testing::Test {
     sandbox.meta.name = "web";
     sandbox.meta.uid = kUid.text();
     sandbox.meta.generation = 1;
+    sandbox.meta.finalizers = {api::kCleanupFinalizer};
     sandbox.meta.resource_version = kube::ResourceVersion("100");
     sandbox.uid = kUid;
     sandbox.spec.image = "debian-12";

@@ -113,11 +113,14 @@ class FailedWake {
   std::optional<std::pair<uint64_t, std::string>> last_;
 };
 
-/// The node's memory for its wake: taken, or waited for. Counts until its record says that it runs.
+/// The node's memory for its wake or its start: taken, or waited for. Counts until its record says
+/// that it runs.
 class WakeRoom {
  public:
-  void Take() {
+  /// `start_bytes`: of one that starts and has no record yet, which else would say how much it is.
+  void Take(int64_t start_bytes) {
     taken_ = true;
+    start_bytes_ = start_bytes;
     waits_since_.reset();
   }
   void Wait(MonotonicTime now) {
@@ -125,6 +128,7 @@ class WakeRoom {
   }
   void Leave() { *this = {}; }
   [[nodiscard]] bool taken() const { return taken_; }
+  [[nodiscard]] int64_t start_bytes() const { return start_bytes_; }
   /// It has its room, or has waited for longer.
   [[nodiscard]] bool ComesBefore(const WakeRoom& other) const {
     return taken_ || (waits_since_ && (!other.waits_since_ || *waits_since_ < *other.waits_since_));
@@ -132,6 +136,7 @@ class WakeRoom {
 
  private:
   bool taken_ = false;
+  int64_t start_bytes_ = 0;
   std::optional<MonotonicTime> waits_since_;
 };
 

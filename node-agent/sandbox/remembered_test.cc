@@ -72,7 +72,7 @@ TEST(FailedWakeTest, SaysNothingOfAnotherGeneration) {
 
 TEST(WakeRoomTest, WhoHasWaitedLongerComesFirst) {
   WakeRoom taken, old, young, none;
-  taken.Take();
+  taken.Take(512);
   old.Wait(kMoment);
   young.Wait(kMoment + 1s);
   old.Wait(kMoment + 2s);
@@ -83,6 +83,7 @@ TEST(WakeRoomTest, WhoHasWaitedLongerComesFirst) {
   EXPECT_FALSE(none.ComesBefore(none));
   taken.Leave();
   EXPECT_FALSE(taken.ComesBefore(young));
+  EXPECT_EQ(taken.start_bytes(), 0);
 }
 
 }  // namespace

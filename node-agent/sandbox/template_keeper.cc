@@ -110,10 +110,15 @@ Result<ReconcileResult> TemplateKeeper::AskSource(const api::SnapshotTemplate& o
                                                   const api::SandboxUid& uid) {
   const auto failure = agent_.CaptureFailure(uid);
   const auto source = sandboxes_.Get({object.meta.ns, object.source});
-  const bool here = source && records_.Find(source->uid) && !source->meta.deletion_time;
+  const bool finalized = object.meta.HasFinalizer(api::kCleanupFinalizer);
+  const bool here =
+      finalized && source && records_.Find(source->uid) && !source->meta.deletion_time;
   TemplateStatusInputs in;
   in.capturing = here;
-  if (!here) {
+  if (!finalized) {
+    in.waiting = Problem{std::string(reasons::kNotFinalized),
+                         "it has a node and no finalizer: the controller did not place it"};
+  } else if (!here) {
     in.waiting = Problem{std::string(reasons::kSourceNotReady),
                          "the sandbox " + object.source + " does not run on this node"};
   } else if (failure) {

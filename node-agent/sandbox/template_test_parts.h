@@ -67,6 +67,7 @@ class TemplatesTest : public AgentTest {
     object.meta.name = "warm";
     object.meta.uid = kTemplateUid;
     object.meta.generation = 1;
+    object.meta.finalizers = {api::kCleanupFinalizer};
     object.meta.creation_time = clock_.WallNow();
     object.meta.resource_version = kube::ResourceVersion("100");
     object.source = "web";

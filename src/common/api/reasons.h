@@ -32,6 +32,7 @@ inline constexpr std::string_view kStarting = "Starting";
 inline constexpr std::string_view kSourceNotReady = "SourceNotReady";
 inline constexpr std::string_view kNoCapacity = "NoCapacity";
 inline constexpr std::string_view kNoNode = "NoNode";
+inline constexpr std::string_view kNotFinalized = "NotFinalized";
 inline constexpr std::string_view kNodeLost = "NodeLost";
 inline constexpr std::string_view kNodeNotLost = "NodeNotLost";
 inline constexpr std::string_view kImageNotFound = "ImageNotFound";
