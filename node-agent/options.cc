@@ -105,6 +105,10 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
   app.add_option("--cpu-overcommit", flags.cpu_overcommit, "vCPUs per processor")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  app.add_option("--disk-overcommit", flags.disk_overcommit,
+                 "Bytes of sandboxes' disks per byte of the state directory's file system")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -48,6 +48,7 @@ struct AgentFlags {
   int64_t reserve_memory_mib = 512;
   int reserve_cpus = 0;
   int cpu_overcommit = 8;
+  int disk_overcommit = 10;
 };
 
 /// Nothing when the process shall end at once with `exit_code` (help, or a mistake that was

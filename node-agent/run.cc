@@ -283,6 +283,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   publishing.allowance.reserve_memory_bytes = flags.reserve_memory_mib << 20;
   publishing.allowance.reserve_cpus = flags.reserve_cpus;
   publishing.allowance.cpu_overcommit = flags.cpu_overcommit;
+  publishing.allowance.disk_overcommit = flags.disk_overcommit;
   publishing.allowance.reserve_disk_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
   NodePublisher publisher(client, publishing,
                           [&] { return ObserveNode(agent, *machine, templates, paths); });

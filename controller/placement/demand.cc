@@ -14,8 +14,8 @@ Waits Wait(std::string_view reason, std::string message) {
   return {std::string(reason), std::move(message)};
 }
 
-Amount AmountOf(const api::Resources& resources) {
-  return {resources.vcpus, resources.memory_bytes, 1};
+Amount AmountOf(const api::Resources& resources, int64_t disk_bytes) {
+  return {resources.vcpus, resources.memory_bytes, 1, disk_bytes};
 }
 
 std::string Text(const api::Resources& resources) {
@@ -60,7 +60,7 @@ std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox,
                                            " memory: leave resources out, or write that");
   }
   Demand demand;
-  demand.amount = AmountOf(baked);
+  demand.amount = AmountOf(baked, source->status.disk_bytes);
   demand.template_name = name;
   demand.holders.insert(source->status.nodes.begin(), source->status.nodes.end());
   if (!source->status.node_name.empty()) demand.holders.insert(source->status.node_name);
@@ -76,7 +76,7 @@ std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox, const Template
     if (std::holds_alternative<Waits>(clone)) return clone;
     demand = std::move(std::get<Demand>(clone));
   } else {
-    demand.amount = AmountOf(sandbox.EffectiveResources());
+    demand.amount = AmountOf(sandbox.EffectiveResources(), sandbox.spec.disk_bytes.value_or(0));
     demand.image = sandbox.spec.image;
   }
   demand.node_selector = sandbox.spec.node_selector;
@@ -86,15 +86,17 @@ std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox, const Template
 
 std::optional<Holding> HoldingOf(const api::Sandbox& sandbox, const TemplateLookup& templates) {
   if (sandbox.status.node_name.empty()) return std::nullopt;
-  if (HasNoMachine(sandbox)) return Holding{sandbox.status.node_name, {}};
   api::Resources resources = sandbox.EffectiveResources();
-  if (sandbox.status.resources) {
-    resources = *sandbox.status.resources;
-  } else if (!sandbox.spec.snapshot_template.empty()) {
+  int64_t disk_bytes = sandbox.spec.disk_bytes.value_or(0);
+  if (!sandbox.spec.snapshot_template.empty()) {
     const auto source = templates(sandbox.meta.ns, sandbox.spec.snapshot_template);
     if (source != nullptr && source->status.resources) resources = *source->status.resources;
+    if (source != nullptr) disk_bytes = source->status.disk_bytes;
   }
-  return Holding{sandbox.status.node_name, AmountOf(resources)};
+  if (sandbox.status.resources) resources = *sandbox.status.resources;
+  if (sandbox.status.disk_bytes) disk_bytes = *sandbox.status.disk_bytes;
+  if (HasNoMachine(sandbox)) return Holding{sandbox.status.node_name, {0, 0, 0, disk_bytes}};
+  return Holding{sandbox.status.node_name, AmountOf(resources, disk_bytes)};
 }
 
 }  // namespace dormouse::controller

@@ -28,8 +28,9 @@ struct Waits {
 [[nodiscard]] std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox,
                                                    const TemplateLookup& templates);
 
-/// What a placed sandbox holds: nothing while it sleeps or is finished, as then no machine exists;
-/// else what its status says, or what it will have once its agent has written that. Nothing for a
+/// What a placed sandbox holds: only its disk while it sleeps or is finished, as then no machine
+/// exists; else what its status says, or what it will have once its agent has written that. No disk
+/// where that is as large as its image, and its agent has not told how large that is. Nothing for a
 /// sandbox that is not placed.
 [[nodiscard]] std::optional<Holding> HoldingOf(const api::Sandbox& sandbox,
                                                const TemplateLookup& templates);

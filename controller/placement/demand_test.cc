@@ -78,6 +78,36 @@ TEST(DemandTest, ACloneOfAnotherSizeIsRefusedByName) {
             "resources out, or write that");
 }
 
+TEST(DemandTest, ADiskIsHeldAlsoByOneThatSleeps) {
+  api::Sandbox sandbox;
+  sandbox.meta.generation = 2;
+  sandbox.spec.image = "debian-12";
+  sandbox.spec.disk_bytes = 5 * kGiB;
+  const auto demand = DemandOf(sandbox, Knows(nullptr));
+  EXPECT_EQ(std::get<Demand>(demand).amount.disk_bytes, 5 * kGiB);
+  sandbox.status.node_name = "n1";
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.disk_bytes, 5 * kGiB);
+  sandbox.spec.operating_mode = api::OperatingMode::kSuspended;
+  api::SetCondition(&sandbox.status.conditions,
+                    {"Suspended", api::ConditionStatus::kTrue, "Suspended", "", 2, {}}, {});
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount, (Amount{0, 0, 0, 5 * kGiB}));
+  sandbox.status.disk_bytes = 6 * kGiB;
+  EXPECT_EQ(HoldingOf(sandbox, Knows(nullptr))->amount.disk_bytes, 6 * kGiB)
+      << "what is reported counts most";
+}
+
+TEST(DemandTest, AClonesDiskIsItsTemplates) {
+  auto source = Warm();
+  source->status.disk_bytes = 3 * kGiB;
+  api::Sandbox clone = Clone();
+  EXPECT_EQ(std::get<Demand>(DemandOf(clone, Knows(source))).amount.disk_bytes, 3 * kGiB);
+  clone.status.node_name = "n1";
+  EXPECT_EQ(HoldingOf(clone, Knows(source))->amount.disk_bytes, 3 * kGiB);
+  clone.status.disk_bytes = 3 * kGiB;
+  EXPECT_EQ(HoldingOf(clone, Knows(nullptr))->amount.disk_bytes, 3 * kGiB)
+      << "also when the template is gone";
+}
+
 TEST(DemandTest, OnlyAMachineHoldsRoom) {
   api::Sandbox sandbox = Clone();
   EXPECT_EQ(HoldingOf(sandbox, Knows(Warm())), std::nullopt);

@@ -25,7 +25,8 @@ bool Ledger::Observe(const std::string& uid, const Holding& holding) {
     if (old == holdings->end()) continue;
     const Amount &before = old->second.amount, &after = holding.amount;
     freed = freed || old->second.node != holding.node || before.vcpus > after.vcpus ||
-            before.memory_bytes > after.memory_bytes || before.sandboxes > after.sandboxes;
+            before.memory_bytes > after.memory_bytes || before.sandboxes > after.sandboxes ||
+            before.disk_bytes > after.disk_bytes;
   }
   Erase(&promised_, uid);
   Insert(&observed_, uid, holding);

@@ -26,23 +26,34 @@ std::string TaintText(const api::Taint& taint) {
   return taint.key + (taint.value.empty() ? "" : "=" + taint.value) + ":" + taint.effect;
 }
 
-/// "2 vCPUs and 4Gi memory": what of the demand does not fit. Empty when all of it does.
-std::string MissingRoom(const NodeView& node, const Amount& wanted) {
+/// "2 vCPUs and 4Gi memory": what of `wanted` does not fit beside `reserved`. Empty when all does.
+std::string Missing(const Amount& capacity, const Amount& reserved, const Amount& wanted) {
   std::string missing;
   const auto add = [&missing](const std::string& what) {
     missing += (missing.empty() ? "" : " and ") + what;
   };
-  if (node.reserved.vcpus + wanted.vcpus > node.capacity.vcpus) {
+  if (reserved.vcpus + wanted.vcpus > capacity.vcpus) {
     add(std::to_string(wanted.vcpus) + (wanted.vcpus == 1 ? " vCPU" : " vCPUs"));
   }
-  if (node.reserved.memory_bytes + wanted.memory_bytes > node.capacity.memory_bytes) {
+  if (reserved.memory_bytes + wanted.memory_bytes > capacity.memory_bytes) {
     add(api::FormatBytes(wanted.memory_bytes) + " memory");
   }
-  if (node.capacity.sandboxes > 0 &&
-      node.reserved.sandboxes + wanted.sandboxes > node.capacity.sandboxes) {
+  if (capacity.disk_bytes > 0 && wanted.disk_bytes > 0 &&
+      reserved.disk_bytes + wanted.disk_bytes > capacity.disk_bytes) {
+    add(api::FormatBytes(wanted.disk_bytes) + " disk");
+  }
+  if (capacity.sandboxes > 0 && reserved.sandboxes + wanted.sandboxes > capacity.sandboxes) {
     add("one more sandbox");
   }
   return missing;
+}
+
+/// Empty when there is room.
+std::string NoRoomText(const NodeView& node, const Amount& wanted) {
+  if (const std::string never = Missing(node.capacity, {}, wanted); !never.empty())
+    return "too small for " + never;
+  const std::string missing = Missing(node.capacity, node.reserved, wanted);
+  return missing.empty() ? missing : "without room for " + missing;
 }
 
 double FreeShare(int64_t capacity, int64_t used) {
@@ -110,6 +121,7 @@ Amount& Amount::operator+=(const Amount& other) {
   vcpus += other.vcpus;
   memory_bytes += other.memory_bytes;
   sandboxes += other.sandboxes;
+  disk_bytes += other.disk_bytes;
   return *this;
 }
 
@@ -117,13 +129,15 @@ Amount& Amount::operator-=(const Amount& other) {
   vcpus -= other.vcpus;
   memory_bytes -= other.memory_bytes;
   sandboxes -= other.sandboxes;
+  disk_bytes -= other.disk_bytes;
   return *this;
 }
 
 std::string Demand::Shape() const {
   std::string shape;
   const auto add = [&shape](const std::string& part) { shape += part + '\n'; };
-  add(std::to_string(amount.vcpus) + " " + std::to_string(amount.memory_bytes));
+  add(std::to_string(amount.vcpus) + " " + std::to_string(amount.memory_bytes) + " " +
+      std::to_string(amount.disk_bytes));
   add(image);
   add(template_name);
   for (const std::string& name : holders) add("h " + name);
@@ -140,6 +154,12 @@ bool Tolerates(const api::Toleration& toleration, const api::Taint& taint) {
   if (toleration.key.empty()) return toleration.op == kExists;
   if (toleration.key != taint.key) return false;
   return toleration.op == kExists || toleration.value == taint.value;
+}
+
+Amount AmountOn(const NodeView& node, Amount amount, const std::string& image) {
+  const auto found = node.images.find(image);
+  if (amount.disk_bytes == 0 && found != node.images.end()) amount.disk_bytes = found->second;
+  return amount;
 }
 
 std::optional<Obstacle> ObstacleOn(const NodeView& node, const Demand& demand) {
@@ -168,9 +188,9 @@ std::optional<Obstacle> ObstacleOn(const NodeView& node, const Demand& demand) {
   }
   if (demand.refused.contains(node.name)) return Obstacle{kRefused, "that refused it lately"};
   if (node.disk_pressure) return Obstacle{kDiskPressure, "short of disk"};
-  if (const std::string missing = MissingRoom(node, demand.amount); !missing.empty()) {
-    return Obstacle{kNoRoom, "without room for " + missing};
-  }
+  if (std::string text = NoRoomText(node, AmountOn(node, demand.amount, demand.image));
+      !text.empty())
+    return Obstacle{kNoRoom, std::move(text)};
   return std::nullopt;
 }
 
@@ -204,9 +224,10 @@ NodeView ViewOf(const api::SandboxNode& node, bool lease_fresh) {
   view.hypervisor_ready =
       hypervisor == nullptr || hypervisor->status != api::ConditionStatus::kFalse;
   view.disk_pressure = api::IsTrue(node.status.conditions, api::condition::kDiskPressure);
-  for (const api::NodeImage& image : node.status.images) view.images.insert(image.name);
+  for (const api::NodeImage& image : node.status.images) view.images[image.name] = image.size_bytes;
   const api::NodeAmount& capacity = node.status.capacity;
-  view.capacity = Amount{capacity.vcpus, capacity.memory_bytes, capacity.running};
+  view.capacity =
+      Amount{capacity.vcpus, capacity.memory_bytes, capacity.running, capacity.disk_bytes};
   return view;
 }
 

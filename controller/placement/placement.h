@@ -24,14 +24,15 @@ namespace dormouse::controller {
 struct Amount {
   int64_t vcpus = 0;
   int64_t memory_bytes = 0;
-  int sandboxes = 0;  ///< that run
+  int sandboxes = 0;       ///< that run
+  int64_t disk_bytes = 0;  ///< of disks' virtual sizes; held by those that sleep, too
   Amount& operator+=(const Amount& other);
   Amount& operator-=(const Amount& other);
   bool operator==(const Amount&) const = default;
 };
 
 struct Demand {
-  Amount amount;
+  Amount amount;                  ///< without a disk where that is as large as the node's image
   std::string image;              ///< empty for a sandbox from a template
   std::string template_name;      ///< empty for one from an image
   std::set<std::string> holders;  ///< nodes that have the template
@@ -54,8 +55,8 @@ struct NodeView {
   bool ready = false;  ///< its condition Ready is True, and its Lease is fresh
   bool hypervisor_ready = true;
   bool disk_pressure = false;
-  std::set<std::string> images;
-  Amount capacity;  ///< sandboxes: 0 = no limit but vCPUs and memory
+  std::map<std::string, int64_t> images;  ///< bytes by name
+  Amount capacity;                        ///< sandboxes, disk: 0 = no limit
   Amount reserved;
   bool operator==(const NodeView&) const = default;
 };
@@ -78,6 +79,9 @@ struct Obstacle {
   PlacementCause cause;
   std::string text;  ///< completes "2 nodes are": "not Ready", "without image debian-12"
 };
+
+/// `amount`, with a disk as large as `image` is there where it is without one.
+[[nodiscard]] Amount AmountOn(const NodeView& node, Amount amount, const std::string& image);
 
 /// Why the sandbox cannot go to this node; nothing when it can.
 [[nodiscard]] std::optional<Obstacle> ObstacleOn(const NodeView& node, const Demand& demand);

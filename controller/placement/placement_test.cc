@@ -13,8 +13,8 @@ NodeView Node(const std::string& name) {
   NodeView node;
   node.name = name;
   node.ready = true;
-  node.images = {"debian-12"};
-  node.capacity = {8, 16 * kGiB, 0};
+  node.images = {{"debian-12", 2 * kGiB}};
+  node.capacity = {8, 16 * kGiB, 0, 100 * kGiB};
   return node;
 }
 
@@ -103,11 +103,32 @@ const FitCase kFitCases[] = {
        n->reserved = {7, 0, 1};
      },
      [](Demand* d) { d->amount.vcpus = 2; }, "NoCapacity", "0/1 nodes: 1 without room for 2 vCPUs"},
-    {"both",
+    {"disk as asked for", [](NodeView* n) { n->reserved.disk_bytes = 96 * kGiB; },
+     [](Demand* d) { d->amount.disk_bytes = 5 * kGiB; }, "NoCapacity",
+     "0/1 nodes: 1 without room for 5Gi disk"},
+    {"disk as large as the image",
+     [](NodeView* n) { n->reserved.disk_bytes = 99 * kGiB; },
+     {},
+     "NoCapacity",
+     "0/1 nodes: 1 without room for 2Gi disk"},
+    {"disk that is exactly full",
+     [](NodeView* n) { n->reserved.disk_bytes = 98 * kGiB; },
+     {},
+     "",
+     ""},
+    {"disk of a node that tells of none", [](NodeView* n) { n->capacity.disk_bytes = 0; },
+     [](Demand* d) { d->amount.disk_bytes = 5 * kGiB; }, "", ""},
+    {"more than there is at all",
+     [](NodeView* n) {
+       n->reserved = {1, kGiB, 1, kGiB};
+     },
+     [](Demand* d) { d->amount.disk_bytes = 64 * 1024 * kGiB; }, "NoCapacity",
+     "0/1 nodes: 1 too small for 64Ti disk"},
+    {"everything",
      [](NodeView* n) { n->reserved = n->capacity; },
      {},
      "NoCapacity",
-     "0/1 nodes: 1 without room for 1 vCPU and 1Gi memory"},
+     "0/1 nodes: 1 without room for 1 vCPU and 1Gi memory and 2Gi disk"},
     {"count",
      [](NodeView* n) { n->capacity.sandboxes = n->reserved.sandboxes = 3; },
      {},
@@ -246,11 +267,12 @@ TEST(PlacementTest, ANodeIsSeenAsItsStatusAndItsLeaseSay) {
   node.meta.name = "n";
   api::SetCondition(&node.status.conditions,
                     {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
-  node.status.capacity = {4, 8 * kGiB, 0, 10, 100};
-  node.status.images = {{"debian-12", "", 0}};
+  node.status.capacity = {4, 8 * kGiB, 50 * kGiB, 10, 100};
+  node.status.images = {{"debian-12", "", 2 * kGiB}};
   EXPECT_TRUE(ViewOf(node, true).ready);
   EXPECT_FALSE(ViewOf(node, false).ready);
-  EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGiB, 10}));
+  EXPECT_EQ(ViewOf(node, true).capacity, (Amount{4, 8 * kGiB, 10, 50 * kGiB}));
+  EXPECT_EQ(ViewOf(node, true).images.at("debian-12"), 2 * kGiB);
   EXPECT_TRUE(ViewOf(node, true).hypervisor_ready);
   api::SetCondition(&node.status.conditions,
                     {"HypervisorReady", api::ConditionStatus::kFalse, "x", "", 1, {}}, {});

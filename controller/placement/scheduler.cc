@@ -54,7 +54,12 @@ bool Scheduler::Observe(const kube::ObjectKey& key) {
   std::lock_guard lock(mutex_);
   const SandboxPtr sandbox = sandboxes_(key);
   if (sandbox == nullptr) return false;
-  const std::optional<Holding> holding = HoldingOf(*sandbox, templates_);
+  std::optional<Holding> holding = HoldingOf(*sandbox, templates_);
+  if (holding && holding->amount.disk_bytes == 0) {
+    const auto node = FindNode(&nodes_, holding->node);
+    if (node != nodes_.end() && node->name == holding->node)
+      holding->amount = AmountOn(*node, holding->amount, sandbox->spec.image);
+  }
   const bool freed = holding ? ledger_.Observe(sandbox->meta.uid, *holding)
                              : ledger_.ObserveUnplaced(sandbox->meta.uid);
   if (holding) waiting_.erase({sandbox->meta.creation_time, sandbox->meta.uid});
@@ -78,8 +83,10 @@ void Scheduler::TouchTemplates() {
 
 bool Scheduler::PromiseStandsLocked(const Demand& demand, const Holding& promise) {
   const auto node = FindNode(&nodes_, promise.node);
-  if (node == nodes_.end() || node->name != promise.node || promise.amount != demand.amount)
+  if (node == nodes_.end() || node->name != promise.node ||
+      promise.amount != AmountOn(*node, demand.amount, demand.image)) {
     return false;
+  }
   node->reserved = ledger_.Reserved(node->name);
   node->reserved -= promise.amount;
   return !ObstacleOn(*node, demand);
@@ -114,7 +121,8 @@ Placement Scheduler::EvaluateLocked(const api::Sandbox& sandbox) {
   if (placement.node.empty()) {
     hopeless_.emplace(shape, placement);
   } else {
-    ledger_.Promise(uid, Holding{placement.node, demand.amount});
+    const NodeView& node = *FindNode(&nodes_, placement.node);
+    ledger_.Promise(uid, Holding{placement.node, AmountOn(node, demand.amount, demand.image)});
   }
   return placement;
 }

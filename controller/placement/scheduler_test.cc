@@ -13,14 +13,14 @@ using namespace std::chrono_literals;
 
 class SchedulerTest : public testing::Test {
  protected:
-  /// A node with room for `vcpus`, and memory without end.
-  bool SetNode(const std::string& name, int vcpus, bool fresh = true) {
+  /// A node with room for `vcpus`, and memory without end. Its image has 2 GiB.
+  bool SetNode(const std::string& name, int vcpus, bool fresh = true, int64_t disk_bytes = 0) {
     api::SandboxNode node;
     node.meta.name = name;
     api::SetCondition(&node.status.conditions,
                       {"Ready", api::ConditionStatus::kTrue, "Ready", "", 1, {}}, {});
-    node.status.capacity = {vcpus, 1024 * kGiB, 0, 0, 0};
-    node.status.images = {{"debian-12", "", 0}};
+    node.status.capacity = {vcpus, 1024 * kGiB, disk_bytes, 0, 0};
+    node.status.images = {{"debian-12", "", 2 * kGiB}};
     return scheduler_.SetNode(node, fresh);
   }
 
@@ -83,6 +83,23 @@ TEST_F(SchedulerTest, APromiseIsKeptUntilTheCacheShowsIt) {
   EXPECT_EQ(scheduler_.Reserved("a").vcpus, 2) << "seen, it is counted once";
   scheduler_.Observe({"team", "two"});
   EXPECT_EQ(scheduler_.Reserved("a").vcpus, 2) << "a stale event does not undo a promise";
+}
+
+TEST_F(SchedulerTest, ADiskAsLargeAsItsImageIsCountedBeforeAndAfterItsAgentHasToldOfIt) {
+  SetNode("a", 9, true, 5 * kGiB);
+  Add("one"), Add("two"), Add("three");
+  EXPECT_EQ(Decide("one"), "a");
+  EXPECT_EQ(Decide("two"), "a");
+  EXPECT_EQ(Decide("three"), "[NoCapacity]") << "promised";
+  Show("one", "a");
+  Show("two", "a");
+  EXPECT_EQ(scheduler_.Reserved("a").disk_bytes, 4 * kGiB) << "seen";
+  cache_.at("one")->status.disk_bytes = 2 * kGiB;
+  scheduler_.Observe({"team", "one"});
+  EXPECT_EQ(scheduler_.Reserved("a").disk_bytes, 4 * kGiB) << "told";
+  EXPECT_EQ(Decide("three"), "[NoCapacity]");
+  EXPECT_TRUE(Remove("one"));
+  EXPECT_EQ(Decide("three"), "a");
 }
 
 TEST_F(SchedulerTest, FreedRoomGoesToTheOldest) {

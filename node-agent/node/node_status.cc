@@ -60,13 +60,15 @@ api::Condition Ready(const api::Condition& hypervisor) {
   return Make(api::condition::kReady, true, reasons::kReady, "");
 }
 
-/// What the sandboxes have, and what all could have: capacity.disk - allocated.disk is what is free
-/// above the reserve, though others use the file system too.
+/// What the sandboxes have, and what all could have. Disks count with their virtual sizes, against
+/// what the file system has above the reserve for all of them, times the overcommit.
 void SetAmounts(const NodeFacts& facts, const NodeAllowance& allowance, const NodeObservation& seen,
                 api::SandboxNodeStatus* status) {
   api::NodeAmount& allocated = status->allocated;
+  int64_t written = 0;
   for (const SandboxSummary& sandbox : seen.sandboxes) {
-    allocated.disk_bytes += sandbox.disk_allocated_bytes;
+    allocated.disk_bytes += sandbox.disk_bytes;
+    written += sandbox.disk_allocated_bytes;
     if (sandbox.running) {
       allocated.vcpus += sandbox.vcpus;
       allocated.memory_bytes += sandbox.memory_bytes;
@@ -78,15 +80,15 @@ void SetAmounts(const NodeFacts& facts, const NodeAllowance& allowance, const No
   const auto total = static_cast<int64_t>(seen.space.total_bytes);
   const auto available = static_cast<int64_t>(seen.space.available_bytes);
   const int64_t step = std::max(kFinestDiskStep, total / 100 / kFinestDiskStep * kFinestDiskStep);
-  const int64_t others = std::max<int64_t>(0, total - available - allocated.disk_bytes);
+  const int64_t others = std::max<int64_t>(0, total - available - written);
   const auto reserve = static_cast<int64_t>(allowance.reserve_disk_bytes);
-  allocated.disk_bytes = RoundUp(allocated.disk_bytes, step);
 
   api::NodeAmount& capacity = status->capacity;
   capacity.vcpus = static_cast<int64_t>(std::max(0, facts.cpus - allowance.reserve_cpus)) *
                    std::max(1, allowance.cpu_overcommit);
   capacity.memory_bytes = std::max<int64_t>(0, facts.memory_bytes - allowance.reserve_memory_bytes);
-  capacity.disk_bytes = std::max<int64_t>(0, total - reserve - RoundUp(others, step));
+  capacity.disk_bytes = std::max<int64_t>(0, total - reserve - RoundUp(others, step)) *
+                        std::max(1, allowance.disk_overcommit);
   capacity.running = allowance.max_running;
   capacity.sleeping = allowance.max_sleeping;
 }

@@ -20,7 +20,8 @@ namespace dormouse {
 struct NodeAllowance {
   int64_t reserve_memory_bytes = 512LL << 20;  ///< for the system, and for pods where there are any
   int reserve_cpus = 0;
-  int cpu_overcommit = 8;  ///< vCPUs for each processor that is not reserved: most sandboxes idle
+  int cpu_overcommit = 8;    ///< vCPUs for each processor that is not reserved: most sandboxes idle
+  int disk_overcommit = 10;  ///< bytes of disk for each byte of room: most disks stay nearly empty
   uint64_t reserve_disk_bytes = 2ULL << 30;  ///< disk::CapacityPolicy::reserve_bytes
   int max_running = 500;
   int max_sleeping = 5000;
@@ -42,8 +43,8 @@ struct NodeObservation {
 };
 
 /// `before` gives the transition times of the conditions that stay as they are. Disk amounts are
-/// rounded (1 % of the file system, 64 MiB at least), so that a guest that writes does not make us
-/// write.
+/// rounded (1 % of the file system, 64 MiB at least, before the overcommit), so that a guest that
+/// writes does not make us write.
 [[nodiscard]] api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts,
                                                        const NodeAllowance& allowance,
                                                        const std::string& endpoint,

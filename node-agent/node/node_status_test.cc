@@ -31,6 +31,7 @@ SandboxSummary Running(int vcpus, int64_t memory, int64_t disk) {
   sandbox.phase = api::phase::kRunning;
   sandbox.vcpus = vcpus;
   sandbox.memory_bytes = memory;
+  sandbox.disk_bytes = 5 * kGiB;
   sandbox.disk_allocated_bytes = disk;
   return sandbox;
 }
@@ -51,7 +52,7 @@ TEST(NodeStatusTest, RunningSandboxesAreCountedWithWhatTheyHold) {
   const auto status = Compute(seen);
   EXPECT_EQ(status.allocated.vcpus, 3);
   EXPECT_EQ(status.allocated.memory_bytes, kGiB + kGiB / 2);
-  EXPECT_EQ(status.allocated.disk_bytes, 4 * kGiB);
+  EXPECT_EQ(status.allocated.disk_bytes, 20 * kGiB) << "whole disks, of those that sleep, too";
   EXPECT_EQ(status.allocated.running, 2);
   EXPECT_EQ(status.allocated.sleeping, 1);
 }
@@ -71,13 +72,17 @@ TEST(NodeStatusTest, CapacityLeavesTheReserve) {
 }
 
 TEST(NodeStatusTest, DiskThatOthersUseIsNotOffered) {
-  // 40 GiB are used, 10 by sandboxes: 30 are others', rounded to a step of a hundredth.
+  // 40 GiB are used, 10 by sandboxes: 30 are others', rounded to a step of a hundredth; 2 are kept.
   NodeObservation seen = Seen();
   seen.sandboxes = {Running(1, kGiB, 10 * kGiB)};
-  const auto status = Compute(seen);
-  const int64_t free_for_sandboxes = status.capacity.disk_bytes - status.allocated.disk_bytes;
-  EXPECT_LE(free_for_sandboxes, 58 * kGiB);
-  EXPECT_GT(free_for_sandboxes, 56 * kGiB);
+  NodeAllowance allowance;
+  allowance.disk_overcommit = 1;
+  const auto plain = ComputeNodeStatus(Facts(), allowance, "", seen, {}, WallTime{});
+  EXPECT_LE(plain.capacity.disk_bytes, 68 * kGiB);
+  EXPECT_GT(plain.capacity.disk_bytes, 66 * kGiB);
+  allowance.disk_overcommit = 3;
+  const auto thrice = ComputeNodeStatus(Facts(), allowance, "", seen, {}, WallTime{});
+  EXPECT_EQ(thrice.capacity.disk_bytes, 3 * plain.capacity.disk_bytes);
 }
 
 TEST(NodeStatusTest, AFewMegabytesMoreChangeNothing) {
@@ -87,7 +92,7 @@ TEST(NodeStatusTest, AFewMegabytesMoreChangeNothing) {
   seen.sandboxes[0].disk_allocated_bytes += 5 << 20;
   seen.space.available_bytes -= 5 << 20;
   EXPECT_EQ(Compute(seen, before.conditions), before);
-  seen.sandboxes[0].disk_allocated_bytes += 3 * kGiB;
+  seen.space.available_bytes -= 3ULL << 30;  // others'
   const auto after = Compute(seen, before.conditions);
   EXPECT_NE(after, before);
   EXPECT_TRUE(DifferOnlyInDisk(after, before));

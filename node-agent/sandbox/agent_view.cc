@@ -60,6 +60,7 @@ std::vector<SandboxSummary> Agent::List() const {
     summary.restart_count = record.restart_count;
     summary.vcpus = record.resources.vcpus;
     summary.memory_bytes = record.resources.memory_bytes;
+    summary.disk_bytes = record.disk_bytes;
     summary.host_address = machine_.HostAddress(record);
     if (told.disk) {
       summary.disk_allocated_bytes = told.disk->allocated_bytes;

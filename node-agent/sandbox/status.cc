@@ -247,6 +247,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
          {}});
   }
   status.resources = in.refused ? std::optional<api::Resources>() : in.record.resources;
+  if (!in.refused && in.record.disk_bytes > 0) status.disk_bytes = in.record.disk_bytes;
   if (in.record.ending) {
     status.exit_code = in.record.ending->exit_code;
     if (in.outcome == Outcome::kStopped) status.finished_at = in.record.ending->at;

@@ -29,6 +29,7 @@ struct SandboxSummary {
   int vcpus = 0;
   int64_t memory_bytes = 0;
   std::string host_address;
+  int64_t disk_bytes = 0;  ///< the disk that the guest sees
   int64_t disk_allocated_bytes = 0;
   int64_t disk_used_bytes = 0;  ///< chunks that differ from the base
   std::optional<WallTime> started_at;

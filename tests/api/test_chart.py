@@ -235,7 +235,7 @@ def test_the_agent_has_the_node_and_survives_the_api_server(default):
     probe = pod["containers"][0]["livenessProbe"]["httpGet"]
     assert probe == {"path": "/healthz", "port": 8083, "host": "127.0.0.1"}
     args = pod["containers"][0]["args"]
-    assert "--node-name=$(NODE_NAME)" in args and "--host-address-range=10.201.0.0/16" in args
+    assert {"--node-name=$(NODE_NAME)", "--disk-overcommit=10", "--host-address-range=10.201.0.0/16"} <= {*args}
 
 
 @pytest.mark.parametrize("name", ["controller", "agent"])
@@ -337,6 +337,7 @@ NONSENSE = [
         "tests.sandboxImage": "Debian",
         "agent.extraArgs": "{debug}",
         "agent.maxUnavailable": "ten",
+        "agent.diskOvercommit": "0",
         "namespace.podSecurity": "none",
         "flowSchema.matchingPrecedence": "0",
         "crds.keep": "perhaps",

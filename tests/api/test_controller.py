@@ -265,6 +265,27 @@ def test_labels_and_owner_come_from_the_kubernetes_node(world, control_plane):
     eventually(lambda: "zone" not in world.admin.get("sandboxnodes", "kube-1").body["metadata"]["labels"], "it goes")
 
 
+def test_disk_is_counted_with_the_size_that_was_asked_for(world):
+    """Of a node that offers 100Gi: one that sleeps holds its disk, and no node is ever large enough for 64Ti."""
+    world.fleet.add("n1")
+    world.runner.start()
+    world.apply("huge", disk={"size": "64Ti"})
+    world.waits("huge", "NoCapacity", "0/1 nodes: 1 too small for 64Ti disk")
+    world.apply("first", disk={"size": "60Gi"}, operatingMode="Suspended")
+    world.placed("first")
+    got = {"cpu": 1, "memory": "512Mi", "disk": "60Gi"}
+    world.report("first", condition("Suspended", reason="Suspended"), resources=got)
+    world.apply("second", disk={"size": "60Gi"})
+    world.waits("second", "NoCapacity", "0/1 nodes: 1 without room for 60Gi disk")
+    world.apply("small", disk={"size": "40Gi"})
+    world.placed("small")
+    world.admin.delete(SANDBOXES, "small")
+    world.report("small", condition("Released", reason="Released"))
+    world.admin.delete(SANDBOXES, "first")
+    world.report("first", condition("Released", reason="Released"))
+    world.placed("second")
+
+
 def test_a_template_is_waited_for(world, controller):
     world.fleet.add("n1")
     world.fleet.add("n2")

@@ -355,7 +355,7 @@ FULL_SANDBOX_STATUS = {
     "conditions": [
         condition(kind) for kind in ("Ready", "Scheduled", "GuestReady", "StorageHealthy")
     ],
-    "resources": {"cpu": 1, "memory": "512Mi"},
+    "resources": {"cpu": 1, "memory": "512Mi", "disk": "5Gi"},
     "exitCode": 137,
     "startedAt": "2026-01-02T03:04:05Z",
     "suspendedAt": "2026-01-02T03:04:05Z",

@@ -116,6 +116,7 @@ SandboxStatus ReadSandboxStatus(const FieldReader& status) {
         static_cast<int>(resources.Integer("cpu", 1, 1 << 20).value_or(effective.vcpus));
     effective.memory_bytes = resources.Bytes("memory").value_or(effective.memory_bytes);
     result.resources = effective;
+    result.disk_bytes = resources.Bytes("disk");
   }
   if (const auto code = status.Integer("exitCode", INT32_MIN, INT32_MAX)) {
     result.exit_code = static_cast<int>(*code);

@@ -150,6 +150,7 @@ struct SandboxStatus {
   std::string node_name;
   Conditions conditions;
   std::optional<Resources> resources;
+  std::optional<int64_t> disk_bytes;  ///< the disk's virtual size, whoever chose it
   std::optional<int> exit_code;
   std::optional<WallTime> started_at, suspended_at, finished_at;
   int restart_count = 0;

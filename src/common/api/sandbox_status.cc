@@ -32,6 +32,7 @@ json AgentStatusToJson(const SandboxStatus& status) {
   if (status.resources) {
     result["resources"] = {{"cpu", status.resources->vcpus},
                            {"memory", FormatBytes(status.resources->memory_bytes)}};
+    if (status.disk_bytes) result["resources"]["disk"] = FormatBytes(*status.disk_bytes);
   }
   if (status.exit_code) result["exitCode"] = *status.exit_code;
   PutTime(&result, "startedAt", status.started_at);
