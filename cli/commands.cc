@@ -7,6 +7,7 @@
 #include "cli/waiting.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/base/files.h"
+#include "src/common/base/json_text.h"
 #include "src/common/kube/client.h"
 
 namespace dormouse::cli {
@@ -38,7 +39,7 @@ class Command {
   Result<Written> SetMode(const std::string& name, OperatingMode mode) {
     const bool suspends = mode == OperatingMode::kSuspended;
     const json patch{{"spec", {{"operatingMode", suspends ? "Suspended" : "Running"}}}};
-    auto answer = client_.MergePatch(kSandboxes, Key(name), patch.dump());
+    auto answer = client_.MergePatch(kSandboxes, Key(name), JsonText(patch));
     if (!answer) return Fail(Explained(answer.error(), "sandbox", name));
     DORMOUSE_ASSIGN(Awaited awaited, SandboxOf(*answer, mode));
     return Written{std::move(awaited), suspends ? "told to suspend" : "told to resume",
@@ -54,7 +55,7 @@ class Command {
         {"kind", "SnapshotTemplate"},
         {"metadata", {{"name", options_.snapshot_template}, {"namespace", options_.ns}}},
         {"spec", {{"source", {{"sandbox", {{"name", name}}}}}}}};
-    const auto answer = client_.Create(kTemplates, options_.ns, body.dump());
+    const auto answer = client_.Create(kTemplates, options_.ns, JsonText(body));
     if (!answer) return Fail(Explained(answer.error(), "template", options_.snapshot_template));
     DORMOUSE_ASSIGN(const kube::ObjectRef ref, kube::RefOfText(*answer));
     return Written{{{kTemplates, ref.key, ref.uid}, JudgeTemplate}, "created", "ready"};
@@ -66,7 +67,7 @@ class Command {
         {"kind", "Sandbox"},
         {"metadata", {{"name", name}, {"namespace", options_.ns}}},
         {"spec", {{"source", {{"snapshotTemplate", {{"name", options_.snapshot_template}}}}}}}};
-    const auto answer = client_.Create(kSandboxes, options_.ns, body.dump());
+    const auto answer = client_.Create(kSandboxes, options_.ns, JsonText(body));
     if (!answer) return Fail(Explained(answer.error(), "sandbox", name));
     DORMOUSE_ASSIGN(Awaited awaited, SandboxOf(*answer, OperatingMode::kRunning));
     return Written{std::move(awaited), "created", "running"};

@@ -12,6 +12,7 @@
 #include "controller/stores.h"
 #include "controller/templates/template_api.h"
 #include "controller/templates/template_controller.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/metrics.h"
 #include "src/common/kube/client.h"
 #include "src/common/kube/controller_loop.h"
@@ -39,7 +40,7 @@ Result<api::Sandbox> DecodeSandbox(const json& object) {
 }
 
 Result<kube::LeaseRecord> DecodeLease(const json& object) {
-  return kube::ParseLease(object.dump());
+  return kube::ParseLease(JsonText(object));
 }
 
 template <typename T>

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/base/files.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -31,7 +32,8 @@ Result<std::string> ReadClusterIdentity(kube::Client& client, const std::string&
   }
   DORMOUSE_ASSIGN(const auto ref, kube::RefOfText(*text));
   if (ref.uid != remembered) {
-    DORMOUSE_TRY(WriteFileAtomically(file, nlohmann::json{{"clusterId", ref.uid}}.dump() + "\n"));
+    DORMOUSE_TRY(
+        WriteFileAtomically(file, JsonText(nlohmann::json{{"clusterId", ref.uid}}) + "\n"));
   }
   return ref.uid;
 }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::controller {
 
@@ -40,7 +41,7 @@ std::string AddFinalizerPatch(const kube::ObjectMeta& checked) {
     patch.push_back(
         {{"op", "add"}, {"path", "/metadata/finalizers/-"}, {"value", api::kCleanupFinalizer}});
   }
-  return patch.dump();
+  return JsonText(patch);
 }
 
 std::string RemoveFinalizerPatch(const kube::ObjectMeta& checked) {
@@ -52,7 +53,7 @@ std::string RemoveFinalizerPatch(const kube::ObjectMeta& checked) {
   json patch = GuardedPatch(checked);
   patch.push_back({{"op", "test"}, {"path", path}, {"value", api::kCleanupFinalizer}});
   patch.push_back({{"op", "remove"}, {"path", path}});
-  return patch.dump();
+  return JsonText(patch);
 }
 
 }  // namespace dormouse::controller

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "controller/lifecycle/guarded_patch.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::controller {
 
@@ -56,7 +57,7 @@ class ServerSandboxApi : public SandboxApi {
     patch.push_back(
         {{"op", "replace"}, {"path", "/status"}, {"value", api::ControllerStatusToJson(status)}});
     return VersionOf(
-        client_.JsonPatch(kSandboxes, checked.key(), patch.dump(),
+        client_.JsonPatch(kSandboxes, checked.key(), JsonText(patch),
                           {.subresource = "status", .field_manager = api::kControllerManager}));
   }
 

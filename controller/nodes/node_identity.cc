@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::controller {
 
@@ -37,7 +38,7 @@ std::string IdentityApplyBody(const api::SandboxNode& node, const KubernetesNode
                        {"uid", node.meta.uid},
                        {"labels", kubernetes.labels},
                        {"ownerReferences", json::array({owner})}}}};
-  return body.dump();
+  return JsonText(body);
 }
 
 }  // namespace dormouse::controller

@@ -4,6 +4,7 @@
 
 #include "controller/lifecycle/guarded_patch.h"
 #include "controller/lifecycle/sandbox_api.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::controller {
 namespace {
@@ -60,7 +61,7 @@ class ServerTemplateApi : public TemplateApi {
   Result<kube::ResourceVersion> MarkSettled(const kube::ObjectMeta& checked) override {
     return VersionOf(client_.MergePatch(
         kSnapshotTemplates, checked.key(),
-        json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, "true")}}.dump()));
+        JsonText(json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, "true")}})));
   }
 
   Result<> Delete(const kube::ObjectMeta& checked) override {
@@ -73,7 +74,7 @@ class ServerTemplateApi : public TemplateApi {
     const json patch = {
         {"metadata", Annotated(checked, api::kSuspendedForAnnotation, template_uid)},
         {"spec", {{"operatingMode", "Suspended"}}}};
-    const auto answer = client_.MergePatch(kSandboxes, checked.key(), patch.dump());
+    const auto answer = client_.MergePatch(kSandboxes, checked.key(), JsonText(patch));
     if (!answer) return Fail(answer.error());
     return {};
   }

@@ -10,6 +10,7 @@
 #include "node-agent/host/sparse_files.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::disk {
 namespace {
@@ -99,7 +100,7 @@ Result<> Images::SaveCache() {
                       {"mtimeNs", entry.mtime_ns},
                       {"sha256", entry.digest}};
   }
-  return WriteFileAtomically(cache_file_, document.dump(1) + "\n");
+  return WriteFileAtomically(cache_file_, JsonText(document, 1) + "\n");
 }
 
 Result<std::vector<Image>> Images::ScanLocked() {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -36,7 +37,7 @@ NodePublisher::~NodePublisher() {
 Result<> NodePublisher::Verify() {
   auto text = client_.Get(kSandboxNodes, key_);
   if (!text && text.error().code() == ErrorCode::kNotFound) {
-    text = client_.Create(kSandboxNodes, "", Identity(options_.name).dump());
+    text = client_.Create(kSandboxNodes, "", JsonText(Identity(options_.name)));
     if (text) log::Info("made the SandboxNode", {{"node", options_.name.text()}});
   }
   if (!text) return Fail(text.error());
@@ -54,8 +55,7 @@ Result<> NodePublisher::Write(const api::SandboxNodeStatus& status) {
   kube::ApplyOptions apply;
   apply.subresource = "status";
   apply.field_manager = api::kAgentManager;
-  const auto written = client_.Apply(
-      kSandboxNodes, key_, body.dump(-1, ' ', false, json::error_handler_t::replace), apply);
+  const auto written = client_.Apply(kSandboxNodes, key_, JsonText(body), apply);
   if (!written) {
     if (written.error().code() == ErrorCode::kNotFound)
       known_.reset();  // somebody deleted it: made anew

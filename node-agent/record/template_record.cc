@@ -5,6 +5,7 @@
 #include "node-agent/record/record_json.h"
 #include "src/common/api/quantity.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/sealed_json.h"
 
 namespace dormouse {
@@ -126,8 +127,7 @@ api::SandboxUid BootSnapshotUid(const Shape& resolved, std::string_view ns,
                       resolved.kernel_digest,
                       resolved.initramfs_digest};
   // Hex digits are a UID whatever they are.
-  return *api::SandboxUid::Parse(
-      Sha256(shape.dump(-1, ' ', false, json::error_handler_t::replace)).substr(0, kUidDigits));
+  return *api::SandboxUid::Parse(Sha256(JsonText(shape)).substr(0, kUidDigits));
 }
 
 }  // namespace dormouse

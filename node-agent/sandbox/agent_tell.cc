@@ -4,6 +4,7 @@
 
 #include "node-agent/sandbox/agent.h"
 #include "src/common/api/reasons.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse {
 
@@ -27,14 +28,14 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   if (in.record.slot != 0) in.host_address = machine_.HostAddress(in.record);
   const api::Sandbox& before = Newer(sandbox, told.object);
   const api::SandboxStatus status = ComputeStatus(before, in, clock_.WallNow());
-  const std::string text = api::AgentStatusToJson(status).dump();
+  const std::string text = JsonText(api::AgentStatusToJson(status));
   Remember(sandbox.uid, [&](Remembered& kept) {
     kept.told.phase = status.phase;
     if (const auto* ready = api::FindCondition(status.conditions, api::condition::kReady))
       kept.told.ready_reason = ready->reason;
   });
   const std::string known =
-      told.status.empty() ? api::AgentStatusToJson(before.status).dump() : told.status;
+      told.status.empty() ? JsonText(api::AgentStatusToJson(before.status)) : told.status;
   if (text == known) {
     Announce(before, in, status);
     return {};

@@ -203,6 +203,24 @@ TEST_F(AgentTest, ACrashIsTold) {
   EXPECT_EQ(control_plane_.events.back().substr(0, 19), "Warning VMMCrashed:");
 }
 
+TEST_F(AgentTest, WhatAVmmSaidLastIsToldThoughItIsNoUtf8) {
+  Settle();
+  vm().ending = Ending{"VMMCrashed", "it said \xff\xc3( last", false, std::nullopt, {}};
+  machine_.Crash(kUid);
+  agent_->OnMachineChanged(kUid.text());
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(Phase(), "Failed");
+  EXPECT_EQ(ReadyReason(), "VMMCrashed");
+  const auto writes = control_plane_.writes.size();
+  Settle();
+  EXPECT_EQ(control_plane_.writes.size(), writes) << "told once";
+  EXPECT_TRUE(agent_->Show({"default", "web"}));
+  Put(*control_plane_.live);
+  Restart();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(control_plane_.writes.size(), writes) << "what was told is known again";
+}
+
 TEST_F(AgentTest, ACrashedSandboxComesBackByItsRestartPolicy) {
   Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
   Settle();

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "node-agent/sandbox/agent.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -101,7 +102,7 @@ Result<std::string> Agent::Show(const kube::ObjectKey& key) const {
   } else {
     shown["api"] = nullptr;
   }
-  return shown.dump(2, ' ', false, json::error_handler_t::replace);
+  return JsonText(shown, 2);
 }
 
 Result<GuestAccess> Agent::Guest(const kube::ObjectKey& key) const {

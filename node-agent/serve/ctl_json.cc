@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "node-agent/serve/console_file.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/time.h"
 
 namespace dormouse {
@@ -17,7 +18,7 @@ using nlohmann::ordered_json;
 constexpr size_t kColumnGap = 3;
 
 std::string Dump(const ordered_json& value) {
-  return value.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return JsonText(value, 2) + "\n";
 }
 
 Result<ordered_json> Parse(std::string_view text) {
@@ -71,9 +72,7 @@ void AppendEntry(const std::string& label, const ordered_json& value, size_t dep
     AppendOutline(value, depth + 1, text);
     return;
   }
-  std::string shown = value.is_string()
-                          ? Printable(value.get<std::string>())
-                          : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  std::string shown = value.is_string() ? Printable(value.get<std::string>()) : JsonText(value);
   while (!shown.empty() && shown.back() == '\n') shown.pop_back();
   if (shown.find('\n') == std::string::npos) {
     *text += indent + label + " " + shown + "\n";

@@ -69,6 +69,13 @@ TEST(CtlJsonTest, WhatAGuestSaysCannotSteerATerminal) {
             "console:\n  | a?[31mb\n  | c\n");
 }
 
+TEST(CtlJsonTest, WhatIsNoUtf8IsShownAllTheSame) {
+  SandboxSummary evil = Web();
+  evil.ready_reason = "\xff\xfe";
+  EXPECT_TRUE(SandboxTable(SummariesToJson({evil}), false, kNow));
+  EXPECT_TRUE(MakeLeakTable(LeaksToJson({{"vmdir", "\xff", "\xc3"}})));
+}
+
 TEST(CtlJsonTest, AnOutlineShowsNestedThings) {
   EXPECT_EQ(
       Outline(

@@ -4,6 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/json_text.h"
+
 namespace dormouse {
 namespace {
 
@@ -78,7 +80,7 @@ Result<std::string> EncodeCtlRequest(const CtlRequest& request) {
     DORMOUSE_ASSIGN(const std::string frame, guest::Encode(*request.exec));
     object["exec"] = json::parse(std::string_view(frame).substr(guest::kFrameHeaderBytes));
   }
-  return object.dump() + "\n";
+  return JsonText(object) + "\n";
 }
 
 Result<CtlRequest> ParseCtlRequest(std::string_view line) {
@@ -103,8 +105,7 @@ Result<CtlRequest> ParseCtlRequest(std::string_view line) {
   if (request.verb == CtlVerb::kExec) {
     const auto exec = object.find("exec");
     if (exec == object.end()) return Fail(Wrong("exec is missing"));
-    DORMOUSE_ASSIGN(request.exec,
-                    guest::ParseExec(exec->dump(-1, ' ', false, json::error_handler_t::replace)));
+    DORMOUSE_ASSIGN(request.exec, guest::ParseExec(JsonText(*exec)));
   }
   return request;
 }

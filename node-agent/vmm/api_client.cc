@@ -9,6 +9,7 @@
 
 #include "node-agent/vmm/api_error.h"
 #include "src/common/base/files.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/unique_fd.h"
 #include "src/common/http/unix_client.h"
 
@@ -98,7 +99,7 @@ Result<VmInfo> ParseVmInfo(std::string_view body) {
   if (!known) return NotAsPromised("vm.info");
   if (memory != nullptr && memory->is_number_unsigned())
     info.memory_actual_bytes = memory->get<uint64_t>();
-  info.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
+  info.config_json = JsonText(*config);
   return info;
 }
 
@@ -247,8 +248,7 @@ Result<Counters> ApiClient::ReadCounters() const {
 
 Result<> ApiClient::Snapshot(const std::string& directory) const {
   const json body = {{"destination_url", FileUrl(directory)}};
-  DORMOUSE_TRY(Call(kPut, "vm.snapshot", body.dump(-1, ' ', false, json::error_handler_t::replace),
-                    timeouts_.snapshot));
+  DORMOUSE_TRY(Call(kPut, "vm.snapshot", JsonText(body), timeouts_.snapshot));
   return {};
 }
 
@@ -256,10 +256,8 @@ Result<> ApiClient::SnapshotStateOnly(const std::string& directory,
                                       const host::Directory& host_directory) const {
   DORMOUSE_TRY(host::MakeBeneath(host_directory, "memory-ranges", "", 0600, ::geteuid()));
   const json body = {{"destination_url", FileUrl(directory)}};
-  DORMOUSE_ASSIGN(
-      const Reply reply,
-      Exchange(kPut, "vm.snapshot", body.dump(-1, ' ', false, json::error_handler_t::replace),
-               timeouts_.snapshot));
+  DORMOUSE_ASSIGN(const Reply reply,
+                  Exchange(kPut, "vm.snapshot", JsonText(body), timeouts_.snapshot));
   // Vm::send (vmm/src/vm.rs, v53.0) writes config.json, state.json, then asks the memory manager,
   // which makes its file with create_new. ApiParityTest.StateOnlySnapshotStopsAtTheMemoryFile.
   const std::vector<std::string> chain = ParseErrorChain(reply.body);
@@ -280,8 +278,7 @@ Result<> ApiClient::Restore(const RestoreRequest& request) const {
   const json body = {{"source_url", FileUrl(request.source_directory)},
                      {"memory_restore_mode", "Copy"},
                      {"resume", request.resume}};
-  DORMOUSE_TRY(Call(kPut, "vm.restore", body.dump(-1, ' ', false, json::error_handler_t::replace),
-                    timeouts_.restore));
+  DORMOUSE_TRY(Call(kPut, "vm.restore", JsonText(body), timeouts_.restore));
   return {};
 }
 

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/json_text.h"
+
 namespace dormouse::vmm {
 namespace {
 
@@ -214,7 +216,7 @@ Result<> EditDevices(const RestoreEdits& edits, ordered_json* config, ordered_js
   std::string& disk_text = StateText(devices, disk.at("id").get<std::string>());
   DORMOUSE_ASSIGN(ordered_json disk_state, Parse("state.json's disk", disk_text, kMaxStateBytes));
   disk_state.at("disk_path") = edits.disk;
-  disk_text = disk_state.dump();
+  disk_text = JsonText(disk_state);
   config->at("vsock").at("socket") = edits.vsock_socket;
   config->at("serial").at("socket") = edits.serial_socket;
   config->at("payload").at("kernel") = edits.kernel;
@@ -279,8 +281,8 @@ Result<RestoreTexts> PrepareRestore(std::string_view config_json, std::string_vi
     DORMOUSE_ASSIGN(const StateSummary summary, SummaryOf(memory));
     DORMOUSE_TRY(EditMemory(summary, edits, &config, &memory));
     DORMOUSE_TRY(EditDevices(edits, &config, &state));
-    StateText(state, "memory-manager") = memory.dump();
-    return RestoreTexts{config.dump(), state.dump()};
+    StateText(state, "memory-manager") = JsonText(memory);
+    return RestoreTexts{JsonText(config), JsonText(state)};
   });
 }
 

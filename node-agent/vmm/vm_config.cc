@@ -108,7 +108,7 @@ Result<std::string> ToJson(const VmConfig& config) {
   };
   std::string text;
   try {
-    text = body.dump();
+    text = body.dump();  // not JsonText: what is to boot is refused, not mended
   } catch (const nlohmann::json::exception&) {
     return Bad("a text", "is not UTF-8");
   }

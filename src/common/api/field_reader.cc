@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/quantity.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/time.h"
 
 namespace dormouse::api {
@@ -36,7 +37,7 @@ std::string FieldReader::Text(const char* key, std::string fallback) const {
 
 std::string FieldReader::TextOrInteger(const char* key) const {
   const json* value = Find(key);
-  return value != nullptr && value->is_number_integer() ? value->dump() : Text(key);
+  return value != nullptr && value->is_number_integer() ? JsonText(*value) : Text(key);
 }
 
 bool FieldReader::Flag(const char* key, bool fallback) const {
@@ -66,7 +67,7 @@ std::optional<int64_t> FieldReader::Bytes(const char* key) const {
   if (value == nullptr) return std::nullopt;
   std::optional<int64_t> bytes;
   if (value->is_string()) bytes = ParseBytes(value->get<std::string>());
-  if (value->is_number_integer()) bytes = ParseBytes(value->dump());
+  if (value->is_number_integer()) bytes = ParseBytes(JsonText(*value));
   if (!bytes) Refuse(key, "must be a quantity such as 512Mi");
   return bytes;
 }

@@ -5,6 +5,7 @@
 #include "src/common/api/quantity.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/api/status_fields.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse::api {
 namespace {
@@ -82,7 +83,7 @@ std::string StatusApplyBody(const char* kind, const kube::ObjectMeta& checked, c
   PutText(&metadata, "namespace", checked.ns);
   const json body = {
       {"apiVersion", kApiVersion}, {"kind", kind}, {"metadata", metadata}, {"status", status}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return JsonText(body);
 }
 
 }  // namespace dormouse::api

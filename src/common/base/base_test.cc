@@ -14,6 +14,7 @@
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/result.h"
 #include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
@@ -271,6 +272,12 @@ TEST(Utf8Test, OnlyCharactersHaveALength) {
                           "\xe2\x82", "\xff"}) {
     EXPECT_EQ(Utf8Length(bad), 0u);
   }
+}
+
+TEST(JsonTextTest, WhatIsNoUtf8IsReplacedAndNeverThrows) {
+  const nlohmann::json value = {{"a\xff", "b\xc3(\x80"}};
+  EXPECT_EQ(JsonText(value), "{\"a\xef\xbf\xbd\":\"b\xef\xbf\xbd(\xef\xbf\xbd\"}");
+  EXPECT_EQ(JsonText(nlohmann::ordered_json{{"b", 1}, {"a", 2}}, 1), "{\n \"b\": 1,\n \"a\": 2\n}");
 }
 
 TEST(SealedJsonTest, WhatIsNotAsItWasWrittenIsTold) {

@@ -7,6 +7,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/json_text.h"
+
 namespace dormouse::log {
 namespace {
 
@@ -43,8 +45,7 @@ std::string Text(std::string_view message, std::initializer_list<Field> fields) 
     line += field.key;
     line += '=';
     // Control characters of a guest or a user must not forge a line of their own.
-    line +=
-        nlohmann::json(field.value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    line += JsonText(nlohmann::json(field.value));
   }
   return line;
 }
@@ -53,7 +54,7 @@ std::string Json(Level level, std::string_view message, std::initializer_list<Fi
   nlohmann::json object{{"level", spdlog::level::to_string_view(SpdlogLevel(level)).data()},
                         {"msg", message}};
   for (const Field& field : fields) object[std::string(field.key)] = field.value;
-  std::string text = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string text = JsonText(object);
   text.erase(0, 1);
   return text;
 }

@@ -3,20 +3,19 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/base/hash.h"
+#include "src/common/base/json_text.h"
 
 namespace dormouse {
 namespace {
 
 using nlohmann::json;
 
-std::string Text(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 }  // namespace
 
 std::string SealJson(const Seal& seal, const json& value) {
-  return Text({{"version", seal.version}, {"checksum", Sha256(Text(value))}, {seal.name, value}}) +
+  return JsonText(json{{"version", seal.version},
+                       {"checksum", Sha256(JsonText(value))},
+                       {seal.name, value}}) +
          "\n";
 }
 
@@ -39,7 +38,7 @@ Result<> OpenSealedJson(const Seal& seal, std::string_view text,
                   name + " version " + std::to_string(version) + " is not known");
     }
     const json& value = whole.at(name);
-    if (Sha256(value.dump()) != whole.at("checksum").get<std::string>()) {
+    if (Sha256(JsonText(value)) != whole.at("checksum").get<std::string>()) {
       return Fail(ErrorCode::kCorrupt, name + " does not match its checksum");
     }
     read(value);

@@ -4,14 +4,12 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/json_text.h"
+
 namespace dormouse::guest {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 }  // namespace
 
@@ -136,11 +134,11 @@ std::string Reader::Text(const Json& field, const char* key, size_t max) {
 }
 
 std::string Framed(FrameType type, const Json& json) {
-  return EncodeFrame(type, Dump(json));
+  return EncodeFrame(type, JsonText(json));
 }
 
 Result<std::string> FramedIfFits(FrameType type, const Json& json, std::string_view what) {
-  std::string text = Dump(json);
+  std::string text = JsonText(json);
   if (text.size() > kMaxPayloadBytes) {
     return Fail(ErrorCode::kInvalid,
                 std::string(what) + " of " + std::to_string(text.size()) +

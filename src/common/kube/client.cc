@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/json_text.h"
+
 namespace dormouse::kube {
 namespace {
 
@@ -117,7 +119,7 @@ Result<std::string> Client::Apply(const ResourceType& type, const ObjectKey& key
     json guarded = json::parse(object, nullptr, false);
     if (!guarded.is_object()) return Fail(ErrorCode::kInvalid, "apply: not a JSON object");
     guarded["metadata"]["resourceVersion"] = options.resource_version.text();
-    request.body = guarded.dump(-1, ' ', false, json::error_handler_t::replace);
+    request.body = JsonText(guarded);
   }
   return Call("apply", type, key, std::move(request));
 }
@@ -164,7 +166,7 @@ Result<> Client::Delete(const ResourceType& type, const ObjectKey& key,
                      {.method = "DELETE",
                       .target = type.Path(key.ns, key.name),
                       .content_type = "application/json",
-                      .body = body.dump()});
+                      .body = JsonText(body)});
   if (!result) return Fail(std::move(result).error());
   return {};
 }

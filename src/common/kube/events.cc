@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 #include "src/common/base/time.h"
 #include "src/common/kube/waiter.h"
@@ -222,8 +223,7 @@ bool EventRecorder::WriteOne(const Pending& pending) {
              {"reportingInstance", options_.instance}};
   if (!options_.labels.empty()) event["metadata"]["labels"] = options_.labels;
   if (key.related) event["related"] = ReferenceOf(*key.related);
-  const auto created = client_.Create(types::kEvents, series.event.ns,
-                                      event.dump(-1, ' ', false, json::error_handler_t::replace));
+  const auto created = client_.Create(types::kEvents, series.event.ns, JsonText(event));
   if (!created && created.error().IsRetryable() && created.error().code() != ErrorCode::kNotFound &&
       created.error().code() != ErrorCode::kPermission &&
       created.error().code() != ErrorCode::kAlreadyExists) {
@@ -242,7 +242,7 @@ bool EventRecorder::WriteOne(const Pending& pending) {
 bool EventRecorder::WriteSeries(Series& series) {
   const json patch{
       {"series", {{"count", series.count}, {"lastObservedTime", FormatMicroTime(series.last)}}}};
-  const auto written = client_.MergePatch(types::kEvents, series.event, patch.dump());
+  const auto written = client_.MergePatch(types::kEvents, series.event, JsonText(patch));
   if (!written && written.error().code() == ErrorCode::kUnavailable) return false;
   // Gone by its time to live, or refused: the next one of its kind will be a new Event.
   if (!written) series.last_seen = MonotonicTime();

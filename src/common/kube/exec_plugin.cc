@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 #include "src/common/base/time.h"
 #include "src/common/base/unique_fd.h"
@@ -175,7 +176,7 @@ class ExecPlugin : public TokenSource {
     const json info{{"apiVersion", config_.api_version},
                     {"kind", "ExecCredential"},
                     {"spec", {{"interactive", false}}}};
-    DORMOUSE_ASSIGN(const std::string output, RunProgram(config_, info.dump(), time_limit_));
+    DORMOUSE_ASSIGN(const std::string output, RunProgram(config_, JsonText(info), time_limit_));
     DORMOUSE_ASSIGN(held_, ParseExecCredential(output, config_.api_version));
     return held_->identity;
   }

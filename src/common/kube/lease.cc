@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/base/files.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 #include "src/common/base/time.h"
 
@@ -77,7 +78,7 @@ std::string FormatLease(const LeaseRecord& lease, std::string_view owner_json) {
                     {"kind", "Lease"},
                     {"metadata", std::move(metadata)},
                     {"spec", std::move(spec)}};
-  return object.dump(-1, ' ', false, json::error_handler_t::replace);
+  return JsonText(object);
 }
 
 std::string UniqueIdentity() {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "src/common/base/json_text.h"
 #include "src/common/kube/client.h"
 #include "src/common/kube/watch_decoder.h"
 
@@ -193,8 +194,7 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
   WatchDecoder decoder([&](WatchEventType type, const json& object) -> Result<> {
     if (type == WatchEventType::kError) {
       const int code = object.value("code", 500);
-      in_stream = HttpResponse{code, std::nullopt,
-                               object.dump(-1, ' ', false, json::error_handler_t::replace)};
+      in_stream = HttpResponse{code, std::nullopt, JsonText(object)};
       return Fail(ErrorCode::kUnavailable, "the watch ended with an error");
     }
     return Deliver(type, object);
