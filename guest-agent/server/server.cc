@@ -5,11 +5,9 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <mutex>
 
 #include "guest-agent/server/connection.h"
@@ -212,23 +210,6 @@ Result<UniqueFd> ListenVsock(uint32_t port) {
     return FailErrno("bind vsock port " + std::to_string(port));
   }
   if (::listen(fd.get(), 64) != 0) return FailErrno("listen on vsock");
-  return fd;
-}
-
-Result<UniqueFd> ListenUnix(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "socket path of " + std::to_string(path.size()) + " bytes");
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return FailErrno("unix socket");
-  (void)::unlink(path.c_str());
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return FailErrno("bind " + path);
-  }
-  if (::listen(fd.get(), 64) != 0) return FailErrno("listen on " + path);
   return fd;
 }
 

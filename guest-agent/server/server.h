@@ -60,8 +60,7 @@ class Server {
 /// systemd, SIGRTMIN+3 (halt), +4 (poweroff) and +5 (reboot).
 [[nodiscard]] sigset_t InitSignals();
 
-/// Non-blocking, close-on-exec listeners. ListenUnix removes a socket file that is in the way.
+/// A non-blocking, close-on-exec listener.
 [[nodiscard]] Result<UniqueFd> ListenVsock(uint32_t port);
-[[nodiscard]] Result<UniqueFd> ListenUnix(const std::string& path);
 
 }  // namespace dormouse::guest

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -16,6 +15,7 @@
 #include <thread>
 
 #include "guest-agent/server/server.h"
+#include "src/common/base/unix_socket.h"
 #include "src/common/guest/messages.h"
 
 namespace dormouse::guest {
@@ -159,6 +159,7 @@ class ServerTest : public testing::Test {
   void Serve(ServerOptions options = {}) {
     MakeDirectory();
     path_ = directory_ + "/sock";
+    std::filesystem::remove(path_);  // of a server before
     auto server = Server::Create(ListenUnix(path_).value(), machine_, std::move(options));
     ASSERT_TRUE(server) << server.error().message();
     server_ = std::move(*server);
@@ -173,11 +174,9 @@ class ServerTest : public testing::Test {
     if (!directory_.empty()) std::filesystem::remove_all(directory_);
   }
   Peer Dial() {
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    UniqueFd fd = ConnectUnix(path_).value();
+    // A peer's reads wait.
+    EXPECT_EQ(::fcntl(fd.get(), F_SETFL, 0), 0);
     return Peer(std::move(fd));
   }
   /// Starts `argv` and checks the answer.

@@ -1,7 +1,6 @@
 #include "node-agent/guest/guest_client.h"
 
 #include <algorithm>
-#include <thread>
 
 namespace dormouse {
 namespace {
@@ -13,7 +12,7 @@ constexpr GuestClient::Timeout kFreezeMargin{2'000};
 
 /// One request, one answer, through `parse`.
 template <typename Parse>
-auto Ask(const std::string& socket, std::string_view request, Deadline deadline, Parse parse)
+auto Ask(const host::VmmSocket& socket, std::string_view request, Deadline deadline, Parse parse)
     -> decltype(parse(std::string_view())) {
   DORMOUSE_ASSIGN(GuestStream stream, GuestStream::Dial(socket, request, deadline));
   DORMOUSE_ASSIGN(const std::string_view reply, stream.Reply(deadline));
@@ -27,7 +26,7 @@ Result<void> Nothing(std::string_view) {
   return {};
 }
 
-Result<std::unique_ptr<GuestSession>> OpenSession(const std::string& socket,
+Result<std::unique_ptr<GuestSession>> OpenSession(const host::VmmSocket& socket,
                                                   std::string_view request, Deadline deadline) {
   DORMOUSE_ASSIGN(GuestStream stream, GuestStream::Dial(socket, request, deadline));
   DORMOUSE_TRY(stream.Reply(deadline));
@@ -39,23 +38,6 @@ Result<std::unique_ptr<GuestSession>> OpenSession(const std::string& socket,
 Result<guest::HealthReply> GuestClient::Health(Timeout timeout) const {
   return Ask(socket_, guest::EncodeHealthRequest(), steady_clock::now() + timeout,
              guest::ParseHealthReply);
-}
-
-Result<guest::HealthReply> GuestClient::WaitReady(Timeout timeout, Timeout pause,
-                                                  const std::function<bool()>& cancelled) const {
-  const Deadline deadline = steady_clock::now() + timeout;
-  for (;;) {
-    const Deadline now = steady_clock::now();
-    const auto left = std::chrono::ceil<Timeout>(deadline - now);
-    // A probe is given up after a while, as an answer to one connection may have been lost.
-    auto health = Health(std::min(left, Timeout(2'500)));
-    if (health || health.error().code() == ErrorCode::kCorrupt) return health;
-    if (steady_clock::now() + pause >= deadline) {
-      return Fail(health.error().WithCode(ErrorCode::kDeadline));
-    }
-    if (cancelled && cancelled()) return Fail(ErrorCode::kCancelled, "wait for the guest");
-    std::this_thread::sleep_for(pause);
-  }
 }
 
 Result<void> GuestClient::Configure(const guest::ConfigureRequest& request, Timeout timeout) const {
@@ -107,24 +89,6 @@ Result<std::unique_ptr<GuestSession>> GuestClient::OpenExec(const guest::ExecReq
 Result<std::unique_ptr<GuestSession>> GuestClient::OpenLogs(const guest::LogsRequest& request,
                                                             Timeout timeout) const {
   return OpenSession(socket_, guest::Encode(request), steady_clock::now() + timeout);
-}
-
-Result<ExecResult> RunInGuest(const GuestClient& client, const guest::ExecRequest& request,
-                              std::chrono::milliseconds timeout, size_t max_output) {
-  const Deadline deadline = steady_clock::now() + timeout;
-  DORMOUSE_ASSIGN(const auto session, client.OpenExec(request, timeout));
-  ExecResult result;
-  for (;;) {
-    DORMOUSE_ASSIGN(const auto event, session->Next(deadline));
-    if (!event) return Fail(ErrorCode::kDeadline, "command in the guest did not end in time");
-    if (event->kind == GuestEvent::Kind::kExit) {
-      result.exit = event->exit;
-      return result;
-    }
-    if (event->kind == GuestEvent::Kind::kStdinReady) continue;
-    std::string& out = event->kind == GuestEvent::Kind::kStdout ? result.out : result.err;
-    out.append(event->data, 0, max_output - std::min(max_output, out.size()));
-  }
 }
 
 }  // namespace dormouse

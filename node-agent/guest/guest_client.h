@@ -1,6 +1,6 @@
 // The agent's way to a sandbox's guest: requests, one connection each, over the VMM's vsock socket.
 //
-// A value: holds the path only, so it is thread-safe and outlives the VM. Blocking, for worker
+// A value: holds no connection, so it is thread-safe and outlives the VM. Blocking, for worker
 // threads; each call returns within its timeout (plus scheduling). The guest is hostile: see
 // guest_stream.h for the caps and for what the error codes mean. In short, kUnavailable and
 // kDeadline are "not ready yet", kCorrupt is a guest (or something in its place) that does not
@@ -8,9 +8,7 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <memory>
-#include <string>
 
 #include "node-agent/guest/guest_session.h"
 #include "src/common/base/result.h"
@@ -22,17 +20,13 @@ class GuestClient {
  public:
   using Timeout = std::chrono::milliseconds;
 
-  /// `vsock_socket`: VmConfig's vsock.socket.
-  explicit GuestClient(std::string vsock_socket) : socket_(std::move(vsock_socket)) {}
+  /// `vsock`: VmConfig's vsock.socket, and whose it is.
+  explicit GuestClient(host::VmmSocket vsock) : socket_(std::move(vsock)) {}
 
   /// One connection, one round trip. While the guest boots the VMM holds the connection until the
   /// guest's driver is up (v53: for 2 s at most), so asking early costs nothing and answers
   /// soonest.
   [[nodiscard]] Result<guest::HealthReply> Health(Timeout timeout) const;
-  /// Health, again and again (after `pause` each time) until it answers, fails with kCorrupt, or
-  /// the time is up (kDeadline, with the last error's text). `cancelled` is asked between probes.
-  [[nodiscard]] Result<guest::HealthReply> WaitReady(
-      Timeout timeout, Timeout pause, const std::function<bool()>& cancelled = nullptr) const;
   [[nodiscard]] Result<void> Configure(const guest::ConfigureRequest& request,
                                        Timeout timeout) const;
   /// Idempotent by the request's id.
@@ -60,18 +54,7 @@ class GuestClient {
                                                                Timeout timeout) const;
 
  private:
-  std::string socket_;
+  host::VmmSocket socket_;
 };
-
-/// Runs a command to its end with no input, for short ones of our own. Output above `max_output`
-/// (each stream) is dropped.
-struct ExecResult {
-  guest::ExitStatus exit;
-  std::string out;
-  std::string err;
-};
-[[nodiscard]] Result<ExecResult> RunInGuest(const GuestClient& client,
-                                            const guest::ExecRequest& request,
-                                            std::chrono::milliseconds timeout, size_t max_output);
 
 }  // namespace dormouse

@@ -35,11 +35,11 @@ Error HungUp(std::string_view when) {
 
 }  // namespace
 
-Result<GuestStream> GuestStream::Dial(const std::string& socket_path, std::string_view first,
+Result<GuestStream> GuestStream::Dial(const host::VmmSocket& socket, std::string_view first,
                                       Deadline deadline) {
-  DORMOUSE_ASSIGN(UniqueFd fd, ConnectVsock(socket_path));
+  DORMOUSE_ASSIGN(UniqueFd fd, host::ConnectVmm(socket));
   if (deadline <= std::chrono::steady_clock::now()) {
-    return Fail(ErrorCode::kDeadline, "connect " + socket_path);
+    return Fail(ErrorCode::kDeadline, "connect " + socket.path);
   }
   GuestStream stream(std::move(fd));
   DORMOUSE_TRY(stream.Send(VsockOpening(first), deadline));

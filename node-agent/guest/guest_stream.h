@@ -2,9 +2,9 @@
 //
 // The guest is hostile: every wait has a deadline, the handshake line and every frame a cap, and no
 // byte is believed unparsed. Errors: kUnavailable (nobody answers there yet, or it hung up),
-// kDeadline, kCorrupt (the protocol was violated: do not retry in a loop), and what the guest
-// itself reports. Blocking. One thread may wait in Next while another is in Send; each of them by
-// one thread at a time.
+// kPermission (somebody else than the VMM listens there), kDeadline, kCorrupt (the protocol was
+// violated: do not retry in a loop), and what the guest itself reports. Blocking. One thread may
+// wait in Next while another is in Send; each of them by one thread at a time.
 #pragma once
 
 #include <chrono>
@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "node-agent/host/vmm_socket.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
 #include "src/common/guest/frame.h"
@@ -24,7 +25,7 @@ class GuestStream {
  public:
   /// Connects to the VMM's vsock socket, asks for the agent's port and sends `first` (whole frames)
   /// behind it, so that the answer to a request costs one round trip.
-  [[nodiscard]] static Result<GuestStream> Dial(const std::string& socket_path,
+  [[nodiscard]] static Result<GuestStream> Dial(const host::VmmSocket& socket,
                                                 std::string_view first, Deadline deadline);
   GuestStream(GuestStream&&) noexcept = default;
   GuestStream& operator=(GuestStream&&) noexcept = default;

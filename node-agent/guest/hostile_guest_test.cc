@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cstring>
 #include <functional>
@@ -40,12 +39,7 @@ void AwaitHangup(int fd) {
 class HostileGuest {
  public:
   explicit HostileGuest(std::function<void(int)> script) {
-    listener_ = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
-    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(::listen(listener_.get(), 1), 0);
+    listener_ = host::WaitingListener(path_);
     thread_ = std::thread([this, script = std::move(script)] {
       const UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (fd) script(fd.get());
@@ -125,7 +119,7 @@ TEST(HostileGuestTest, HealthFailsInTimeAndSaysWhatItSaw) {
   for (const auto& test : cases) {
     HostileGuest guest(test.guest);
     const auto before = std::chrono::steady_clock::now();
-    const auto health = GuestClient(guest.path()).Health(kTimeout);
+    const auto health = GuestClient(host::OwnSocket(guest.path())).Health(kTimeout);
     const auto took = std::chrono::steady_clock::now() - before;
     ASSERT_FALSE(health) << test.name;
     EXPECT_EQ(health.error().code(), test.code) << test.name << ": " << health.error().message();
@@ -173,7 +167,7 @@ TEST(HostileGuestTest, FreezeAndThawFailInTimeAndSayWhatTheySaw) {
                            const std::optional<ErrorCode>& wanted) {
       HostileGuest guest(test.guest);
       const auto before = std::chrono::steady_clock::now();
-      const auto answer = ask(GuestClient(guest.path()));
+      const auto answer = ask(GuestClient(host::OwnSocket(guest.path())));
       EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000)) << test.name;
       EXPECT_EQ(answer.has_value(), !wanted) << what << ": " << test.name;
       if (answer || !wanted) return;
@@ -206,13 +200,13 @@ TEST(HostileGuestTest, AConnectionThatBreaksRightAfterAWakeIsUnavailableAtOnce) 
   for (const auto& how : breaks) {
     HostileGuest guest(how);
     const auto before = std::chrono::steady_clock::now();
-    const auto health = GuestClient(guest.path()).Health(kPatience);
+    const auto health = GuestClient(host::OwnSocket(guest.path())).Health(kPatience);
     ASSERT_FALSE(health);
     EXPECT_EQ(health.error().code(), ErrorCode::kUnavailable) << health.error().message();
     EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000));
   }
   const auto before = std::chrono::steady_clock::now();
-  EXPECT_EQ(GuestClient("/tmp/no/such/vsock").Thaw({}, kPatience).error().code(),
+  EXPECT_EQ(GuestClient(host::OwnSocket("/tmp/no/such/vsock")).Thaw({}, kPatience).error().code(),
             ErrorCode::kUnavailable);
   EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(5'000));
 }
@@ -226,7 +220,8 @@ TEST(HostileGuestTest, BytesThatDribbleMeetTheDeadline) {
       ::nanosleep(&pause, nullptr);
     }
   });
-  EXPECT_EQ(GuestClient(guest.path()).Health(kTimeout).error().code(), ErrorCode::kDeadline);
+  EXPECT_EQ(GuestClient(host::OwnSocket(guest.path())).Health(kTimeout).error().code(),
+            ErrorCode::kDeadline);
 }
 
 /// Answers the exec request, then goes on as the test says.
@@ -267,7 +262,8 @@ TEST(HostileGuestTest, AnExecThatBreaksTheRulesIsOver) {
   };
   for (const auto& test : cases) {
     HostileGuest guest(ExecThen(Says(test.bytes)));
-    const auto session = GuestClient(guest.path()).OpenExec(Command(), milliseconds(5'000));
+    const auto session =
+        GuestClient(host::OwnSocket(guest.path())).OpenExec(Command(), milliseconds(5'000));
     ASSERT_TRUE(session) << test.name;
     const auto event = (*session)->Next(std::chrono::steady_clock::now() + milliseconds(5'000));
     ASSERT_FALSE(event) << test.name;
@@ -284,7 +280,8 @@ TEST(HostileGuestTest, EndlessStderrIsHeldOneFrameAtATime) {
       (void)::recv(fd, grants, sizeof(grants), MSG_DONTWAIT);
     }
   }));
-  const auto session = GuestClient(guest.path()).OpenExec(Command(), milliseconds(5'000));
+  const auto session =
+      GuestClient(host::OwnSocket(guest.path())).OpenExec(Command(), milliseconds(5'000));
   ASSERT_TRUE(session);
   // However much it pushes, a caller who reads gets frame after frame, and memory stays where it
   // is.
@@ -305,7 +302,8 @@ TEST(HostileGuestTest, AGuestThatNeverReadsGetsAWindowAndNoMore) {
     pollfd hangup{fd, POLLRDHUP, 0};
     (void)::poll(&hangup, 1, 300);
   }));
-  const auto session = GuestClient(guest.path()).OpenExec(Command(), milliseconds(5'000));
+  const auto session =
+      GuestClient(host::OwnSocket(guest.path())).OpenExec(Command(), milliseconds(5'000));
   ASSERT_TRUE(session);
   const auto sent = (*session)->TryWriteStdin(std::string(10'000'000, 'x'));
   EXPECT_TRUE(!sent || *sent <= guest::kInitialWindow);

@@ -1,11 +1,6 @@
 #include "node-agent/guest/vsock_dial.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "src/common/guest/frame.h"
 
@@ -21,26 +16,6 @@ bool IsHandshake(std::string_view line) {
 }
 
 }  // namespace
-
-Result<UniqueFd> ConnectVsock(const std::string& socket_path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket_path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "vsock socket path is too long: " + socket_path);
-  }
-  std::memcpy(address.sun_path, socket_path.c_str(), socket_path.size() + 1);
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return FailErrno("socket");
-  while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    // EAGAIN: the VMM's backlog is full. There is no descriptor to wait on, so: not now.
-    const int errnum = errno;
-    if (errnum == EINTR) continue;
-    Error error = Error::FromErrno("connect " + socket_path, errnum);
-    const bool absent = errnum == ENOENT || errnum == ECONNREFUSED || errnum == EAGAIN;
-    return Fail(absent ? error.WithCode(ErrorCode::kUnavailable) : error);
-  }
-  return fd;
-}
 
 std::string VsockOpening(std::string_view first) {
   std::string opening = "CONNECT " + std::to_string(guest::kVsockPort) + "\n";

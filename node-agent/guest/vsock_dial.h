@@ -1,5 +1,6 @@
-// The first words on a VMM's vsock socket (Cloud Hypervisor v53, hybrid vsock): the host connects,
-// asks for a port of the guest by a line, and gets a line back when the guest has accepted.
+// The first words on a VMM's vsock socket (Cloud Hypervisor v53, hybrid vsock): the host connects
+// (host::ConnectVmm), asks for a port of the guest by a line, and gets a line back when the guest
+// has accepted.
 //
 // Stateless and thread-safe. Whoever answers may be the guest's, and is bounded as that is.
 #pragma once
@@ -8,12 +9,8 @@
 #include <string_view>
 
 #include "src/common/base/result.h"
-#include "src/common/base/unique_fd.h"
 
 namespace dormouse {
-
-/// A connected socket that does not block. kUnavailable: nobody listens there, or too many wait.
-[[nodiscard]] Result<UniqueFd> ConnectVsock(const std::string& socket_path);
 
 /// What asks for the guest agent's port, and `first` (whole frames) behind it. For one write: the
 /// VMM expects the line's first bytes together, and leaves what follows the newline for the guest.

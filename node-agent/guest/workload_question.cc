@@ -21,10 +21,10 @@ static_assert(WorkloadQuestion::kLimit > std::chrono::milliseconds(guest::kMaxWa
 
 }  // namespace
 
-Result<> WorkloadQuestion::Ask(std::string vsock_socket, MonotonicTime now) {
+Result<> WorkloadQuestion::Ask(host::VmmSocket vsock, MonotonicTime now) {
   if (refused_) return Fail(ErrorCode::kUnsupported, "the guest's agent does not wait for its end");
   if (due_) return {};
-  socket_ = std::move(vsock_socket);
+  socket_ = std::move(vsock);
   due_ = std::max(now, not_before_);
   return {};
 }
@@ -45,7 +45,7 @@ bool WorkloadQuestion::OnDue(MonotonicTime now) {
 bool WorkloadQuestion::Dial(MonotonicTime now) {
   asked_at_ = now;
   not_before_ = now + pause_;
-  auto fd = ConnectVsock(socket_);
+  auto fd = host::ConnectVmm(socket_);
   if (!fd) return Over(now);
   const std::string opening =
       VsockOpening(guest::Encode(guest::WorkloadStatusRequest{guest::kMaxWaitMs}));

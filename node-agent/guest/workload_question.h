@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "node-agent/host/vmm_socket.h"
 #include "src/common/base/clock.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -28,10 +29,10 @@ class WorkloadQuestion {
   /// For an answer, from the asking on.
   static constexpr std::chrono::seconds kLimit{70};
 
-  /// From now on the guest behind `vsock_socket` is asked, until there is something to look at or
+  /// From now on the guest behind `vsock` is asked, until there is something to look at or
   /// Drop. Harmless where it is being asked already. kUnsupported: it refused, and is not asked any
   /// more: poll.
-  [[nodiscard]] Result<> Ask(std::string vsock_socket, MonotonicTime now);
+  [[nodiscard]] Result<> Ask(host::VmmSocket vsock, MonotonicTime now);
   /// Nothing is open to the guest any more, and nothing will be until Ask.
   void Drop();
 
@@ -53,7 +54,7 @@ class WorkloadQuestion {
   void Close(MonotonicTime now);
   bool Over(MonotonicTime now);
 
-  std::string socket_;
+  host::VmmSocket socket_;
   UniqueFd fd_;
   std::string handshake_;  ///< until it is whole
   std::optional<guest::FrameDecoder> decoder_;

@@ -37,7 +37,10 @@ std::string Exited() {
 
 class WorkloadQuestionTest : public testing::Test {
  protected:
-  void Listen() { listener_ = guest::ListenUnix(path_).value(); }
+  void Listen() {
+    ASSERT_OK(RemoveFile(path_));
+    listener_ = ListenUnix(path_).value();
+  }
   // Whether a connection waits, which then is the guest's to answer.
   bool Asked() {
     UniqueFd next(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -62,7 +65,7 @@ class WorkloadQuestionTest : public testing::Test {
     return errno != EAGAIN;
   }
 
-  void Ask() { ASSERT_TRUE(question_.Ask(path_, now_)); }
+  void Ask() { ASSERT_TRUE(question_.Ask(host::OwnSocket(path_), now_)); }
   // What an event loop does; true: the sandbox is to be looked at.
   bool Turn() {
     if (question_.OnDue(now_)) return true;
@@ -294,7 +297,7 @@ TEST_F(WorkloadQuestionTest, AGuestThatRefusesIsNotAskedAgain) {
   EXPECT_TRUE(
       TurnThatHears(kLineOfVmm + guest::EncodeError(Error(ErrorCode::kUnsupported, "request 4"))));
   now_ += seconds(3600);
-  EXPECT_EQ(question_.Ask(path_, now_).error().code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(question_.Ask(host::OwnSocket(path_), now_).error().code(), ErrorCode::kUnsupported);
   EXPECT_FALSE(Turn());
   EXPECT_FALSE(Asked());
 }
@@ -302,7 +305,7 @@ TEST_F(WorkloadQuestionTest, AGuestThatRefusesIsNotAskedAgain) {
 TEST_F(WorkloadQuestionTest, TheGuestsOwnAgentAnswersWhenTheWorkloadEnds) {
   guest::NoMachine machine;
   const fakes::GuestBehindVsock guest(path_, machine);
-  const GuestClient client(path_);
+  const GuestClient client(host::OwnSocket(path_));
   guest::StartWorkloadRequest workload;
   workload.id = "w";
   workload.process.argv = {"/bin/sleep", "1000"};

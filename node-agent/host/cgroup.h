@@ -54,6 +54,10 @@ class Cgroups {
   Result<> Remove(const std::string& name) const;
   Result<std::vector<std::string>> List() const;
   [[nodiscard]] std::string PathOf(const std::string& name) const;
+  /// As the /proc/<pid>/cgroup of who is in it ends: Jail.
+  [[nodiscard]] std::string MembershipOf(const std::string& name) const {
+    return config_.slice + "/" + name;
+  }
 
  private:
   explicit Cgroups(CgroupConfig config) : config_(std::move(config)) {}

@@ -98,7 +98,7 @@ TEST_F(LaunchTest, TheProcessIsInItsCgroupAndNotOurChild) {
   ASSERT_OK(launched);
   EXPECT_THAT(cgroups_->Processes(name_).value(), ::testing::ElementsAre(launched->identity.pid));
   EXPECT_EQ(::waitpid(launched->identity.pid, nullptr, WNOHANG), -1) << "not our child";
-  auto process = Process::Open(launched->identity);
+  auto process = Process::Open(launched->identity, {kUid, cgroups_->MembershipOf(name_)});
   ASSERT_OK(process);
   ASSERT_OK(process->Signal(SIGKILL));
   EXPECT_OK(process->WaitExit(milliseconds(5000)));

@@ -1,10 +1,16 @@
 #include "node-agent/host/process.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <ctime>
+#include <memory>
 
 #include "node-agent/host/test_support.h"
 
@@ -27,10 +33,31 @@ class Child {
   }
   void Reap() const { ::waitpid(pid_, nullptr, 0); }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  /// One whose pid is chosen (clone3(2), set_tid); nothing where that may not be.
+  static std::unique_ptr<Child> OfNumber(pid_t pid) {
+    clone_args how{};
+    how.exit_signal = SIGCHLD;
+    how.set_tid = reinterpret_cast<uint64_t>(&pid);
+    how.set_tid_size = 1;
+    const long made = ::syscall(SYS_clone3, &how, sizeof(how));
+    if (made == 0) {
+      for (;;) ::pause();
+    }
+    return made < 0 ? nullptr : std::unique_ptr<Child>(new Child(pid));
+  }
 
  private:
+  explicit Child(pid_t pid) : pid_(pid) {}
   pid_t pid_;
 };
+
+uint64_t TicksSinceBoot() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto hertz = static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+  return static_cast<uint64_t>(now.tv_sec) * hertz +
+         static_cast<uint64_t>(now.tv_nsec) * hertz / 1'000'000'000;
+}
 
 TEST(ProcessTest, NameWithParenthesesAndSpacesDoesNotShiftTheFields) {
   const auto stat = ParseProcessStat(
@@ -47,19 +74,70 @@ TEST(ProcessTest, FindsItselfByIdentityOnly) {
   const Child child;
   auto identity = IdentityOf(child.pid());
   ASSERT_TRUE(identity) << identity.error().message();
-  EXPECT_TRUE(Process::Open(*identity));
+  EXPECT_TRUE(Process::Open(*identity, OwnJail()));
 
   ProcessIdentity reused = *identity;
   reused.start_time += 1;
-  EXPECT_EQ(Process::Open(reused).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(Process::Open(reused, OwnJail()).error().code(), ErrorCode::kNotFound);
   ProcessIdentity other_boot = *identity;
   other_boot.boot_id = "00000000-0000-0000-0000-000000000000";
-  EXPECT_EQ(Process::Open(other_boot).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(Process::Open(other_boot, OwnJail()).error().code(), ErrorCode::kNotFound);
+}
+
+TEST(ProcessTest, OneInAnotherCgroupIsRefused) {
+  const Child child;
+  Jail jail = OwnJail();
+  jail.cgroup = "dormouse.slice/0123456789ab";
+  EXPECT_EQ(Process::Open(IdentityOf(child.pid()).value(), jail).error().code(),
+            ErrorCode::kPermission);
+}
+
+TEST(ProcessTest, TheCgroupIsThatOfVersion2) {
+  EXPECT_EQ(CgroupIn("12:pids:/a\n0::/dormouse.slice/b\n1:name=systemd:/c\n"), "dormouse.slice/b");
+  EXPECT_EQ(CgroupIn("0::/../../dormouse.slice/b\n"), "../../dormouse.slice/b");
+  EXPECT_EQ(CgroupIn("12:pids:/0::/a\n"), "");
+  EXPECT_EQ(CgroupIn(""), "");
+}
+
+// Forked, it has the same at the same address.
+char g_secret[] = "the child's";
+
+TEST(ProcessTest, ReadsMemoryAndNothingBeyondIt) {
+  const Child child;
+  const auto process = Process::Open(IdentityOf(child.pid()).value(), OwnJail());
+  ASSERT_TRUE(process) << process.error().message();
+  std::string seen(sizeof(g_secret), '\0');
+  ASSERT_OK(process->ReadMemory(reinterpret_cast<uint64_t>(g_secret), seen.data(), seen.size()));
+  EXPECT_STREQ(seen.c_str(), "the child's");
+  EXPECT_FALSE(process->ReadMemory(8, seen.data(), seen.size()));
+}
+
+TEST(ProcessTest, ALaterProcessOfTheSameNumberIsNeverRead) {
+  auto child = std::make_unique<Child>();
+  const pid_t pid = child->pid();
+  const auto identity = IdentityOf(pid);
+  ASSERT_OK(identity);
+  const auto process = Process::Open(*identity, OwnJail());
+  ASSERT_OK(process);
+  child.reset();
+  // Identities are told apart by the clock tick in which they began.
+  ASSERT_TRUE(Eventually([&] { return TicksSinceBoot() > identity->start_time; }));
+  const auto successor = Child::OfNumber(pid);
+  if (!successor) GTEST_SKIP() << "this user cannot choose the number of a process";
+
+  std::string seen(sizeof(g_secret), '\0');
+  const auto read =
+      process->ReadMemory(reinterpret_cast<uint64_t>(g_secret), seen.data(), seen.size());
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::kUnavailable);
+  for (const char* file : {"maps", "pagemap", "mem", "stat"})
+    EXPECT_EQ(::open(process->ProcFile(file).c_str(), O_RDONLY | O_CLOEXEC), -1) << file;
+  EXPECT_EQ(Process::Open(*identity, OwnJail()).error().code(), ErrorCode::kNotFound);
 }
 
 TEST(ProcessTest, WaitsForAnExitAndNoLonger) {
   const Child child;
-  auto process = Process::Open(IdentityOf(child.pid()).value());
+  auto process = Process::Open(IdentityOf(child.pid()).value(), OwnJail());
   ASSERT_TRUE(process) << process.error().message();
   EXPECT_EQ(process->WaitExit(milliseconds(1)).error().code(), ErrorCode::kDeadline);
   EXPECT_FALSE(process->HasExited());
@@ -91,7 +169,7 @@ TEST(ProcessTest, AnExitStatusIsToldAlsoOfWhatIsNotOurChild) {
   pid_t orphan = 0;
   ASSERT_EQ(::read(pids[0], &orphan, sizeof(orphan)), static_cast<ssize_t>(sizeof(orphan)));
   ::waitpid(parent, nullptr, 0);
-  const auto process = Process::Open(IdentityOf(orphan).value());
+  const auto process = Process::Open(IdentityOf(orphan).value(), OwnJail());
   ASSERT_OK(process);
   EXPECT_FALSE(ExitStatusOf(process->pidfd())) << "it runs";
   ASSERT_EQ(::write(end[1], "x", 1), 1);

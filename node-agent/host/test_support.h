@@ -2,6 +2,7 @@
 // kernel does, and a reason to skip where the machine has not what a test needs. For tests only.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -13,8 +14,11 @@
 #include <string>
 #include <thread>
 
+#include "node-agent/host/process.h"
+#include "node-agent/host/vmm_socket.h"
 #include "src/common/base/files.h"
 #include "src/common/base/result.h"
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse::host {
 
@@ -58,6 +62,13 @@ class FileSizeLimit {
   const sighandler_t handler_ = ::signal(SIGXFSZ, SIG_IGN);
 };
 
+/// A listener whose accept(2) waits.
+inline UniqueFd WaitingListener(const std::string& path) {
+  auto listener = ListenUnix(path);
+  if (!listener || ::fcntl(listener->get(), F_SETFL, 0) != 0) std::abort();
+  return *std::move(listener);
+}
+
 /// Looks until it holds; false when it did not within `limit`, which only a failure meets.
 inline bool Eventually(const std::function<bool()>& holds,
                        std::chrono::seconds limit = std::chrono::seconds(10)) {
@@ -67,6 +78,14 @@ inline bool Eventually(const std::function<bool()>& holds,
     std::this_thread::yield();
   }
   return true;
+}
+
+/// Of what this process, or a child of it, does: it is in nobody else's way.
+inline Jail OwnJail() {
+  return {::geteuid(), std::string(CgroupIn(ReadFile("/proc/self/cgroup", 1 << 16).value_or("")))};
+}
+inline VmmSocket OwnSocket(const std::string& path) {
+  return {path, OwnJail()};
 }
 
 inline bool IsRoot() {

@@ -250,7 +250,7 @@ class FakeMachine : public Machine {
   std::string HostAddress(const Record& record) const override {
     return "10.201.0." + std::to_string(record.slot);
   }
-  std::string VsockSocket(const Record&) const override { return ""; }
+  host::VmmSocket VsockSocket(const Record&) const override { return {}; }
   std::string BootTraits() const override { return "traits"; }
   Result<memory::Requirements> NeedsOfCapture(const Record& record) override {
     // A template's commit asks it, and is no step of the machine's.

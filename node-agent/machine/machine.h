@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/host/vmm_socket.h"
 #include "node-agent/machine/observed.h"
 #include "node-agent/machine/owned.h"
 #include "node-agent/machine/step.h"
@@ -77,7 +78,7 @@ class Machine {
   virtual void StopAwaiting(const Record& record) = 0;
 
   [[nodiscard]] virtual std::string HostAddress(const Record& record) const = 0;
-  [[nodiscard]] virtual std::string VsockSocket(const Record& record) const = 0;
+  [[nodiscard]] virtual host::VmmSocket VsockSocket(const Record& record) const = 0;
   [[nodiscard]] virtual VmmIdentity Vmm() const = 0;
   /// What of this node, beside a record, decides what a boot leads to: a boot snapshot is used only
   /// where it is the same.

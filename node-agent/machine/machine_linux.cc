@@ -169,8 +169,8 @@ Result<> LinuxMachine::UpdateNetwork(const api::SandboxSpec& spec, const Record&
 std::string LinuxMachine::HostAddress(const Record& record) const {
   return config_.net.range.AddressOf(record.slot);
 }
-std::string LinuxMachine::VsockSocket(const Record& record) const {
-  return config_.paths.VsockSocket(record.uid.short_id());
+host::VmmSocket LinuxMachine::VsockSocket(const Record& record) const {
+  return {config_.paths.VsockSocket(record.uid.short_id()), JailOf(record)};
 }
 
 Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* record) {

@@ -15,6 +15,7 @@
 #include "node-agent/disk/root_disk.h"
 #include "node-agent/host/cgroup.h"
 #include "node-agent/host/launch.h"
+#include "node-agent/host/vmm_socket.h"
 #include "node-agent/machine/machine.h"
 #include "node-agent/machine/memory_check.h"
 #include "node-agent/machine/vmm_drop.h"
@@ -71,7 +72,7 @@ class LinuxMachine : public Machine {
   Result<> AwaitWorkload(const Record& record) override;
   void StopAwaiting(const Record& record) override;
   [[nodiscard]] std::string HostAddress(const Record& record) const override;
-  [[nodiscard]] std::string VsockSocket(const Record& record) const override;
+  [[nodiscard]] host::VmmSocket VsockSocket(const Record& record) const override;
   [[nodiscard]] VmmIdentity Vmm() const override { return vmm_; }
   [[nodiscard]] std::string BootTraits() const override {
     return config_.cpu_model + "\n" + GuestCmdline();
@@ -102,6 +103,12 @@ class LinuxMachine : public Machine {
   [[nodiscard]] Result<disk::RootDiskSpec> PinnedDiskSpec(const Record& record);
   [[nodiscard]] net::SandboxNetSpec NetSpec(const api::SandboxSpec& spec,
                                             const Record& record) const;
+  /// Who alone may answer for it.
+  [[nodiscard]] host::Jail JailOf(const Record& record) const {
+    return {UidOf(record), cgroups_.MembershipOf(record.uid.short_id())};
+  }
+  /// The VMM that the record names. kNotFound: none, or it has exited.
+  [[nodiscard]] Result<host::Process> VmmOf(const Record& record) const;
   [[nodiscard]] vmm::ApiClient Api(const Record& record) const;
   /// Api, once a VMM that was just launched answers there, in a version that is admitted.
   [[nodiscard]] Result<vmm::ApiClient> ReadyApi(const Record& record) const;

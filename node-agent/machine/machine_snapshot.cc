@@ -91,6 +91,7 @@ struct LinuxMachine::Capture {
   vmm::Admission admission = vmm::Admission::kFull;
   bool stock = false;  ///< the VMM writes its memory itself
   std::vector<memory::GuestRange> ranges;
+  std::optional<host::Process> process;  ///< whose memory it is, from when `ram` was found in it
   memory::RamMap ram;
   memory::DumpResult dump;
   uint64_t ahead_bytes = 0;  ///< of memory, written while the guest still ran
@@ -152,10 +153,10 @@ void LinuxMachine::WriteAhead(const Record& record, const std::string& file) {
     DORMOUSE_TRY(vmm::CheckPrivateMemory(info.config_json));
     DORMOUSE_ASSIGN(const std::string command_line, vmm::ReadCommandLine(info.config_json));
     const auto bytes = static_cast<uint64_t>(record.resources.memory_bytes);
-    DORMOUSE_ASSIGN(
-        const memory::RamMap ram,
-        memory::FindRam(record.vmm->pid, memory::BootRanges(bytes), std::nullopt, command_line));
-    return memory::DumpAhead(record.vmm->pid, ram, file);
+    DORMOUSE_ASSIGN(const host::Process process, VmmOf(record));
+    DORMOUSE_ASSIGN(const memory::RamMap ram, memory::FindRam(process, memory::BootRanges(bytes),
+                                                              std::nullopt, command_line));
+    return memory::DumpAhead(process, ram, file);
   };
   if (auto written = write()) {
     CaptureOf(record)->ahead_bytes = *written;
@@ -215,8 +216,9 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
     DORMOUSE_TRY(RemoveTree(directory));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(handed.config));
     capture->ranges = RangesOf(handed.summary);
+    DORMOUSE_ASSIGN(capture->process, VmmOf(record));
     DORMOUSE_ASSIGN(capture->ram,
-                    memory::FindRam(record.vmm->pid, capture->ranges,
+                    memory::FindRam(*capture->process, capture->ranges,
                                     MappedMemory(config_.paths, record), handed.command_line));
     return {};
   };
@@ -256,7 +258,8 @@ Result<> LinuxMachine::CaptureMemory(const Record& record) {
   const auto capture = CaptureOf(record);
   const std::string file = In(CaptureDirectory(config_.paths, record), kMemoryFile);
   if (!capture->stock) {
-    DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(record.vmm->pid, capture->ram, file));
+    if (!capture->process) return Fail(ErrorCode::kInternal, "no memory was looked for");
+    DORMOUSE_ASSIGN(capture->dump, memory::DumpDiverged(*capture->process, capture->ram, file));
   } else {
     const uint64_t bytes = memory::TotalBytes(capture->ranges);
     DORMOUSE_ASSIGN(const VmmDrop drop, MemoryDrop(record));

@@ -42,10 +42,6 @@ constexpr auto kGuestTimeout = 10s;
 constexpr auto kFreezeLimit = 5s;  // then the capture goes on, and says so
 constexpr size_t kEntropyBytes = 64;
 
-host::ProcessIdentity IdentityOf(const ProcessHint& hint) {
-  return {hint.pid, hint.start_time_ticks, hint.boot_id};
-}
-
 bool OomKilled(const std::string& cgroup) {
   const auto events = ReadFile(cgroup + "/memory.events", 4096);
   if (!events) return false;
@@ -95,19 +91,22 @@ std::string MachineIdOf(const Record& record) {
 
 }  // namespace
 
+Result<host::Process> LinuxMachine::VmmOf(const Record& record) const {
+  if (!record.vmm) return Fail(ErrorCode::kNotFound, "no VMM");
+  return host::Process::Open({record.vmm->pid, record.vmm->start_time_ticks, record.vmm->boot_id},
+                             JailOf(record));
+}
+
 vmm::ApiClient LinuxMachine::Api(const Record& record) const {
-  return vmm::ApiClient(config_.paths.ApiSocket(record.uid.short_id(), record.incarnation));
+  return vmm::ApiClient(
+      {config_.paths.ApiSocket(record.uid.short_id(), record.incarnation), JailOf(record)});
 }
 
 Result<vmm::ApiClient> LinuxMachine::ReadyApi(const Record& record) const {
   vmm::ApiClient api = Api(record);
-  UniqueFd pidfd;
-  if (record.vmm) {
-    DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
-    pidfd.Reset(::dup(process.pidfd()));
-  }
+  DORMOUSE_ASSIGN(const host::Process process, VmmOf(record));
   // An emulated node takes seconds.
-  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, pidfd.get()));
+  DORMOUSE_ASSIGN(const auto ping, api.AwaitReady(20s, process.pidfd()));
   DORMOUSE_TRY(vmm::Admit(ping.version));
   return api;
 }
@@ -207,14 +206,14 @@ Result<> LinuxMachine::Create(const Record& record) {
 }
 
 Result<> LinuxMachine::Watch(const Record& record) {
-  if (!record.vmm) return Fail(ErrorCode::kNotFound, "no VMM");
-  DORMOUSE_ASSIGN(const auto process, host::Process::Open(IdentityOf(*record.vmm)));
+  DORMOUSE_ASSIGN(const host::Process process, VmmOf(record));
   vmm::WatchSpec spec;
   spec.key = record.uid.text();
   spec.pidfd.Reset(::dup(process.pidfd()));
   spec.event_file = config_.paths.EventFile(record.uid.short_id(), record.incarnation);
   spec.vmm = UidOf(record);
-  spec.serial_socket = config_.paths.SerialSocket(record.uid.short_id());
+  spec.serial_socket =
+      host::VmmSocket{config_.paths.SerialSocket(record.uid.short_id()), JailOf(record)};
   spec.serial_log = config_.paths.Console(record.uid);
   return watch_->Add(std::move(spec));
 }
@@ -262,12 +261,15 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
     if (record.vmm) seen->vmm_ending = ExplainEnd(record);
     return {};
   }
-  if (!record.vmm || !host::Process::Open(IdentityOf(*record.vmm))) {
+  if (!VmmOf(record)) {
     seen->vmm = VmmState::kForeign;
     return {};
   }
   const auto info = Api(record).Info();
   if (!info) {
+    if (info.error().code() == ErrorCode::kPermission)
+      log::Warning("a VMM's socket is another's",
+                   {{"sandbox", record.key().ToString()}, {"error", info.error().message()}});
     seen->vmm = VmmState::kStarting;
     return {};
   }
@@ -337,8 +339,10 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
                                     : record.sleeping ? kWakeProbe
                                                       : kBootProbe);
   if (!health) {
-    seen->guest =
-        health.error().code() == ErrorCode::kCorrupt ? GuestState::kViolation : GuestState::kSilent;
+    const ErrorCode code = health.error().code();
+    // kPermission: somebody else answers in its place.
+    const bool violation = code == ErrorCode::kCorrupt || code == ErrorCode::kPermission;
+    seen->guest = violation ? GuestState::kViolation : GuestState::kSilent;
     return;
   }
   if (health->frozen) {

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,10 +44,6 @@ std::string At(uint64_t offset) {
   return " at offset " + std::to_string(offset);
 }
 
-Result<> ProcessGone() {
-  return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
-}
-
 // False, with errno, where the file system cannot or has no room for that.
 bool PunchOut(int file, uint64_t offset, uint64_t size) {
   int result = 0;
@@ -59,19 +54,10 @@ bool PunchOut(int file, uint64_t offset, uint64_t size) {
   return result == 0;
 }
 
-// The memory of one process, open from before anything of it was looked at: while that is there its
-// pid is nobody else's.
-Result<> CheckAlive(int memory, uint64_t address) {
-  char byte = 0;
-  const ssize_t got = ::pread(memory, &byte, 1, static_cast<off_t>(address));
-  if (got == 0) return ProcessGone();
-  return got < 0 ? FailErrno("read guest memory") : Result<>();
-}
-
 class Dump {
  public:
-  Dump(pid_t pid, int file, Found found)
-      : pid_(pid),
+  Dump(const host::Process& process, int file, Found found)
+      : process_(process),
         file_(file),
         found_(found),
         block_(std::make_unique_for_overwrite<char[]>(kBlockBytes)) {
@@ -104,7 +90,7 @@ class Dump {
     }
     for (uint64_t done = 0; done < length;) {
       const uint64_t size = std::min(kBlockBytes, length - done);
-      DORMOUSE_TRY(Read(address + done, size, offset + done));
+      DORMOUSE_TRY(process_.ReadMemory(address + done, block_.get(), size));
       DORMOUSE_TRY(Store(size, offset + done));
       done += size;
     }
@@ -114,20 +100,6 @@ class Dump {
   // Memory that is anonymous, and was never touched or has been given back, is zero.
   Result<> Untouched(uint64_t from, uint64_t to) {
     return found_ == Found::kAhead && from < to ? Zero(from, to - from) : Result<>();
-  }
-
-  // One copy for each page, where /proc/<pid>/mem makes two.
-  Result<> Read(uint64_t address, uint64_t size, uint64_t offset) {
-    for (uint64_t done = 0; done < size;) {
-      const iovec ours{block_.get() + done, size - done};
-      const iovec theirs{reinterpret_cast<void*>(address + done), size - done};
-      const ssize_t got = ::process_vm_readv(pid_, &ours, 1, &theirs, 1, 0);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0 && errno == ESRCH) return ProcessGone();
-      if (got < 0) return FailErrno("read guest memory" + At(offset + done));
-      done += static_cast<uint64_t>(got);
-    }
-    return {};
   }
 
   // The block, in runs of pages that are all zeros or all not.
@@ -229,7 +201,7 @@ class Dump {
     return {};
   }
 
-  const pid_t pid_;
+  const host::Process& process_;
   const int file_;
   const Found found_;
   const std::unique_ptr<char[]> block_;
@@ -292,12 +264,11 @@ void GiveBack(int file, const std::vector<Diverged>& runs) {
   for (const Diverged& run : runs) (void)PunchOut(file, run.offset, run.length);
 }
 
-Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file) {
+Result<DumpResult> DumpInto(const host::Process& process, const RamMap& map,
+                            const std::string& file) {
   DORMOUSE_ASSIGN(const UniqueFd target, host::OpenFile(file, O_RDWR));
   DORMOUSE_ASSIGN(const Found found, WhatIsIn(target.get(), map, file));
-  DORMOUSE_ASSIGN(const UniqueFd memory,
-                  host::OpenFile("/proc/" + std::to_string(pid) + "/mem", O_RDONLY));
-  DORMOUSE_ASSIGN(const Pagemap pagemap, Pagemap::Open(pid));
+  DORMOUSE_ASSIGN(const Pagemap pagemap, Pagemap::Open(process));
   std::vector<Diverged> runs;
   uint64_t bytes = 0;
   uint64_t scanned = 0;
@@ -313,7 +284,7 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
   const auto dump = [&](size_t first, size_t end) {
     const uint64_t from = first == 0 ? 0 : runs[first].offset;
     const uint64_t to = end == runs.size() ? map.bytes : runs[end].offset;
-    return Dump(pid, target.get(), found)
+    return Dump(process, target.get(), found)
         .All(runs.data() + first, runs.data() + end, {from, to - from});
   };
   const size_t half = bytes < kSecondLaneBytes ? runs.size() : SplitInHalf(bytes, &runs);
@@ -326,7 +297,6 @@ Result<DumpResult> DumpInto(int pid, const RamMap& map, const std::string& file)
     if (map.from_file) GiveBack(target.get(), runs);
     return first ? second : first;
   }
-  if (!runs.empty()) DORMOUSE_TRY(CheckAlive(memory.get(), runs.front().address));
   DumpResult whole = Joined(std::move(*first), *second);
   whole.scanned_pages = scanned;
   return whole;
@@ -362,10 +332,11 @@ Result<> ContinueMemoryFile(const std::string& previous, uint64_t bytes, const s
   return {};
 }
 
-Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file) {
+Result<uint64_t> DumpAhead(const host::Process& process, const RamMap& map,
+                           const std::string& file) {
   if (map.from_file)
     return Fail(ErrorCode::kInvalid, "memory that is mapped from a file is not dumped ahead");
-  auto written = DumpInto(pid, map, file).and_then([&](const DumpResult& dumped) {
+  auto written = DumpInto(process, map, file).and_then([&](const DumpResult& dumped) {
     return SyncFile(file).map([&] { return dumped.written_bytes; });
   });
   if (written) return written;
@@ -376,11 +347,12 @@ Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file) 
   return written;
 }
 
-Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file) {
-  auto dumped = DumpInto(pid, map, file);
-  if (!dumped)
-    return Fail(dumped.error().Wrap("dump memory of " + std::to_string(pid) + " to " + file));
-  return dumped;
+Result<DumpResult> DumpDiverged(const host::Process& process, const RamMap& map,
+                                const std::string& file) {
+  auto dumped = DumpInto(process, map, file);
+  if (dumped) return dumped;
+  const std::string pid = std::to_string(process.identity().pid);
+  return Fail(dumped.error().Wrap("dump memory of " + pid + " to " + file));
 }
 
 }  // namespace dormouse::memory

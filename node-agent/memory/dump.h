@@ -52,20 +52,22 @@ struct DumpResult {
       changed;  ///< the diverged bytes: all that may differ from the previous image
 };
 
-/// Writes what `pid` has in anonymous memory into `file`, MakeMemoryFile's, and fsyncs, while the
-/// guest runs: what its dump then finds unchanged it need not write. Returns the bytes written. A
-/// hint: the image is of no one instant, and the dump is right whatever it finds. On failure, of
+/// Writes what `process` has in anonymous memory into `file`, MakeMemoryFile's, and fsyncs, while
+/// the guest runs: what its dump then finds unchanged it need not write. Returns the bytes written.
+/// A hint: the image is of no one instant, and the dump is right whatever it finds. On failure, of
 /// which nobody need take notice, the file is empty again, or gone where it cannot be emptied: then
 /// the dump fails, too.
-Result<uint64_t> DumpAhead(int pid, const RamMap& map, const std::string& file);
+Result<uint64_t> DumpAhead(const host::Process& process, const RamMap& map,
+                           const std::string& file);
 
-/// Writes the diverged pages of the paused process `pid` over `file`, which MakeMemoryFile or
+/// Writes the diverged pages of the paused `process` over `file`, which MakeMemoryFile or
 /// ContinueMemoryFile made of the file that `map` is of, or MakeMemoryFile anew where `map` is
 /// anonymous: then only what DumpAhead has not written, or the guest has changed since. Pages of
 /// zeros become holes. What was written is on its way to the disk, but it is the caller who fsyncs.
 /// On failure the file is of no use, but to a process that maps it: one that RAM is mapped from
 /// holds none of the room that the dump took. kNoSpace; kUnavailable when the process is gone;
 /// kInvalid when `file` is not what it must be.
-Result<DumpResult> DumpDiverged(int pid, const RamMap& map, const std::string& file);
+Result<DumpResult> DumpDiverged(const host::Process& process, const RamMap& map,
+                                const std::string& file);
 
 }  // namespace dormouse::memory

@@ -44,16 +44,16 @@ void Scribble(const std::vector<char*>& ram, unsigned seed) {
 
 // The first dump of a guest that was booted: its RAM is anonymous.
 Result<DumpResult> DumpBooted(const FakeVmm& vmm, const std::string& path, RamMap* map) {
-  DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, std::nullopt));
+  DORMOUSE_ASSIGN(*map, FindRam(vmm.process(), kRanges, std::nullopt));
   DORMOUSE_TRY(MakeMemoryFile(std::nullopt, kRamBytes, path));
-  return DumpDiverged(vmm.pid(), *map, path);
+  return DumpDiverged(vmm.process(), *map, path);
 }
 
 Result<DumpResult> DumpRestored(const FakeVmm& vmm, const std::string& previous,
                                 const std::string& path, RamMap* map) {
-  DORMOUSE_ASSIGN(*map, FindRam(vmm.pid(), kRanges, previous));
+  DORMOUSE_ASSIGN(*map, FindRam(vmm.process(), kRanges, previous));
   DORMOUSE_TRY(MakeMemoryFile(previous, kRamBytes, path));
-  return DumpDiverged(vmm.pid(), *map, path);
+  return DumpDiverged(vmm.process(), *map, path);
 }
 
 TEST(DumpTest, ABootedGuestsImageIsWhatADenseReadGives) {
@@ -85,10 +85,10 @@ TEST(DumpTest, TheImageOfMergedRangesIsInTheGuestsOrder) {
        {FakeVmm::Layout::kApart, FakeVmm::Layout::kRising, FakeVmm::Layout::kFalling}) {
     const ScratchDirectory scratch;
     const FakeVmm vmm(kRanges, std::nullopt, guest, layout);
-    const auto map = FindRam(vmm.pid(), kRanges, std::nullopt, command_line);
+    const auto map = FindRam(vmm.process(), kRanges, std::nullopt, command_line);
     ASSERT_OK(map);
     ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
-    const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / "memory");
+    const auto dumped = DumpDiverged(vmm.process(), *map, scratch / "memory");
     ASSERT_OK(dumped);
     EXPECT_TRUE(Content(scratch / "memory") == expected);
     EXPECT_EQ(dumped->scanned_pages, kRamBytes / kPageBytes);
@@ -146,8 +146,8 @@ TEST(DumpTest, WhatWasWrittenAheadIsNotWrittenAgain) {
   };
   const FakeVmm running(kRanges, std::nullopt, before);
   ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
-  const auto ahead =
-      DumpAhead(running.pid(), *FindRam(running.pid(), kRanges, std::nullopt), scratch / "memory");
+  const auto ahead = DumpAhead(
+      running.process(), *FindRam(running.process(), kRanges, std::nullopt), scratch / "memory");
   ASSERT_OK(ahead);
   EXPECT_GT(*ahead, 20 * kMiB);
   const FakeVmm paused(kRanges, std::nullopt, [&](const std::vector<char*>& ram) {
@@ -158,9 +158,9 @@ TEST(DumpTest, WhatWasWrittenAheadIsNotWrittenAgain) {
     (void)::madvise(ram[1], kRanges[1].length, MADV_DONTNEED);     // to its end
     ram[0][20 * kMiB] = 'c';
   });
-  const auto map = FindRam(paused.pid(), kRanges, std::nullopt);
+  const auto map = FindRam(paused.process(), kRanges, std::nullopt);
   ASSERT_OK(map);
-  const auto dumped = DumpDiverged(paused.pid(), *map, scratch / "memory");
+  const auto dumped = DumpDiverged(paused.process(), *map, scratch / "memory");
   ASSERT_OK(dumped);
   EXPECT_EQ(dumped->written_bytes, 2 * kPageBytes);
   EXPECT_GE(dumped->punched_bytes, 5 * kMiB);
@@ -170,13 +170,13 @@ TEST(DumpTest, WhatWasWrittenAheadIsNotWrittenAgain) {
 TEST(DumpTest, WhateverWasWrittenAheadTheImageIsTheGuests) {
   const ScratchDirectory scratch;
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
-  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  const auto map = FindRam(vmm.process(), kRanges, std::nullopt);
   ASSERT_OK(map);
   ASSERT_OK(WriteFileAtomically(scratch / "memory", std::string(kRamBytes, 'x')));
-  ASSERT_OK(DumpDiverged(vmm.pid(), *map, scratch / "memory"));
+  ASSERT_OK(DumpDiverged(vmm.process(), *map, scratch / "memory"));
   EXPECT_TRUE(Content(scratch / "memory") == vmm.DenseImage(*map));
   const FakeVmm untouched(kRanges, std::nullopt, [](const auto&) {});
-  ASSERT_OK(DumpDiverged(untouched.pid(), *FindRam(untouched.pid(), kRanges, std::nullopt),
+  ASSERT_OK(DumpDiverged(untouched.process(), *FindRam(untouched.process(), kRanges, std::nullopt),
                          scratch / "memory"));
   EXPECT_TRUE(Content(scratch / "memory") == std::string(kRamBytes, '\0'));
 }
@@ -184,12 +184,12 @@ TEST(DumpTest, WhateverWasWrittenAheadTheImageIsTheGuests) {
 TEST(DumpTest, AheadOnAFullDiskLeavesAnEmptyFile) {
   const ScratchDirectory scratch;
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
-  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  const auto map = FindRam(vmm.process(), kRanges, std::nullopt);
   ASSERT_OK(map);
   ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
   {
     const FileSizeLimit full(16 * kMiB);
-    EXPECT_FALSE(DumpAhead(vmm.pid(), *map, scratch / "memory"));
+    EXPECT_FALSE(DumpAhead(vmm.process(), *map, scratch / "memory"));
   }
   EXPECT_EQ(*host::AllocatedBytes(scratch / "memory"), 0u);
   EXPECT_EQ(*host::SizeBytes(scratch / "memory"), kRamBytes);
@@ -248,23 +248,23 @@ TEST(DumpTest, OverTheFileItselfTheGuestSeesNothingOfIt) {
     Scribble(ram, 4);
     std::memset(ram[0] + kMiB, 0, kMiB);  // data in the file: a hole from now on
   });
-  const auto found = FindRam(restored.pid(), kRanges, scratch / "1");
+  const auto found = FindRam(restored.process(), kRanges, scratch / "1");
   ASSERT_OK(found);
   const std::string seen = restored.DenseImage(*found);
   ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
-  ASSERT_OK(DumpDiverged(restored.pid(), *found, scratch / "2"));
+  ASSERT_OK(DumpDiverged(restored.process(), *found, scratch / "2"));
   EXPECT_TRUE(Content(scratch / "2") == seen);
   EXPECT_TRUE(restored.DenseImage(*found) == seen) << "it may have to go on";
   // Once more, as after a capture that failed later; by its old name, too, it is found.
   ASSERT_OK(RemoveFile(scratch / "2"));
   ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
-  const auto again = DumpDiverged(restored.pid(), *found, scratch / "2");
+  const auto again = DumpDiverged(restored.process(), *found, scratch / "2");
   ASSERT_OK(again);
   EXPECT_GT(again->diverged_bytes, 0u);
   EXPECT_TRUE(Content(scratch / "2") == seen);
   const FakeVmm next(kRanges, scratch / "2", [](const auto&) {});
-  ASSERT_OK(FindRam(next.pid(), kRanges, scratch / "2"));
-  EXPECT_TRUE(next.DenseImage(*FindRam(next.pid(), kRanges, scratch / "2")) == seen);
+  ASSERT_OK(FindRam(next.process(), kRanges, scratch / "2"));
+  EXPECT_TRUE(next.DenseImage(*FindRam(next.process(), kRanges, scratch / "2")) == seen);
 }
 
 // A limit on the size of files stands for a disk that is full: it fails in the middle.
@@ -276,19 +276,19 @@ TEST(DumpTest, OverTheFileItselfAFailureInTheMiddleHarmsNoGuest) {
     ASSERT_OK(DumpBooted(booted, scratch / "1", &map));
   }
   const FakeVmm restored(kRanges, scratch / "1", [](const auto& ram) { Scribble(ram, 4); });
-  const auto found = FindRam(restored.pid(), kRanges, scratch / "1");
+  const auto found = FindRam(restored.process(), kRanges, scratch / "1");
   ASSERT_OK(found);
   const std::string seen = restored.DenseImage(*found);
   const uint64_t before = *host::AllocatedBytes(scratch / "1");
   ASSERT_OK(ContinueMemoryFile(scratch / "1", kRamBytes, scratch / "2"));
   {
     const FileSizeLimit limit(12 * kMiB);
-    EXPECT_FALSE(DumpDiverged(restored.pid(), *found, scratch / "2"));
+    EXPECT_FALSE(DumpDiverged(restored.process(), *found, scratch / "2"));
   }
   EXPECT_LE(*host::AllocatedBytes(scratch / "1"), before) << "others may need the room";
   EXPECT_FALSE(Content(scratch / "2") == seen) << "nothing failed";
   EXPECT_TRUE(restored.DenseImage(*found) == seen);
-  ASSERT_OK(DumpDiverged(restored.pid(), *found, scratch / "2"));
+  ASSERT_OK(DumpDiverged(restored.process(), *found, scratch / "2"));
   EXPECT_TRUE(Content(scratch / "2") == seen);
 }
 
@@ -338,10 +338,10 @@ TEST(DumpTest, ManyGenerationsAndClonesOfOneFileStayTrue) {
 TEST(DumpTest, AFileThatIsNotTheRamsIsRefused) {
   const ScratchDirectory scratch;
   const FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 5); });
-  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  const auto map = FindRam(vmm.process(), kRanges, std::nullopt);
   ASSERT_OK(map);
   ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes - kPageBytes, scratch / "short"));
-  const auto dumped = DumpDiverged(vmm.pid(), *map, scratch / "short");
+  const auto dumped = DumpDiverged(vmm.process(), *map, scratch / "short");
   ASSERT_FALSE(dumped);
   EXPECT_EQ(dumped.error().code(), ErrorCode::kInvalid);
   const auto cut = MakeMemoryFile(scratch / "short", kRamBytes, scratch / "2");
@@ -355,12 +355,11 @@ TEST(DumpTest, AFileThatIsNotTheRamsIsRefused) {
 TEST(DumpTest, AProcessThatDiedFailsTheDump) {
   const ScratchDirectory scratch;
   FakeVmm vmm(kRanges, std::nullopt, [](const auto& ram) { Scribble(ram, 6); });
-  const auto map = FindRam(vmm.pid(), kRanges, std::nullopt);
+  const auto map = FindRam(vmm.process(), kRanges, std::nullopt);
   ASSERT_OK(map);
   ASSERT_OK(MakeMemoryFile(std::nullopt, kRamBytes, scratch / "memory"));
-  const int pid = vmm.pid();
   vmm.Kill();
-  const auto dumped = DumpDiverged(pid, *map, scratch / "memory");
+  const auto dumped = DumpDiverged(vmm.process(), *map, scratch / "memory");
   ASSERT_FALSE(dumped);
   EXPECT_EQ(dumped.error().code(), ErrorCode::kNotFound);
 }
@@ -431,12 +430,12 @@ TEST_P(ReflinkDumpTest, CostsWhatDivergedAndLeavesThePreviousImage) {
   });
   const uint64_t before = host::SpaceOf(directory())->available_bytes;
   RamMap map;
-  const auto found = FindRam(vmm.pid(), kRanges, directory() + "/1");
+  const auto found = FindRam(vmm.process(), kRanges, directory() + "/1");
   ASSERT_OK(found) << "the file's mapping must be known by its identity on " << type;
   const auto shared = MakeMemoryFile(directory() + "/1", kRamBytes, directory() + "/2");
   ASSERT_OK(shared);
   EXPECT_TRUE(*shared);
-  const auto dumped = DumpDiverged(vmm.pid(), *found, directory() + "/2");
+  const auto dumped = DumpDiverged(vmm.process(), *found, directory() + "/2");
   ASSERT_OK(dumped);
   ASSERT_OK(SyncFile(directory() + "/2"));
 

@@ -86,7 +86,7 @@ std::optional<uint64_t> FirstDifference(const std::string& left, const std::stri
 
 // Until the guest's agent answers: it runs, and has written to its memory.
 void AwaitGuest(const VmmProcess& vmm) {
-  EXPECT_TRUE(GuestClient(vmm.Path("vsock.sock")).WaitReady(60s, 100ms))
+  EXPECT_TRUE(test::GuestAnswers(GuestClient(host::OwnSocket(vmm.Path("vsock.sock")))))
       << "the guest does not answer";
 }
 
@@ -212,7 +212,8 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     const auto command_line = vmm::ReadCommandLine(
         ReadFile(generation + "/config.json", vmm::kMaxConfigBytes).value_or(""));
     EXPECT_OK(command_line);
-    const auto map = FindRam(vmm.pid(), RangesIn(generation), previous, command_line.value_or(""));
+    const auto map =
+        FindRam(vmm.process(), RangesIn(generation), previous, command_line.value_or(""));
     EXPECT_OK(map);
     if (!map) return generation;
     EXPECT_EQ(map->bytes, GetParam());
@@ -221,7 +222,7 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     if (previous) {
       EXPECT_OK(ContinueMemoryFile(*previous, map->bytes, memory));
     }
-    const auto done = DumpDiverged(vmm.pid(), *map, memory);
+    const auto done = DumpDiverged(vmm.process(), *map, memory);
     EXPECT_OK(done);
     *dumped = done.value_or(DumpResult{});
     const std::string stock = Directory("stock");
@@ -253,10 +254,10 @@ class MemoryOracleTest : public ::testing::TestWithParam<uint64_t> {
     const auto command_line = vmm::ReadCommandLine(info ? info->config_json : "");
     EXPECT_OK(command_line);
     const auto map =
-        FindRam(vmm.pid(), BootRanges(GetParam()), std::nullopt, command_line.value_or(""));
+        FindRam(vmm.process(), BootRanges(GetParam()), std::nullopt, command_line.value_or(""));
     EXPECT_OK(map);
     if (map) {
-      const auto written = DumpAhead(vmm.pid(), *map, memory);
+      const auto written = DumpAhead(vmm.process(), *map, memory);
       EXPECT_OK(written);
       EXPECT_GT(written.value_or(0), 0u);
     }

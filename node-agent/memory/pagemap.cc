@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <string>
 #include <vector>
 
 #include "node-agent/host/sparse_files.h"
@@ -32,9 +31,8 @@ Result<> ReadEntries(int fd, uint64_t first_page, uint64_t pages, uint64_t* entr
 
 }  // namespace
 
-Result<Pagemap> Pagemap::Open(int pid) {
-  DORMOUSE_ASSIGN(UniqueFd fd,
-                  host::OpenFile("/proc/" + std::to_string(pid) + "/pagemap", O_RDONLY));
+Result<Pagemap> Pagemap::Open(const host::Process& process) {
+  DORMOUSE_ASSIGN(UniqueFd fd, host::OpenFile(process.ProcFile("pagemap"), O_RDONLY));
   return Pagemap(std::move(fd));
 }
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "node-agent/host/process.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
 
@@ -29,9 +30,8 @@ namespace dormouse::memory {
 
 class Pagemap {
  public:
-  /// kNotFound when there is no such process. What is open stays this process's even when its
-  /// number is given to another.
-  static Result<Pagemap> Open(int pid);
+  /// kNotFound when the process has exited.
+  static Result<Pagemap> Open(const host::Process& process);
 
   /// Called with an address and a length in bytes, both whole pages; a failure ends the scan.
   using Run = std::function<Result<>(uint64_t address, uint64_t length)>;

@@ -13,7 +13,7 @@ using host::ScratchDirectory;
 
 // The diverged pages of the process's RAM, by their number in the image.
 std::vector<uint64_t> DivergedPages(const FakeVmm& vmm, const RamMap& map) {
-  const auto pagemap = Pagemap::Open(vmm.pid());
+  const auto pagemap = Pagemap::Open(vmm.process());
   EXPECT_OK(pagemap);
   std::vector<uint64_t> pages;
   for (const RamSegment& segment : map.segments) {
@@ -55,7 +55,7 @@ TEST(PagemapTest, InAMappedFileOnlyWhatWasWrittenHasDiverged) {
     ram[0][6 * kPageBytes] = 'm';  // written, if with the same
     ram[1][kMiB - 1] = 'x';
   });
-  const auto map = FindRam(vmm.pid(), ranges, scratch / "memory");
+  const auto map = FindRam(vmm.process(), ranges, scratch / "memory");
   ASSERT_OK(map);
   EXPECT_EQ(DivergedPages(vmm, *map), (std::vector<uint64_t>{0, 5, 6, 1023}));
 }
@@ -67,7 +67,7 @@ TEST(PagemapTest, InAnonymousMemoryWhatWasTouchedCounts) {
     ram[0][3 * kPageBytes] = 'x';
     ram[0][37 * kMiB - 1] = 'x';
   });
-  const auto map = FindRam(vmm.pid(), ranges, std::nullopt);
+  const auto map = FindRam(vmm.process(), ranges, std::nullopt);
   ASSERT_OK(map);
   EXPECT_EQ(DivergedPages(vmm, *map), (std::vector<uint64_t>{3, 37 * 256 - 1}));
 }
@@ -80,9 +80,9 @@ TEST(PagemapTest, RunsAreTheLongestOverAllBlocks) {
     for (uint64_t at = 127 * kMiB; at < 129 * kMiB; at += kPageBytes) ram[0][at] = 'x';
     ram[0][256 * kMiB] = 'x';
   });
-  const auto map = FindRam(vmm.pid(), ranges, std::nullopt);
+  const auto map = FindRam(vmm.process(), ranges, std::nullopt);
   ASSERT_OK(map);
-  const auto pagemap = Pagemap::Open(vmm.pid());
+  const auto pagemap = Pagemap::Open(vmm.process());
   ASSERT_OK(pagemap);
   const uint64_t base = map->segments.front().address;
   std::vector<std::pair<uint64_t, uint64_t>> runs;
@@ -100,9 +100,9 @@ TEST(PagemapTest, AFailingRunEndsTheScan) {
     (void)::madvise(ram[0], 37 * kMiB, MADV_NOHUGEPAGE);
     ram[0][0] = ram[0][2 * kPageBytes] = 'x';
   });
-  const auto map = FindRam(vmm.pid(), ranges, std::nullopt);
+  const auto map = FindRam(vmm.process(), ranges, std::nullopt);
   ASSERT_OK(map);
-  const auto pagemap = Pagemap::Open(vmm.pid());
+  const auto pagemap = Pagemap::Open(vmm.process());
   ASSERT_OK(pagemap);
   int calls = 0;
   const auto scanned =
@@ -118,9 +118,9 @@ TEST(PagemapTest, AFailingRunEndsTheScan) {
 TEST(PagemapTest, AProcessThatDiedIsNoticed) {
   const std::vector<GuestRange> ranges = {{0, 37 * kMiB}};
   FakeVmm vmm(ranges, std::nullopt, [](const auto&) {});
-  const auto map = FindRam(vmm.pid(), ranges, std::nullopt);
+  const auto map = FindRam(vmm.process(), ranges, std::nullopt);
   ASSERT_OK(map);
-  const auto pagemap = Pagemap::Open(vmm.pid());
+  const auto pagemap = Pagemap::Open(vmm.process());
   ASSERT_OK(pagemap);
   vmm.Kill();
   const auto scanned = pagemap->Scan(map->segments.front().address, 37 * kMiB,

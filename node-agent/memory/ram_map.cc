@@ -2,10 +2,8 @@
 
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/uio.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 
@@ -119,22 +117,6 @@ RamMap MapOf(const std::vector<GuestRange>& ranges, const Addresses& addresses) 
   return map;
 }
 
-// Of another process, which must stand still.
-Result<std::string> ReadMemory(int pid, uint64_t address, size_t size) {
-  std::string bytes(size, '\0');
-  for (size_t done = 0; done < size;) {
-    const iovec ours{bytes.data() + done, size - done};
-    const iovec theirs{reinterpret_cast<void*>(address + done), size - done};
-    const ssize_t got = ::process_vm_readv(pid, &ours, 1, &theirs, 1, 0);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && errno == ESRCH)
-      return Fail(ErrorCode::kUnavailable, "read guest memory: the process is gone");
-    if (got < 0) return FailErrno("read guest memory");
-    done += static_cast<size_t>(got);
-  }
-  return bytes;
-}
-
 }  // namespace
 
 uint64_t TotalBytes(const std::vector<GuestRange>& ranges) {
@@ -225,11 +207,10 @@ Result<RamMap> FindFileRam(const std::vector<Mapping>& mappings,
   return map;
 }
 
-Result<RamMap> FindRam(int pid, const std::vector<GuestRange>& ranges,
+Result<RamMap> FindRam(const host::Process& process, const std::vector<GuestRange>& ranges,
                        const std::optional<std::string>& memory_file,
                        std::string_view command_line) {
-  const std::string process = "/proc/" + std::to_string(pid);
-  DORMOUSE_ASSIGN(const std::string text, ReadFile(process + "/maps", kMaxMapsBytes));
+  DORMOUSE_ASSIGN(const std::string text, ReadFile(process.ProcFile("maps"), kMaxMapsBytes));
   DORMOUSE_ASSIGN(const std::vector<Mapping> mappings, ParseMaps(text));
   if (!memory_file) {
     return FindAnonymousRam(mappings, ranges, [&](uint64_t address) -> Result<bool> {
@@ -238,8 +219,8 @@ Result<RamMap> FindRam(int pid, const std::vector<GuestRange>& ranges,
           kCommandLineGpa + expected.size() > ranges[0].length) {
         return false;
       }
-      DORMOUSE_ASSIGN(const std::string found,
-                      ReadMemory(pid, address + kCommandLineGpa, expected.size()));
+      std::string found(expected.size(), '\0');
+      DORMOUSE_TRY(process.ReadMemory(address + kCommandLineGpa, found.data(), found.size()));
       return found == expected;
     });
   }
@@ -249,9 +230,9 @@ Result<RamMap> FindRam(int pid, const std::vector<GuestRange>& ranges,
   return FindFileRam(mappings, ranges, [&](const Mapping& mapping) {
     if (mapping.inode != file.st_ino) return false;
     char link[64];
-    (void)std::snprintf(link, sizeof(link), "/map_files/%lx-%lx", mapping.start, mapping.end);
+    (void)std::snprintf(link, sizeof(link), "map_files/%lx-%lx", mapping.start, mapping.end);
     struct stat mapped {};
-    if (::stat((process + link).c_str(), &mapped) == 0) {
+    if (::stat(process.ProcFile(link).c_str(), &mapped) == 0) {
       return mapped.st_dev == file.st_dev && mapped.st_ino == file.st_ino;
     }
     return makedev(mapping.device_major, mapping.device_minor) == file.st_dev;

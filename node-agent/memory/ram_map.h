@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/host/process.h"
 #include "src/common/base/result.h"
 
 namespace dormouse::memory {
@@ -94,17 +95,17 @@ Result<RamMap> FindFileRam(const std::vector<Mapping>& mappings,
                            const std::vector<GuestRange>& ranges,
                            const std::function<bool(const Mapping&)>& is_memory_file);
 
-/// Reads the maps of `pid` and finds its RAM: in `memory_file` when one is named (a path of ours;
-/// its name may be gone for the VMM, whose mount namespace is another), else anonymous. A mapping
-/// is the file's when /proc/<pid>/map_files, which needs CAP_SYS_ADMIN, leads to it: the device
-/// number that maps shows is not that of stat(2) on btrfs. kNotFound when there is no such process,
-/// kUnavailable when it ends meanwhile.
+/// Reads the maps of `process` and finds its RAM: in `memory_file` when one is named (a path of
+/// ours; its name may be gone for the VMM, whose mount namespace is another), else anonymous. A
+/// mapping is the file's when /proc/<pid>/map_files, which needs CAP_SYS_ADMIN, leads to it: the
+/// device number that maps shows is not that of stat(2) on btrfs. kNotFound when the process has
+/// exited, kUnavailable when it does meanwhile.
 ///
 /// `command_line` is what the guest's kernel was booted with, as the VMM put it into RAM; empty
 /// where that is not known. The guest starts where it is found at kCommandLineGpa: Linux has given
 /// nobody the first MiB since 5.13 (reserve_real_mode, arch/x86/realmode/init.c), so it is there
 /// for as long as the guest lives, and after each wake. The process must stand still.
-Result<RamMap> FindRam(int pid, const std::vector<GuestRange>& ranges,
+Result<RamMap> FindRam(const host::Process& process, const std::vector<GuestRange>& ranges,
                        const std::optional<std::string>& memory_file,
                        std::string_view command_line = {});
 

@@ -243,20 +243,19 @@ TEST(RamMapTest, FindsTheRamOfARealProcessByTheFileItIsMappedFrom) {
   // The file may have another name by now: only its identity counts.
   ASSERT_EQ(::rename((scratch / "memory").c_str(), (scratch / "moved").c_str()), 0);
 
-  const auto map = FindRam(vmm.pid(), ranges, scratch / "moved");
+  const auto map = FindRam(vmm.process(), ranges, scratch / "moved");
   ASSERT_OK(map);
   EXPECT_EQ(map->bytes, 4 * kMiB);
-  EXPECT_EQ(CodeOf(FindRam(vmm.pid(), ranges, scratch / "other")), ErrorCode::kUnsupported);
-  EXPECT_EQ(CodeOf(FindRam(vmm.pid(), ranges, std::nullopt)), ErrorCode::kUnsupported);
+  EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, scratch / "other")), ErrorCode::kUnsupported);
+  EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, std::nullopt)), ErrorCode::kUnsupported);
 }
 
 TEST(RamMapTest, FindsTheAnonymousRamOfARealProcess) {
   const std::vector<GuestRange> ranges = {{0, 37 * kMiB}, {4096 * kMiB, 11 * kMiB}};
   FakeVmm vmm(ranges, std::nullopt, [](const auto&) {});
-  ASSERT_OK(FindRam(vmm.pid(), ranges, std::nullopt));
-  const int pid = vmm.pid();
+  ASSERT_OK(FindRam(vmm.process(), ranges, std::nullopt));
   vmm.Kill();
-  EXPECT_EQ(CodeOf(FindRam(pid, ranges, std::nullopt)), ErrorCode::kNotFound);
+  EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, std::nullopt)), ErrorCode::kNotFound);
 }
 
 constexpr char kCommandLine[] = "root=/dev/vda rw console=ttyS0";
@@ -271,12 +270,13 @@ TEST(RamMapTest, FindsTheMergedRamOfARealProcessByItsCommandLine) {
       const std::vector<GuestRange> ranges = {{0, 37 * kMiB}, {4096 * kMiB, second}};
       const FakeVmm vmm(
           ranges, std::nullopt, [](const auto& ram) { PutCommandLine(ram[0]); }, layout);
-      EXPECT_EQ(CodeOf(FindRam(vmm.pid(), ranges, std::nullopt)), ErrorCode::kUnsupported)
+      EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, std::nullopt)), ErrorCode::kUnsupported)
           << "of a kernel whose command line is not known nothing can be said";
       const std::string begun = std::string(kCommandLine).substr(0, 9);
-      EXPECT_EQ(CodeOf(FindRam(vmm.pid(), ranges, std::nullopt, begun)), ErrorCode::kUnsupported)
+      EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, std::nullopt, begun)),
+                ErrorCode::kUnsupported)
           << "it ends where the command line ends";
-      const auto map = FindRam(vmm.pid(), ranges, std::nullopt, kCommandLine);
+      const auto map = FindRam(vmm.process(), ranges, std::nullopt, kCommandLine);
       ASSERT_OK(map);
       EXPECT_EQ(vmm.DenseImage(*map).substr(kCommandLineGpa, sizeof(kCommandLine)),
                 std::string(kCommandLine, sizeof(kCommandLine)));
@@ -302,7 +302,7 @@ TEST(RamMapTest, ACommandLineThatIsForgedOrOverwrittenIsRefused) {
   };
   for (const auto& guest : guests) {
     const FakeVmm vmm(ranges, std::nullopt, guest, FakeVmm::Layout::kRising);
-    EXPECT_EQ(CodeOf(FindRam(vmm.pid(), ranges, std::nullopt, kCommandLine)),
+    EXPECT_EQ(CodeOf(FindRam(vmm.process(), ranges, std::nullopt, kCommandLine)),
               ErrorCode::kUnsupported);
   }
 }

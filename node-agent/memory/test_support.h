@@ -46,12 +46,14 @@ class FakeVmm {
     out.Reset();
     char byte = 0;
     if (::read(in.get(), &byte, 1) != 1) std::abort();
+    process_ = *host::Process::Open(*host::IdentityOf(pid_), host::OwnJail());
   }
   ~FakeVmm() { Kill(); }
   FakeVmm(const FakeVmm&) = delete;
   FakeVmm& operator=(const FakeVmm&) = delete;
 
-  [[nodiscard]] int pid() const { return pid_; }
+  /// Of use after Kill, too: as one that has exited.
+  [[nodiscard]] const host::Process& process() const { return *process_; }
   void Kill() {
     if (pid_ <= 0) return;
     (void)::kill(pid_, SIGKILL);
@@ -61,8 +63,7 @@ class FakeVmm {
 
   /// All of its RAM, read densely: what the VMM's own snapshot would write.
   [[nodiscard]] std::string DenseImage(const RamMap& map) const {
-    const UniqueFd memory(
-        ::open(("/proc/" + std::to_string(pid_) + "/mem").c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd memory(::open(process_->ProcFile("mem").c_str(), O_RDONLY | O_CLOEXEC));
     std::string image(map.bytes, '\0');
     for (const RamSegment& segment : map.segments) {
       for (uint64_t done = 0; done < segment.length;) {
@@ -112,6 +113,7 @@ class FakeVmm {
   }
 
   pid_t pid_ = 0;
+  std::optional<host::Process> process_;
 };
 
 }  // namespace dormouse::memory

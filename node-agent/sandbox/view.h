@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/host/vmm_socket.h"
 #include "node-agent/machine/owned.h"
 #include "src/common/base/clock.h"
 #include "src/common/base/result.h"
@@ -38,7 +39,7 @@ struct SandboxSummary {
 
 struct GuestAccess {
   std::string uid;
-  std::string vsock_socket;  ///< dial it with guest/guest_client.h
+  host::VmmSocket vsock;  ///< for guest/guest_client.h
 };
 
 class AgentView {

@@ -4,15 +4,14 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <system_error>
 
 #include "node-agent/serve/stream_socket.h"
 #include "src/common/base/log.h"
+#include "src/common/base/unix_socket.h"
 #include "src/common/guest/messages.h"
 
 namespace dormouse {
@@ -22,26 +21,9 @@ constexpr int kBacklog = 64;
 constexpr int kBreatheMs = 100;
 
 Result<UniqueFd> Bind(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "listen on " + path + ": the path is too long");
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  if (const auto other = StreamSocket::Connect(path)) {
-    return Fail(ErrorCode::kBusy, "listen on " + path + ": another agent runs on this node");
-  } else if (other.error().code() == ErrorCode::kUnavailable) {
-    (void)::unlink(path.c_str());  // left by an agent that was killed
-  }
-  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return FailErrno("socket");
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return FailErrno("listen on " + path);
-  }
-  // Nobody can connect before listen().
-  if (::chmod(path.c_str(), 0600) != 0) return FailErrno("chmod " + path);
-  if (::listen(listener.get(), kBacklog) != 0) return FailErrno("listen on " + path);
-  return listener;
+  if (auto free = RemoveDeadSocket(path); !free)
+    return Fail(free.error().Wrap("another agent runs on this node"));
+  return ListenUnix(path, kBacklog);
 }
 
 ino_t InodeOf(const std::string& path) {
@@ -119,12 +101,12 @@ void ControlServer::AcceptLoop() {
 }
 
 void ControlServer::Admit(UniqueFd socket) {
-  ucred peer{};
-  socklen_t size = sizeof(peer);
-  const bool known = ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  const auto peer = PeerOf(socket);
   StreamSocket client(std::move(socket));
-  if (!known || peer.uid != options_.allowed_uid) {
-    log::Warning("refused a client of the local socket", {{"uid", peer.uid}, {"pid", peer.pid}});
+  if (!peer || peer->uid != options_.allowed_uid) {
+    if (peer)
+      log::Warning("refused a client of the local socket",
+                   {{"uid", peer->uid}, {"pid", peer->pid}});
     return Refuse(std::move(client), ErrorCode::kPermission, "only root may speak to the agent");
   }
   if (Reap(false) >= options_.max_clients) {

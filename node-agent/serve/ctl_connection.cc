@@ -110,7 +110,7 @@ class Connection {
 
   Result<> Logs(const CtlRequest& request) {
     DORMOUSE_ASSIGN(const GuestAccess access, Named(request, context_.view.Guest(request.sandbox)));
-    const GuestClient guest(access.vsock_socket);
+    const GuestClient guest(access.vsock);
     guest::LogsRequest logs{UINT64_MAX, request.follow};
     if (request.lines != kAllLines) {
       DORMOUSE_ASSIGN(logs.tail_bytes, BytesOfLastLines(guest, request.lines));
@@ -138,7 +138,7 @@ class Connection {
 
   Result<> Exec(const CtlRequest& request) {
     DORMOUSE_ASSIGN(const GuestAccess access, Named(request, context_.view.Guest(request.sandbox)));
-    auto session = GuestClient(access.vsock_socket).OpenExec(*request.exec, context_.guest_time);
+    auto session = GuestClient(access.vsock).OpenExec(*request.exec, context_.guest_time);
     if (session) {
       client_.Queue(guest::EncodeEmptyReply());
       return Relay(client_, **session, context_.stop_fd);

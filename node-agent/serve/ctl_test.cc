@@ -335,7 +335,7 @@ TEST_F(CtlTest, LogsAreTheWorkloadsAndCanBeCutShort) {
   const Outcome none = Ctl({"logs", "default/web"});
   EXPECT_EQ(none.code, 0) << none.err;
   EXPECT_EQ(none.out, "");
-  GuestClient client(view_.vsock_socket);
+  GuestClient client(host::OwnSocket(view_.vsock_socket));
   guest::StartWorkloadRequest workload;
   workload.id = "1";
   workload.process.argv = {"sh", "-c", "echo one; echo two; echo three"};
@@ -356,7 +356,7 @@ TEST_F(CtlTest, LogsAreTheWorkloadsAndCanBeCutShort) {
 class HostileGuest {
  public:
   HostileGuest(const std::string& path, std::string words)
-      : listener_(guest::ListenUnix(path).value()),
+      : listener_((RemoveFile(path), ListenUnix(path).value())),
         thread_([this, words = std::move(words)] { Serve(words); }) {}
 
  private:

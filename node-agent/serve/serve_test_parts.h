@@ -49,7 +49,7 @@ class FakeView : public AgentView {
     if (!Has(key)) return Missing(key);
     if (key.name != "web")
       return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " does not run");
-    return GuestAccess{"0b0e6b1c-0000-4000-8000-000000000001", vsock_socket};
+    return GuestAccess{"0b0e6b1c-0000-4000-8000-000000000001", host::OwnSocket(vsock_socket)};
   }
   Result<std::string> ConsoleTail(const kube::ObjectKey& key, size_t lines) const override {
     if (!Has(key)) return Missing(key);

@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse {
 namespace {
@@ -18,20 +18,12 @@ StreamSocket::StreamSocket(UniqueFd socket) : socket_(std::move(socket)) {
   (void)::fcntl(socket_.get(), F_SETFL, ::fcntl(socket_.get(), F_GETFL) | O_NONBLOCK);
 }
 
+void StreamSocket::Abort() const {
+  (void)::shutdown(socket_.get(), SHUT_RDWR);
+}
+
 Result<StreamSocket> StreamSocket::Connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "connect to " + path + ": the path is too long");
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket) return FailErrno("socket");
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    const int error = errno;
-    Error failure = Error::FromErrno("connect to " + path, error);
-    return Fail(error == ECONNREFUSED ? failure.WithCode(ErrorCode::kUnavailable) : failure);
-  }
+  DORMOUSE_ASSIGN(UniqueFd socket, ConnectUnix(path));
   return StreamSocket(std::move(socket));
 }
 

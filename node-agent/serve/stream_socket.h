@@ -1,7 +1,7 @@
 // One end of a connection on the agent's local socket: bytes in and out without ever blocking
 // longer than was said, every buffer bounded. Server and ctl use the same.
 //
-// Not thread-safe: one owner.
+// Not thread-safe, but for Abort: one owner.
 #pragma once
 
 #include <chrono>
@@ -47,6 +47,8 @@ class StreamSocket {
   /// Sends all that is queued; the deadline is for the whole of it.
   Result<> FlushAll(Time deadline, int stop_fd = -1);
 
+  /// From any thread: the peer sees the end, and whoever waits here gets an error.
+  void Abort() const;
   [[nodiscard]] int fd() const { return socket_.get(); }
 
  private:

@@ -103,34 +103,17 @@ Result<VmInfo> ParseVmInfo(std::string_view body) {
   return info;
 }
 
-Result<Counters> ParseCounters(std::string_view body) {
-  const json reply = json::parse(body, nullptr, false);
-  if (!reply.is_object()) return NotAsPromised("vm.counters");
-  Counters counters;
-  for (const auto& [device, values] : reply.items()) {
-    if (!values.is_object()) return NotAsPromised("vm.counters");
-    auto& of_device = counters[device];
-    for (const auto& [name, value] : values.items()) {
-      if (!value.is_number_unsigned()) return NotAsPromised("vm.counters");
-      of_device[name] = value.get<uint64_t>();
-    }
-  }
-  return counters;
-}
-
-ApiClient::ApiClient(std::string socket_path, ApiTimeouts timeouts)
-    : socket_path_(std::move(socket_path)), timeouts_(timeouts) {}
+ApiClient::ApiClient(host::VmmSocket socket, ApiTimeouts timeouts)
+    : socket_(std::move(socket)), timeouts_(timeouts) {}
 
 Result<ApiClient::Reply> ApiClient::Exchange(const char* method, const char* endpoint,
                                              const std::string& body,
                                              std::chrono::milliseconds timeout) const {
-  auto client = http::UnixClient::Connect(socket_path_, timeout);
-  if (!client) {
-    // A socket that is not there (yet, or any more) is a VMM that does not answer, never "no VM".
-    const Error error = client.error().Wrap(endpoint);
-    return Fail(error.code() == ErrorCode::kNotFound ? error.WithCode(ErrorCode::kUnavailable)
-                                                     : error);
-  }
+  // Not there (yet, or any more) is kUnavailable: a VMM that does not answer, never "no VM".
+  auto client = host::ConnectVmm(socket_, timeout).and_then([](UniqueFd connected) {
+    return http::UnixClient::Adopt(std::move(connected));
+  });
+  if (!client) return Fail(client.error().Wrap(endpoint));
   auto response = client->Request(method, std::string("/api/v1/") + endpoint, body, timeout);
   if (!response) {
     // Not HTTP, but perhaps the 503 of the eleventh connection, whose status line lacks a space
@@ -155,7 +138,7 @@ Result<PingReply> ApiClient::AwaitReady(std::chrono::milliseconds limit, int pid
   // The directory tells when the socket is made: to knock all the time would take from the VMM's
   // start what it waits for. Where it cannot be watched, there is knocking.
   const UniqueFd made(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  const std::string directory = socket_path_.substr(0, socket_path_.rfind('/'));
+  const std::string directory = socket_.path.substr(0, socket_.path.rfind('/'));
   const bool told = made && ::inotify_add_watch(made.get(), directory.c_str(), IN_CREATE) >= 0;
   for (;;) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -168,7 +151,7 @@ Result<PingReply> ApiClient::AwaitReady(std::chrono::milliseconds limit, int pid
     if (reply) return ParsePing(*reply);
     if (reply.error().code() != ErrorCode::kUnavailable) return Fail(reply.error());
     // A negative fd is ignored. Between its making and its listening there is a moment to knock in.
-    const bool absent = told && !PathExists(socket_path_);
+    const bool absent = told && !PathExists(socket_.path);
     pollfd both[] = {{pidfd, POLLIN, 0}, {absent ? made.get() : -1, POLLIN, 0}};
     (void)::poll(both, 2, absent ? static_cast<int>(left.count()) : kKnockMs);
     if (both[0].revents != 0) {
@@ -221,29 +204,14 @@ Result<> ApiClient::Resume() const {
   return {};
 }
 
-Result<> ApiClient::Shutdown() const {
-  DORMOUSE_TRY(Call(kPut, "vm.shutdown", "", timeouts_.change));
-  return {};
-}
-
 Result<> ApiClient::Delete() const {
   DORMOUSE_TRY(Call(kPut, "vm.delete", "", timeouts_.change));
-  return {};
-}
-
-Result<> ApiClient::VmmShutdown() const {
-  DORMOUSE_TRY(Call(kPut, "vmm.shutdown", "", timeouts_.change));
   return {};
 }
 
 Result<VmInfo> ApiClient::Info() const {
   DORMOUSE_ASSIGN(const std::string body, Call(kGet, "vm.info", "", timeouts_.query));
   return ParseVmInfo(body);
-}
-
-Result<Counters> ApiClient::ReadCounters() const {
-  DORMOUSE_ASSIGN(const std::string body, Call(kGet, "vm.counters", "", timeouts_.query));
-  return ParseCounters(body);
 }
 
 Result<> ApiClient::Snapshot(const std::string& directory) const {

@@ -6,17 +6,18 @@
 // time.
 //
 // Errors: what ErrorFromResponse says where the VMM answered; kUnavailable where it could not be
-// reached, went away or did not speak HTTP; kDeadline where it did not answer in time (the call may
-// still take effect); kCorrupt where the body is not what the API promises.
+// reached, went away or did not speak HTTP; kPermission where somebody else listens on its socket;
+// kDeadline where it did not answer in time (the call may still take effect); kCorrupt where the
+// body is not what the API promises.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <string_view>
 
 #include "node-agent/host/beneath.h"
+#include "node-agent/host/vmm_socket.h"
 #include "node-agent/vmm/version.h"
 #include "node-agent/vmm/vm_config.h"
 #include "src/common/base/result.h"
@@ -25,8 +26,8 @@ namespace dormouse::vmm {
 
 /// How long each kind of call may take. Defaults hold in an emulated node.
 struct ApiTimeouts {
-  std::chrono::milliseconds query{10'000};   ///< Ping, Info, Counters
-  std::chrono::milliseconds change{30'000};  ///< Create, Resume, Shutdown, Delete, VmmShutdown
+  std::chrono::milliseconds query{10'000};   ///< Ping, Info
+  std::chrono::milliseconds change{30'000};  ///< Create, Resume, Delete
   std::chrono::milliseconds boot{60'000};
   std::chrono::milliseconds pause{40'000};      ///< the VMM drains block I/O for up to 30 s
   std::chrono::milliseconds snapshot{600'000};  ///< dense write of all RAM; cannot be cancelled
@@ -48,9 +49,6 @@ struct VmInfo {
   std::string config_json;  ///< the VmConfig as the VMM holds it
 };
 
-/// Device id ("disk0", "net0") -> counter ("read_bytes", "tx_frames") -> value.
-using Counters = std::map<std::string, std::map<std::string, uint64_t>>;
-
 /// How vm.restore brings memory back. OnDemand is left out: v53's is not lazy, and v52's can
 /// corrupt.
 struct RestoreRequest {
@@ -60,7 +58,7 @@ struct RestoreRequest {
 
 class ApiClient {
  public:
-  explicit ApiClient(std::string socket_path, ApiTimeouts timeouts = {});
+  explicit ApiClient(host::VmmSocket socket, ApiTimeouts timeouts = {});
 
   /// Pings until the VMM answers; looks at `pidfd` meanwhile where that is not negative, so that a
   /// VMM that died at start fails at once (kUnavailable "... exited") and not at the deadline.
@@ -79,12 +77,9 @@ class ApiClient {
   /// Fails when paused already (500): ask Info first when that is possible.
   Result<> Pause() const;
   Result<> Resume() const;
-  Result<> Shutdown() const;
   Result<> Delete() const;
-  Result<> VmmShutdown() const;
   /// kNotFound when no VM was created.
   Result<VmInfo> Info() const;
-  Result<Counters> ReadCounters() const;
 
   /// The stock snapshot of a paused VM, into a directory that is there and holds none of its three
   /// files (kAlreadyExists otherwise). Nothing is fsynced; a failed one leaves partial files
@@ -101,8 +96,6 @@ class ApiClient {
   /// Into a VMM that has no VM. On failure the VMM lives on and may be asked again.
   Result<> Restore(const RestoreRequest& request) const;
 
-  [[nodiscard]] const std::string& socket_path() const { return socket_path_; }
-
  private:
   struct Reply {
     int status = 0;
@@ -113,13 +106,12 @@ class ApiClient {
   Result<std::string> Call(const char* method, const char* endpoint, const std::string& body,
                            std::chrono::milliseconds timeout) const;
 
-  std::string socket_path_;
+  host::VmmSocket socket_;
   ApiTimeouts timeouts_;
 };
 
 /// Parsers of the answers, for tests and fuzzing: strict in types, blind to unknown keys. kCorrupt.
 Result<PingReply> ParsePing(std::string_view body);
 Result<VmInfo> ParseVmInfo(std::string_view body);
-Result<Counters> ParseCounters(std::string_view body);
 
 }  // namespace dormouse::vmm

@@ -1,15 +1,12 @@
 #include "node-agent/vmm/serial_ring.h"
 
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <vector>
 
 #include "node-agent/host/beneath.h"
@@ -111,19 +108,10 @@ SerialReader::SerialReader(UniqueFd fd, SerialOptions options, const Clock& cloc
       tokens_(options.burst_bytes),
       refilled_(clock.Now()) {}
 
-Result<SerialReader> SerialReader::Connect(const std::string& socket, const std::string& log_path,
-                                           SerialOptions options, const Clock& clock) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, "serial socket path is too long: " + socket);
-  }
-  std::memcpy(address.sun_path, socket.data(), socket.size());
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return FailErrno("serial socket");
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return FailErrno("connect to serial socket " + socket);
-  }
+Result<SerialReader> SerialReader::Connect(const host::VmmSocket& socket,
+                                           const std::string& log_path, SerialOptions options,
+                                           const Clock& clock) {
+  DORMOUSE_ASSIGN(UniqueFd fd, host::ConnectVmm(socket));
   SerialReader reader(std::move(fd), options, clock);
   if (!log_path.empty()) {
     auto file = CappedFile::Open(log_path, options.file_bytes);

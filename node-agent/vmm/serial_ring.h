@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "node-agent/host/vmm_socket.h"
 #include "src/common/base/clock.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -69,8 +70,8 @@ struct SerialOptions {
 /// One VM's serial line: connected, read within its rate, kept.
 class SerialReader {
  public:
-  /// Connects without waiting. kNotFound or kUnavailable when nobody listens there.
-  static Result<SerialReader> Connect(const std::string& socket, const std::string& log_path,
+  /// Connects without waiting: host::ConnectVmm.
+  static Result<SerialReader> Connect(const host::VmmSocket& socket, const std::string& log_path,
                                       SerialOptions options, const Clock& clock);
 
   enum class State { kIdle, kThrottled, kClosed };

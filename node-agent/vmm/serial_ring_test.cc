@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -40,14 +39,7 @@ TEST(SerialRingTest, LastLinesAreWhatAPersonWouldRead) {
 
 class SerialReaderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    listener_.Reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, socket().c_str());
-    ASSERT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    ASSERT_EQ(::listen(listener_.get(), 4), 0);
-  }
+  void SetUp() override { listener_ = host::WaitingListener(socket()); }
   [[nodiscard]] std::string socket() const { return directory_ / "serial.sock"; }
   [[nodiscard]] std::string log() const { return directory_ / "serial.log"; }
   UniqueFd Accept() {
@@ -60,7 +52,7 @@ class SerialReaderTest : public ::testing::Test {
 };
 
 TEST_F(SerialReaderTest, WhatTheGuestPrintsIsInTheRingAndInTheFile) {
-  auto reader = SerialReader::Connect(socket(), log(), {}, clock_);
+  auto reader = SerialReader::Connect(host::OwnSocket(socket()), log(), {}, clock_);
   ASSERT_TRUE(reader) << reader.error().message();
   UniqueFd guest = Accept();
   ASSERT_EQ(::write(guest.get(), "hello\n", 6), 6);
@@ -84,7 +76,7 @@ TEST_F(SerialReaderTest, AGuestThatWritesForEverIsReadAtItsRateAndNoMore) {
   options.bytes_per_second = 1000;
   options.burst_bytes = 2000;
   options.file_bytes = 1500;
-  auto reader = SerialReader::Connect(socket(), log(), options, clock_);
+  auto reader = SerialReader::Connect(host::OwnSocket(socket()), log(), options, clock_);
   ASSERT_TRUE(reader);
   UniqueFd guest = Accept();
   const std::string flood(100'000, 'f');
@@ -110,7 +102,8 @@ TEST_F(SerialReaderTest, AGuestThatWritesForEverIsReadAtItsRateAndNoMore) {
 }
 
 TEST_F(SerialReaderTest, ALogThatCannotBeWrittenDoesNotStopTheConsole) {
-  auto reader = SerialReader::Connect(socket(), directory_ / "missing/serial.log", {}, clock_);
+  auto reader = SerialReader::Connect(host::OwnSocket(socket()), directory_ / "missing/serial.log",
+                                      {}, clock_);
   ASSERT_TRUE(reader);
   UniqueFd guest = Accept();
   ASSERT_EQ(::write(guest.get(), "still here\n", 11), 11);
@@ -120,7 +113,7 @@ TEST_F(SerialReaderTest, ALogThatCannotBeWrittenDoesNotStopTheConsole) {
 
 TEST_F(SerialReaderTest, AnAgentThatCameBackAppendsToTheFile) {
   for (const char* text : {"first\n", "second\n"}) {
-    auto reader = SerialReader::Connect(socket(), log(), {}, clock_);
+    auto reader = SerialReader::Connect(host::OwnSocket(socket()), log(), {}, clock_);
     ASSERT_TRUE(reader);
     UniqueFd guest = Accept();
     ASSERT_GT(::write(guest.get(), text, std::strlen(text)), 0);
@@ -130,10 +123,11 @@ TEST_F(SerialReaderTest, AnAgentThatCameBackAppendsToTheFile) {
 }
 
 TEST_F(SerialReaderTest, NobodyThereIsToldAtOnce) {
-  EXPECT_EQ(SerialReader::Connect(directory_ / "none", "", {}, clock_).error().code(),
-            ErrorCode::kNotFound);
+  EXPECT_EQ(
+      SerialReader::Connect(host::OwnSocket(directory_ / "none"), "", {}, clock_).error().code(),
+      ErrorCode::kUnavailable);
   listener_.Reset();
-  EXPECT_EQ(SerialReader::Connect(socket(), "", {}, clock_).error().code(),
+  EXPECT_EQ(SerialReader::Connect(host::OwnSocket(socket()), "", {}, clock_).error().code(),
             ErrorCode::kUnavailable);
 }
 

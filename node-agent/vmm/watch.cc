@@ -113,7 +113,7 @@ class Watch::Loop {
         return Fail(listened.error());
       }
     }
-    if (!entry.spec.serial_socket.empty()) entry.serial_due = now;
+    if (entry.spec.serial_socket) entry.serial_due = now;
     entries_.emplace(key, std::move(entry));
     Wake();
     return {};
@@ -137,12 +137,12 @@ class Watch::Loop {
     const std::lock_guard wait(dispatching_);
   }
 
-  Result<> AwaitWorkload(const std::string& key, std::string vsock_socket) {
+  Result<> AwaitWorkload(const std::string& key, host::VmmSocket vsock) {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(key);
     if (found == entries_.end() || found->second.exited)
       return Fail(ErrorCode::kNotFound, "the VMM of " + key + " is not watched");
-    DORMOUSE_TRY(found->second.question.Ask(std::move(vsock_socket), clock_.Now()));
+    DORMOUSE_TRY(found->second.question.Ask(std::move(vsock), clock_.Now()));
     Wake();
     return {};
   }
@@ -338,7 +338,7 @@ void Watch::Loop::ReadEventsLocked(Entry& entry, std::vector<Pending>* pending) 
 }
 
 void Watch::Loop::ConnectSerialLocked(Entry& entry) {
-  auto reader = SerialReader::Connect(entry.spec.serial_socket, entry.spec.serial_log,
+  auto reader = SerialReader::Connect(*entry.spec.serial_socket, entry.spec.serial_log,
                                       serial_options_, clock_);
   if (!reader) {
     entry.serial_due = clock_.Now() + entry.serial_retry;
@@ -423,8 +423,8 @@ Result<> Watch::Add(WatchSpec spec) {
 void Watch::Remove(const std::string& key) {
   loop_->Remove(key);
 }
-Result<> Watch::AwaitWorkload(const std::string& key, std::string vsock_socket) {
-  return loop_->AwaitWorkload(key, std::move(vsock_socket));
+Result<> Watch::AwaitWorkload(const std::string& key, host::VmmSocket vsock) {
+  return loop_->AwaitWorkload(key, std::move(vsock));
 }
 void Watch::StopAwaiting(const std::string& key) {
   loop_->StopAwaiting(key);

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/host/vmm_socket.h"
 #include "node-agent/vmm/event_monitor.h"
 #include "node-agent/vmm/serial_ring.h"
 #include "src/common/base/clock.h"
@@ -27,8 +28,8 @@ struct WatchSpec {
   UniqueFd pidfd;          ///< of the VMM; a dup, ours from now on. None = its death is not watched
   std::string event_file;  ///< must exist; empty = none
   uid_t vmm = 0;           ///< the VMM's user, whose the event file is
-  std::string
-      serial_socket;       ///< empty = none. Connected to when it appears, and again when it breaks
+  /// Connected to when it appears, and again when it breaks.
+  std::optional<host::VmmSocket> serial_socket{};
   std::string serial_log;  ///< beside the record; capped
 };
 
@@ -55,11 +56,11 @@ class Watch {
   /// When it returns, no callback for the key runs or will run.
   void Remove(const std::string& key);
 
-  /// From now on the workload of the guest behind `vsock_socket` is waited for, until kWorkload is
+  /// From now on the workload of the guest behind `vsock` is waited for, until kWorkload is
   /// told. Harmless while it is; asking ever again costs a guest no more than a question a second,
   /// and less where it never waits. kNotFound: not watched, or its VMM is dead; kUnsupported: this
   /// guest does not wait.
-  Result<> AwaitWorkload(const std::string& key, std::string vsock_socket);
+  Result<> AwaitWorkload(const std::string& key, host::VmmSocket vsock);
   /// When it returns, nothing is open to the guest.
   void StopAwaiting(const std::string& key);
 

@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,13 +53,7 @@ class WatchTest : public ::testing::Test {
   // A socket in the test's directory; its path goes into `path`.
   UniqueFd Listen(const char* name, std::string* path) {
     *path = directory_ / name;
-    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, path->c_str());
-    EXPECT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(::listen(listener.get(), 4), 0);
-    return listener;
+    return host::WaitingListener(*path);
   }
   // Watches "a", asks its guest, and gives the connection on which that was asked.
   UniqueFd AwaitWorkload(UniqueFd pidfd = {}) {
@@ -69,7 +62,7 @@ class WatchTest : public ::testing::Test {
     spec.pidfd = std::move(pidfd);
     EXPECT_TRUE(watch_->Add(std::move(spec)));
     guest_ = Listen("vsock", &vsock_);
-    EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_));
+    EXPECT_TRUE(watch_->AwaitWorkload("a", host::OwnSocket(vsock_)));
     UniqueFd peer(::accept4(guest_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     char asked[256];
     EXPECT_GT(::recv(peer.get(), asked, sizeof(asked), 0), 0);
@@ -176,7 +169,7 @@ TEST_F(WatchTest, WhatIsRemovedIsSilent) {
 TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
   WatchSpec spec;
   spec.key = "a";
-  spec.serial_socket = directory_ / "serial.sock";
+  spec.serial_socket = host::OwnSocket(directory_ / "serial.sock");
   ASSERT_TRUE(watch_->Add(std::move(spec)));
 
   std::string path;
@@ -192,7 +185,7 @@ TEST_F(WatchTest, TheSerialLineIsReadWhenItAppearsAndAgainWhenItBreaks) {
 
 TEST_F(WatchTest, TheEndOfAWorkloadIsToldAndUntilThenNothing) {
   const UniqueFd peer = AwaitWorkload();
-  EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_)) << "again";
+  EXPECT_TRUE(watch_->AwaitWorkload("a", host::OwnSocket(vsock_))) << "again";
   Say(peer, "OK 5\n");
   guest::WorkloadStatus status;
   status.state = guest::WorkloadState::kExited;
@@ -227,7 +220,8 @@ TEST_F(WatchTest, AGuestThatNeverAnswersIsTold) {
   StartWatch(clock_);
   const UniqueFd peer = AwaitWorkload();
   clock_.Advance(WorkloadQuestion::kLimit);
-  EXPECT_TRUE(watch_->AwaitWorkload("a", vsock_)) << "which makes it look at the clock";
+  EXPECT_TRUE(watch_->AwaitWorkload("a", host::OwnSocket(vsock_)))
+      << "which makes it look at the clock";
   EXPECT_TRUE(Told("a:workload"));
   EXPECT_TRUE(HungUp(peer));
 }
@@ -238,13 +232,14 @@ TEST_F(WatchTest, NothingIsOpenToAGuestThatIsNotWaitedForAnyMore) {
   watch_->StopAwaiting("a");
   EXPECT_TRUE(HungUp(stopped));
   clock_.Advance(WorkloadQuestion::kFirstPause);
-  ASSERT_TRUE(watch_->AwaitWorkload("a", vsock_));
+  ASSERT_TRUE(watch_->AwaitWorkload("a", host::OwnSocket(vsock_)));
   const UniqueFd removed(::accept4(guest_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   watch_->Remove("a");
   char asked[256];
   EXPECT_GT(::recv(removed.get(), asked, sizeof(asked), 0), 0);
   EXPECT_TRUE(HungUp(removed));
-  EXPECT_EQ(watch_->AwaitWorkload("a", vsock_).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(watch_->AwaitWorkload("a", host::OwnSocket(vsock_)).error().code(),
+            ErrorCode::kNotFound);
   const std::lock_guard lock(mutex_);
   EXPECT_TRUE(told_.empty());
 }
@@ -254,7 +249,8 @@ TEST_F(WatchTest, AVmmThatDiesTakesTheQuestionWithIt) {
   ::kill(child_, SIGKILL);
   EXPECT_TRUE(Told("a:exited"));
   EXPECT_TRUE(HungUp(peer));
-  EXPECT_EQ(watch_->AwaitWorkload("a", vsock_).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(watch_->AwaitWorkload("a", host::OwnSocket(vsock_)).error().code(),
+            ErrorCode::kNotFound);
 }
 
 TEST_F(WatchTest, AMissingEventFileIsRefused) {

@@ -16,7 +16,9 @@
 #include <utility>
 
 #include "guest-agent/server/server.h"
+#include "src/common/base/files.h"
 #include "src/common/base/unique_fd.h"
+#include "src/common/base/unix_socket.h"
 #include "src/common/guest/frame.h"
 
 namespace dormouse::fakes {
@@ -48,7 +50,7 @@ class GuestBehindVsock {
   GuestBehindVsock(const std::string& path, guest::Machine& machine,
                    guest::ServerOptions options = {})
       : server_(guest::Server::Create(UniqueFd(), machine, std::move(options)).value()),
-        listener_(guest::ListenUnix(path).value()),
+        listener_((RemoveFile(path), ListenUnix(path).value())),
         stop_(::eventfd(0, EFD_CLOEXEC)),
         serving_([this] { server_->Run(); }),
         answering_([this] { Answer(); }) {}

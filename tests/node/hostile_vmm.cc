@@ -1,8 +1,9 @@
 // What a VMM that turned hostile can do: nothing. This program starts itself twice, exactly as the
 // agent starts VMMs: a victim that holds a file, a socket, a disk and memory, and an attacker that
 // tries to get at them, at the node and at other namespaces, and reports what succeeded. Every
-// attempt must fail. And what it plants in its own directory for the agent to fall over is refused,
-// bounded and removed.
+// attempt must fail. What it leaves for the agent to stumble over (another's socket in the place of
+// its own, another's process under its number) must not be taken for its own, and what it plants in
+// its own directory is refused, bounded and removed.
 //
 // Needs root, cgroup v2 and /dev/net/tun; skips with the reason otherwise.
 #include <arpa/inet.h>
@@ -12,6 +13,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -28,6 +30,7 @@
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -43,6 +46,8 @@
 #include "node-agent/host/netns.h"
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
+#include "node-agent/host/vmm_socket.h"
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse::test {
 namespace {
@@ -66,6 +71,7 @@ bool Opens(const std::string& path, int flags = O_RDONLY) {
   return file.valid();
 }
 
+// By hand: it has no /proc, as ConnectUnix needs.
 bool Connects(const std::string& path) {
   const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
   sockaddr_un address{};
@@ -256,13 +262,8 @@ int HoldSecrets() {
   std::snprintf(secret, sizeof(secret), "%s", kSecret);
   const int file = ::open("/run/vm/secret", O_WRONLY | O_CREAT, 0600);
   (void)!::write(file, secret, sizeof(secret));
-  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::snprintf(address.sun_path, sizeof(address.sun_path), "/run/vm/api.sock");
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-    return 1;
-  ::listen(listener.get(), 1);
+  const auto listener = ListenUnix("/run/vm/api.sock");
+  if (!listener) return 1;
   std::printf("%p\n", static_cast<void*>(secret));
   std::fflush(stdout);
   for (;;) ::pause();
@@ -378,6 +379,13 @@ class HostileVmmTest : public ::testing::Test {
     spec.log = vm.log.get();
     return Launch(*host_, {LaunchProgram(), scratch_ / "root", milliseconds(20000)}, spec);
   }
+  [[nodiscard]] Jail JailOf(const Vm& vm) const {
+    return {vm.uid, cgroups_->MembershipOf(vm.name)};
+  }
+  static ErrorCode ConnectingTo(const VmmSocket& socket) {
+    const auto connected = ConnectVmm(socket);
+    return connected ? ErrorCode::kInternal : connected.error().code();
+  }
   // What it prints at once; a report of 64 KiB fits into the pipe.
   static std::string OutputOf(const Vm& vm, milliseconds timeout) {
     pollfd entry{vm.output.get(), POLLIN, 0};
@@ -410,7 +418,67 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   const std::string report = OutputOf(attacker_, milliseconds(1000));
   EXPECT_THAT(report, ::testing::HasSubstr("\ndone ")) << "it ended before its last attempt";
   EXPECT_THAT(report, ::testing::Not(::testing::HasSubstr("SUCCEEDED"))) << report;
-  EXPECT_OK(Process::Open(victim->identity)) << "the victim has not noticed";
+  EXPECT_OK(Process::Open(victim->identity, JailOf(victim_))) << "the victim has not noticed";
+}
+
+TEST_F(HostileVmmTest, AnothersSocketInThePlaceOfItsOwnIsNotSpokenTo) {
+  ASSERT_OK(Start(victim_, {"--as-victim"}));
+  ASSERT_TRUE(AddressOfSecret(victim_).starts_with("0x"));
+  const std::string target = victim_.directory + "/api.sock";
+  EXPECT_OK(ConnectVmm({target, JailOf(victim_)})) << "the victim answers for itself";
+
+  const std::string planted = attacker_.directory + "/vsock.sock";
+  ASSERT_EQ(::symlink(target.c_str(), planted.c_str()), 0);
+  ASSERT_TRUE(Connects(planted)) << "who follows the link comes to the victim";
+  EXPECT_EQ(ConnectingTo({planted, JailOf(attacker_)}), ErrorCode::kPermission);
+  EXPECT_EQ(ConnectingTo({planted, JailOf(victim_)}), ErrorCode::kPermission);
+
+  // No link to be seen, and yet another one listens.
+  ASSERT_OK(RemoveFile(planted));
+  ASSERT_EQ(::link(target.c_str(), planted.c_str()), 0);
+  ASSERT_TRUE(Connects(planted));
+  EXPECT_EQ(ConnectingTo({planted, JailOf(attacker_)}), ErrorCode::kPermission) << "by its uid";
+  EXPECT_EQ(ConnectingTo({planted, {victim_.uid, cgroups_->MembershipOf(attacker_.name)}}),
+            ErrorCode::kPermission)
+      << "by its cgroup";
+}
+
+// A process whose number is chosen, as if it had come round again; it has what this one has.
+pid_t StartAs(pid_t number) {
+  clone_args how{};
+  how.exit_signal = SIGCHLD;
+  how.set_tid = reinterpret_cast<uint64_t>(&number);
+  how.set_tid_size = 1;
+  const long made = ::syscall(SYS_clone3, &how, sizeof(how));
+  if (made == 0) {
+    for (;;) ::pause();
+  }
+  return static_cast<pid_t>(made);
+}
+
+TEST_F(HostileVmmTest, WhoeverGetsItsNumberIsNotReadInItsPlace) {
+  static char secret[sizeof(kSecret)];
+  std::snprintf(secret, sizeof(secret), "%s", kSecret);
+  const auto vmm = Start(attacker_, {"--as-victim"});
+  ASSERT_OK(vmm);
+  const uint64_t own = std::strtoull(AddressOfSecret(attacker_).c_str(), nullptr, 16);
+  const auto held = Process::Open(vmm->identity, JailOf(attacker_));
+  ASSERT_OK(held);
+  char seen[sizeof(kSecret)] = {};
+  ASSERT_OK(held->ReadMemory(own, seen, sizeof(seen)));
+  EXPECT_STREQ(seen, kSecret) << "its own memory is in reach";
+
+  ASSERT_OK(cgroups_->Kill(attacker_.name));
+  pid_t successor = -1;
+  ASSERT_TRUE(Eventually([&] { return (successor = StartAs(vmm->identity.pid)) > 0; }));
+  char stolen[sizeof(kSecret)] = {};
+  const auto read = held->ReadMemory(reinterpret_cast<uint64_t>(secret), stolen, sizeof(stolen));
+  EXPECT_FALSE(PathExists(held->ProcFile("maps")));
+  EXPECT_FALSE(Process::Open(vmm->identity, JailOf(attacker_)));
+  ::kill(successor, SIGKILL);
+  ::waitpid(successor, nullptr, 0);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::kUnavailable);
 }
 
 TEST_F(HostileVmmTest, WhatItPlantsInItsOwnDirectoryIsRefusedBoundedAndRemoved) {

@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/host/test_support.h"
 #include "node-agent/vmm/api_error.h"
 #include "node-agent/vmm/artifact_store.h"
 #include "src/common/base/files.h"
@@ -164,15 +164,8 @@ TEST_F(VmmParityTest, ErrorsOfParsingAreTextWithARawNewline) {
 }
 
 TEST_F(VmmParityTest, TheEleventhConnectionIsTurnedAway) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, vmm_->api_socket().c_str());
   std::vector<UniqueFd> held;
-  for (int i = 0; i < 10; ++i) {
-    held.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(::connect(held.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)),
-              0);
-  }
+  for (int i = 0; i < 10; ++i) held.push_back(ConnectUnix(vmm_->api_socket(), 5s).value());
   EXPECT_EQ(StatusOf(Exchange(vmm_->api_socket(), "")), 503);
   const auto ping = vmm_->api().Ping();
   ASSERT_FALSE(ping);
@@ -205,13 +198,16 @@ TEST_F(VmmParityTest, AVmIsCreatedOnceAndDeletedAsOftenAsOneLikes) {
 
 TEST_F(VmmParityTest, WhatNeedsARunningVmSaysSo) {
   Create(Config());
-  for (const auto& refused : {vmm_->api().Pause(), vmm_->api().Resume(), vmm_->api().Shutdown(),
-                              vmm_->api().Snapshot(root_)}) {
+  for (const auto& refused :
+       {vmm_->api().Pause(), vmm_->api().Resume(), vmm_->api().Snapshot(root_)}) {
     ASSERT_FALSE(refused);
     EXPECT_NE(refused.error().message().find("HTTP 500"), std::string::npos);
     EXPECT_NE(refused.error().message().find("VM is not running"), std::string::npos);
   }
-  EXPECT_FALSE(vmm_->api().ReadCounters());
+  const std::string shutdown = Ask(*vmm_, "PUT", "vm.shutdown");
+  EXPECT_EQ(StatusOf(shutdown), 500);
+  EXPECT_NE(BodyOf(shutdown).find("VM is not running"), std::string::npos);
+  EXPECT_EQ(StatusOf(Ask(*vmm_, "GET", "vm.counters")), 500);
 }
 
 TEST_F(VmmParityTest, ASerialSocketInTheWayFailsTheCreateAndYetTheConfigStays) {
@@ -271,7 +267,7 @@ TEST_F(VmmParityTest, AKernelThatIsNotThereIsNamed) {
 }
 
 TEST_F(VmmParityTest, ShutdownAnswersThenExitsWithoutItsSocket) {
-  EXPECT_TRUE(vmm_->api().VmmShutdown());
+  EXPECT_EQ(StatusOf(Ask(*vmm_, "PUT", "vmm.shutdown")), 200);
   const int status = vmm_->Wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_FALSE(PathExists(vmm_->api_socket()));
@@ -319,7 +315,9 @@ class VmmGuestParityTest : public VmmParityTest {
   // The boot id that the guest's agent tells through the hybrid vsock socket; empty after 60 s of
   // silence.
   static std::string BootId(const std::string& socket) {
-    const auto health = GuestClient(socket).WaitReady(60s, 100ms);
+    const GuestClient guest(host::OwnSocket(socket));
+    if (!GuestAnswers(guest)) return "";
+    const auto health = guest.Health(60s);
     return health ? health->boot_id : "";
   }
   // config.json and state.json of `from` for a VM of its own in `to` (facts of v53.0: paths are the
@@ -388,13 +386,12 @@ TEST_F(VmmGuestParityTest, StatesAreKeptToStrictly) {
             std::string::npos);
   ASSERT_TRUE(vmm_->api().Resume());
   EXPECT_TRUE(vmm_->Saw(EventKind::kResumed));
-  const auto counters = vmm_->api().ReadCounters();
-  ASSERT_TRUE(counters);
-  EXPECT_TRUE(counters->contains("disk0"));
+  const json counters = json::parse(BodyOf(Ask(*vmm_, "GET", "vm.counters")), nullptr, false);
+  EXPECT_TRUE(counters.contains("disk0"));
 }
 
 TEST_F(VmmGuestParityTest, ShutdownReadsCreatedAndBootsAgain) {
-  ASSERT_TRUE(vmm_->api().Shutdown());
+  ASSERT_EQ(StatusOf(Ask(*vmm_, "PUT", "vm.shutdown")), 204);
   EXPECT_TRUE(vmm_->Saw(EventKind::kShutdown));
   EXPECT_EQ(vmm_->api().Info()->state, VmState::kCreated);
   EXPECT_FALSE(PathExists(root_ + "/vsock.sock"));

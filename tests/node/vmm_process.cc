@@ -4,16 +4,16 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 
+#include "node-agent/host/test_support.h"
 #include "node-agent/vmm/artifact_store.h"
 #include "node-agent/vmm/command_line.h"
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse::test {
 
@@ -30,7 +30,10 @@ VmmProcess::VmmProcess(std::string directory, pid_t pid)
     : directory_(std::move(directory)),
       pid_(pid),
       pidfd_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))),
-      api_(directory_ + "/api-1.sock") {}
+      process_(host::IdentityOf(pid).and_then([](const host::ProcessIdentity& identity) {
+        return host::Process::Open(identity, host::OwnJail());
+      })),
+      api_(host::OwnSocket(directory_ + "/api-1.sock")) {}
 
 std::unique_ptr<VmmProcess> VmmProcess::Spawn(const std::string& directory) {
   const auto command = vmm::BuildCommandLine({VmmBinary(), directory + "/" + vmm::ApiSocketName(1),
@@ -95,13 +98,18 @@ bool VmmProcess::Saw(vmm::EventKind kind) {
   return false;
 }
 
+bool GuestAnswers(const GuestClient& guest) {
+  for (int tries = 0; tries < 600; ++tries) {
+    if (guest.Health(milliseconds(2500))) return true;
+    (void)::poll(nullptr, 0, 100);
+  }
+  return false;
+}
+
 std::string Exchange(const std::string& socket, std::string_view bytes) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, socket.data(), socket.size());
-  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-    return "no connection";
+  const auto connected = ConnectUnix(socket);
+  if (!connected) return "no connection";
+  const UniqueFd& fd = *connected;
   (void)!::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   std::string answer;
   for (;;) {

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "node-agent/guest/guest_client.h"
+#include "node-agent/host/process.h"
 #include "node-agent/vmm/api_client.h"
 #include "node-agent/vmm/event_monitor.h"
 #include "node-agent/vmm/version.h"
@@ -33,6 +35,7 @@ class VmmProcess {
 
   [[nodiscard]] const vmm::ApiClient& api() const { return api_; }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] const host::Process& process() const { return process_.value(); }
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] std::string Path(const std::string& name) const { return directory_ + "/" + name; }
   [[nodiscard]] std::string api_socket() const { return Path("api-1.sock"); }
@@ -51,10 +54,14 @@ class VmmProcess {
   std::string directory_;
   pid_t pid_;
   UniqueFd pidfd_;
+  Result<host::Process> process_;
   vmm::ApiClient api_;
   std::vector<vmm::Event> events_;
   std::unique_ptr<vmm::EventTail> tail_;
 };
+
+/// Whether it answers within some minutes at most.
+bool GuestAnswers(const GuestClient& guest);
 
 /// What comes back for these bytes: until `enough` was read, the peer closes, or nothing comes for
 /// 300 ms.

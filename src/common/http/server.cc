@@ -1,6 +1,5 @@
 #include "src/common/http/server.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -20,7 +19,7 @@
 #include <utility>
 
 #include "src/common/base/log.h"
-#include "src/common/http/unix_client.h"
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse::http {
 namespace {
@@ -141,20 +140,7 @@ class Session : public std::enable_shared_from_this<Session> {
   BeastResponse response_;
 };
 
-struct Address {
-  Protocol::endpoint endpoint{};
-  std::string unix_path;
-};
-
-Result<Address> ParseAddress(const std::string& text) {
-  if (text.starts_with("unix:")) {
-    const std::string path = text.substr(5);
-    try {
-      return Address{asio::local::stream_protocol::endpoint(path), path};
-    } catch (const std::exception&) {
-      return Fail(ErrorCode::kInvalid, "listen on " + text + ": the path is too long");
-    }
-  }
+Result<Protocol::endpoint> ParseAddress(const std::string& text) {
   const std::size_t colon = text.rfind(':');
   unsigned port = 0;
   const auto wrong = [&text] {
@@ -173,7 +159,7 @@ Result<Address> ParseAddress(const std::string& text) {
   beast::error_code error;
   const auto ip = asio::ip::make_address(host, error);
   if (error) return wrong();
-  return Address{asio::ip::tcp::endpoint(ip, static_cast<uint16_t>(port)), ""};
+  return asio::ip::tcp::endpoint(ip, static_cast<uint16_t>(port));
 }
 
 }  // namespace
@@ -187,30 +173,32 @@ class Server::Impl {
   }
 
   Result<> Bind(const std::string& address) {
-    DORMOUSE_ASSIGN(const Address parsed, ParseAddress(address));
-    const bool local = !parsed.unix_path.empty();
-    if (local) {
-      // A file that nobody listens on is what an earlier process left.
-      auto other = UnixClient::Connect(parsed.unix_path, std::chrono::milliseconds(100));
-      if (other) return Fail(ErrorCode::kBusy, "listen on " + address + ": in use");
-      if (other.error().code() == ErrorCode::kUnavailable) ::unlink(parsed.unix_path.c_str());
-    }
+    if (address.starts_with("unix:")) return BindUnix(address.substr(5));
+    DORMOUSE_ASSIGN(const Protocol::endpoint endpoint, ParseAddress(address));
     beast::error_code error;
     const auto failed = [&](const char* step) {
       return Fail(Error::FromErrno("listen on " + address + ": " + step, error.value())
                       .WithCode(error == asio::error::address_in_use ? ErrorCode::kBusy
                                                                      : ErrorCode::kUnavailable));
     };
-    acceptor_.open(parsed.endpoint.protocol(), error);
+    acceptor_.open(endpoint.protocol(), error);
     if (error) return failed("socket");
-    if (!local) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    acceptor_.bind(parsed.endpoint, error);
+    acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    acceptor_.bind(endpoint, error);
     if (error) return failed("bind");
-    unix_path_ = parsed.unix_path;
-    // Nobody can connect before listen().
-    if (local && ::chmod(unix_path_.c_str(), 0600) != 0) return FailErrno("listen on " + address);
     acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error) return failed("listen");
+    return {};
+  }
+
+  Result<> BindUnix(const std::string& path) {
+    DORMOUSE_TRY(RemoveDeadSocket(path));
+    DORMOUSE_ASSIGN(UniqueFd listener, ListenUnix(path));
+    beast::error_code error;
+    acceptor_.assign(Protocol(asio::local::stream_protocol()), listener.get(), error);
+    if (error) return FailErrno("listen on " + path, error.value());
+    (void)listener.Release();
+    unix_path_ = path;
     return {};
   }
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "src/common/base/files.h"
+#include "src/common/base/unix_socket.h"
 #include "src/common/http/probes.h"
 #include "src/common/http/unix_client.h"
 
@@ -35,7 +36,7 @@ class ServerTest : public testing::Test {
     server_ = std::move(*server);
   }
   std::string Path() const { return directory_ + "/socket"; }
-  UnixClient Connect() { return *UnixClient::Connect(Path(), 1s); }
+  UnixClient Connect() { return *UnixClient::Adopt(*ConnectUnix(Path())); }
   Response Ask(const std::string& method, const std::string& target, const std::string& body = "") {
     auto client = Connect();
     auto response = client.Request(method, target, body, 5s);
@@ -46,6 +47,16 @@ class ServerTest : public testing::Test {
   std::string directory_;
   std::unique_ptr<Server> server_;
 };
+
+UniqueFd ConnectTcp(uint16_t port) {
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return socket;
+}
 
 TEST_F(ServerTest, ProbesSayWhatIsWrong) {
   Listen();
@@ -158,13 +169,7 @@ TEST_F(ServerTest, ServesTcp) {
   ASSERT_TRUE(server) << server.error().message();
   (*server)->Handle("GET", "/a", [](const ServerRequest&) { return ServerResponse{200, "tcp"}; });
   (*server)->Start();
-  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons((*server)->port());
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  auto client = *UnixClient::Adopt(std::move(socket));
+  auto client = *UnixClient::Adopt(ConnectTcp((*server)->port()));
   EXPECT_EQ(client.Request("GET", "/a", "", 1s)->body, "tcp");
   (*server)->Stop();
   (*server)->Stop();

@@ -1,16 +1,13 @@
 #include "src/common/http/unix_client.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <cerrno>
-#include <cstring>
 
 namespace dormouse::http {
 namespace {
@@ -83,30 +80,6 @@ Result<bool> ReadResponse(int fd, Parser& parser, std::string& pending, Deadline
 }
 
 }  // namespace
-
-Result<UnixClient> UnixClient::Connect(const std::string& path, std::chrono::milliseconds timeout,
-                                       ResponseLimits limits) {
-  const std::string what = "connect to " + path;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return Fail(ErrorCode::kInvalid, what + ": a socket's path has 1 to 107 bytes");
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket) return FailErrno(what);
-  const Deadline deadline = std::chrono::steady_clock::now() + timeout;
-  // A unix socket's connect does not become ready later: EAGAIN means that the backlog is full.
-  while (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) return FailErrno(what);
-    if (std::chrono::steady_clock::now() >= deadline) {
-      return Fail(ErrorCode::kDeadline, what + ": the peer does not accept");
-    }
-    ::poll(nullptr, 0, 5);
-  }
-  return UnixClient(std::move(socket), limits);
-}
 
 Result<UnixClient> UnixClient::Adopt(UniqueFd socket, ResponseLimits limits) {
   if (!socket) return Fail(ErrorCode::kInvalid, "adopt a socket: none given");

@@ -6,7 +6,7 @@
 //
 // One connection, kept alive; one request at a time; not thread-safe (one owner, or one each).
 // The peer is not trusted: head and body are bounded, and every call ends by its deadline. After a
-// failed Request the connection is closed and the next call fails with kUnavailable: connect anew.
+// failed Request the connection is closed and the next call fails with kUnavailable: adopt another.
 // Nothing is ever sent twice. A request that the peer already acts upon is not undone by a timeout.
 #pragma once
 
@@ -33,12 +33,7 @@ struct ResponseLimits {
 
 class UnixClient {
  public:
-  /// Connects to the socket at `path` (107 bytes at most). kNotFound where there is no such file,
-  /// kUnavailable where nobody listens on it (yet), kDeadline after `timeout`.
-  [[nodiscard]] static Result<UnixClient> Connect(const std::string& path,
-                                                  std::chrono::milliseconds timeout,
-                                                  ResponseLimits limits = {});
-  /// Speaks over a stream socket that is connected already.
+  /// Speaks over a connected stream socket (ConnectUnix, or host::ConnectVmm to a VMM).
   [[nodiscard]] static Result<UnixClient> Adopt(UniqueFd socket, ResponseLimits limits = {});
 
   UnixClient(UnixClient&&) = default;

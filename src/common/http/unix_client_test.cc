@@ -144,10 +144,5 @@ TEST(UnixClientTest, ALineBreakInATargetIsNotSent) {
             ErrorCode::kInvalid);
 }
 
-TEST(UnixClientTest, ConnectTellsWhatIsMissing) {
-  EXPECT_EQ(UnixClient::Connect("/nonexistent/socket", 10ms).error().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(UnixClient::Connect(std::string(200, 'x'), 10ms).error().code(), ErrorCode::kInvalid);
-}
-
 }  // namespace
 }  // namespace dormouse::http

@@ -1,8 +1,8 @@
 // The fake guest's moods, as the agent would meet them: through the room `vmm` and the vsock
 // socket.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,7 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "node-agent/guest/guest_client.h"
+#include "node-agent/host/test_support.h"
 #include "node-agent/vmm/watch.h"
+#include "src/common/base/unix_socket.h"
 #include "src/common/guest/frame.h"
 #include "tests/node/vmm_process.h"
 
@@ -60,12 +62,10 @@ class FakeGuestTest : public ::testing::Test {
   // The first `bytes` that the guest's port gives to a health request; fewer when it ends or falls
   // silent.
   [[nodiscard]] std::string Dial(size_t bytes, int limit_ms = 200) const {
-    const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, vsock().c_str());
-    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
-      return "refused";
+    const auto connected = ConnectUnix(vsock());
+    if (!connected) return "refused";
+    const UniqueFd& fd = *connected;
+    EXPECT_EQ(::fcntl(fd.get(), F_SETFL, 0), 0);  // its reads wait
     const timeval limit{limit_ms / 1000, limit_ms % 1000 * 1000};
     (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     const std::string request =
@@ -172,7 +172,7 @@ TEST_F(FakeGuestTest, AFloodOnTheSerialLineIsKeptSmall) {
   BootWith("serial=flood");
   vmm::WatchSpec spec;
   spec.key = "a";
-  spec.serial_socket = root_ + "/serial.sock";
+  spec.serial_socket = host::OwnSocket(root_ + "/serial.sock");
   spec.serial_log = root_ + "/console";
   ASSERT_TRUE((*watch)->Add(std::move(spec)));
   const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -197,7 +197,7 @@ TEST_F(FakeGuestTest, AFrozenGuestWakesFrozenAndGoesOnWithItsThaw) {
   constexpr std::chrono::milliseconds kLimit{20'000};
   BootWith("boot-ms=0");
   ASSERT_TRUE(Answers());
-  const GuestClient before(vsock());
+  const GuestClient before(host::OwnSocket(vsock()));
   guest::StartWorkloadRequest start;
   start.id = "w";
   start.process.argv = {"/bin/sh", "-c", "exit 0"};
@@ -209,8 +209,9 @@ TEST_F(FakeGuestTest, AFrozenGuestWakesFrozenAndGoesOnWithItsThaw) {
   EXPECT_TRUE(frozen->frozen) << frozen->detail;
   ASSERT_NO_FATAL_FAILURE(SleepAndWakeIn("clone"));
 
-  const GuestClient after(root_ + "/clone/vsock.sock");
-  const auto woken = after.WaitReady(kLimit, std::chrono::milliseconds(1));
+  const GuestClient after(host::OwnSocket(root_ + "/clone/vsock.sock"));
+  ASSERT_TRUE(GuestAnswers(after));
+  const auto woken = after.Health(kLimit);
   ASSERT_TRUE(woken) << woken.error().message();
   EXPECT_TRUE(woken->frozen);
   EXPECT_TRUE(woken->configured);

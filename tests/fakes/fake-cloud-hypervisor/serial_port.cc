@@ -3,12 +3,12 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+
+#include "src/common/base/unix_socket.h"
 
 namespace dormouse::fake_vmm {
 namespace {
@@ -19,20 +19,9 @@ constexpr size_t kFloodAtOnce = 32 * 1024;
 }  // namespace
 
 UniqueFd ListenAt(const std::string& path, int backlog, int* errnum) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    *errnum = ENAMETOOLONG;
-    return UniqueFd();
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      ::listen(fd.get(), backlog) != 0) {
-    *errnum = errno;
-    return UniqueFd();
-  }
-  return fd;
+  auto listener = ListenUnix(path, backlog);
+  if (!listener) *errnum = listener.error().errnum();
+  return listener ? *std::move(listener) : UniqueFd();
 }
 
 Outcome<std::unique_ptr<SerialPort>> SerialPort::Listen(const std::string& path) {
