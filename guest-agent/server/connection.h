@@ -47,6 +47,8 @@ class Connection {
   void Close();
   /// Closes when nothing has arrived for so long; zero = never. Counts anew with each frame.
   void SetIdleLimit(std::chrono::milliseconds limit);
+  /// Nothing is done for it: it may be closed to make room for another.
+  [[nodiscard]] bool IsIdle() const { return !closed_ && idle_limit_.count() > 0; }
   [[nodiscard]] EventLoop& loop() { return loop_; }
 
  private:

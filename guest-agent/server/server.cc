@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <mutex>
 
@@ -121,7 +122,7 @@ class Server::Impl {
   }
 
   void Serve(UniqueFd fd) {
-    if (connections_.size() >= options_.max_connections) return;
+    if (connections_.size() >= options_.max_connections && !ShedOldestIdle()) return;
     const uint64_t id = next_connection_++;
     auto connection =
         std::make_unique<Connection>(*loop_, std::move(fd), [this, id] { connections_.erase(id); });
@@ -132,6 +133,14 @@ class Server::Impl {
       return;
     }
     started.SetIdleLimit(options_.first_request_limit);
+  }
+
+  bool ShedOldestIdle() {
+    const auto idle = std::find_if(connections_.begin(), connections_.end(),
+                                   [](const auto& each) { return each.second->IsIdle(); });
+    if (idle == connections_.end()) return false;
+    idle->second->Close();
+    return true;
   }
 
   void Remember() {

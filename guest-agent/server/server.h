@@ -25,7 +25,7 @@ struct ServerOptions {
   /// signals by which the tools of a distribution ask init to stop do so.
   bool is_init = false;
   size_t log_bytes = 256 * 1024;                 ///< kept of the workload's output
-  size_t max_connections = 64;                   ///< above it, new ones are closed
+  size_t max_connections = 64;                   ///< one more closes the oldest idle one, or itself
   std::chrono::milliseconds idle_limit{30'000};  ///< for a control connection between requests
   std::chrono::milliseconds first_request_limit{10'000};
   /// Programs that a clone runs before its processes go on (clone_hooks.h); empty: none.

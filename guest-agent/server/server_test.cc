@@ -225,12 +225,21 @@ TEST_F(ServerTest, SilenceIsClosed) {
   EXPECT_TRUE(idle.Closed());
 }
 
-TEST_F(ServerTest, ConnectionsAreBounded) {
+TEST_F(ServerTest, OneConnectionTooManyClosesTheOldestIdleOne) {
   Serve({.max_connections = 2});
   Peer first = Dial();
   Peer second = Dial();
   EXPECT_EQ(first.Ask(EncodeHealthRequest()).type, FrameType::kReply);
   EXPECT_EQ(second.Ask(EncodeHealthRequest()).type, FrameType::kReply);
+  EXPECT_EQ(Dial().Ask(EncodeHealthRequest()).type, FrameType::kReply);
+  EXPECT_TRUE(first.Closed());
+  EXPECT_EQ(second.Ask(EncodeHealthRequest()).type, FrameType::kReply);
+}
+
+TEST_F(ServerTest, BusyConnectionsAreBounded) {
+  Serve({.max_connections = 2});
+  Peer first = Exec(Shell("tail -f /dev/null"));
+  Peer second = Exec(Shell("tail -f /dev/null"));
   EXPECT_TRUE(Dial().Closed());
 }
 

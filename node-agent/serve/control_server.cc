@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -84,6 +85,17 @@ size_t ControlServer::Reap(bool all) {
   return clients_.size();
 }
 
+bool ControlServer::ShedOldestIdle() {
+  // Whose request arrives just now ends too: ServeCtlClient finds the flag set.
+  const auto idle = std::find_if(clients_.begin(), clients_.end(),
+                                 [](Client& client) { return !client.asked.exchange(true); });
+  if (idle == clients_.end()) return false;
+  idle->socket.Abort();
+  idle->thread.join();  // at once: it has nothing to do
+  clients_.erase(idle);
+  return true;
+}
+
 void ControlServer::AcceptLoop() {
   for (;;) {
     pollfd polled[2] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
@@ -109,15 +121,15 @@ void ControlServer::Admit(UniqueFd socket) {
                    {{"uid", peer->uid}, {"pid", peer->pid}});
     return Refuse(std::move(client), ErrorCode::kPermission, "only root may speak to the agent");
   }
-  if (Reap(false) >= options_.max_clients) {
+  if (Reap(false) >= options_.max_clients && !ShedOldestIdle()) {
     return Refuse(std::move(client), ErrorCode::kBusy, "too many clients at once");
   }
   const CtlContext context{view_, options_.paths, stop_.get(), options_.request_time,
                            options_.guest_time};
-  Client& entry = clients_.emplace_back();
+  Client& entry = clients_.emplace_back(std::move(client));
   try {
-    entry.thread = std::thread([context, &entry, owned = std::move(client)]() mutable {
-      ServeCtlClient(context, std::move(owned));
+    entry.thread = std::thread([context, &entry] {
+      ServeCtlClient(context, entry.socket, entry.asked);
       entry.done.store(true);
     });
   } catch (const std::system_error& error) {

@@ -17,6 +17,7 @@
 #include "node-agent/record/paths.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/serve/ctl_connection.h"
+#include "node-agent/serve/stream_socket.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
 
@@ -25,7 +26,7 @@ namespace dormouse {
 struct ControlServerOptions {
   Paths paths;  ///< the socket is paths.ControlSocket()
   uid_t allowed_uid = 0;
-  size_t max_clients = 64;  ///< more are told kBusy
+  size_t max_clients = 64;  ///< one more ends the oldest idle one, or is told kBusy
   std::chrono::milliseconds request_time{5'000};
   std::chrono::milliseconds guest_time{10'000};
 };
@@ -45,8 +46,11 @@ class ControlServer {
 
  private:
   struct Client {
-    std::thread thread;
+    explicit Client(StreamSocket connected) : socket(std::move(connected)) {}
+    StreamSocket socket;
+    std::atomic<bool> asked{false};  ///< its request has arrived
     std::atomic<bool> done{false};
+    std::thread thread;
   };
 
   ControlServer(AgentView& view, ControlServerOptions options, UniqueFd listener, UniqueFd stop,
@@ -55,6 +59,8 @@ class ControlServer {
   void Admit(UniqueFd socket);
   /// Joins the threads of clients that are done (or all), and returns how many are left.
   size_t Reap(bool all);
+  /// Ends the oldest client that has asked for nothing yet; false: all have.
+  bool ShedOldestIdle();
 
   AgentView& view_;
   const ControlServerOptions options_;

@@ -122,16 +122,34 @@ TEST_F(ControlServerTest, AClientThatDoesNotReadIsLeftBehind) {
   EXPECT_GT(list->size(), 500'000U) << "a large answer comes whole";
 }
 
-TEST_F(ControlServerTest, MoreClientsThanTheBoundAreToldSo) {
-  options_.max_clients = 2;
+TEST_F(ControlServerTest, IdleClientsKeepNobodyOut) {
   StartServer();
-  auto first = StreamSocket::Connect(socket());
-  auto second = StreamSocket::Connect(socket());
-  ASSERT_TRUE(first && second);
+  std::vector<StreamSocket> idle;
+  for (size_t i = 0; i < options_.max_clients; ++i) {
+    auto client = StreamSocket::Connect(socket());
+    ASSERT_TRUE(client) << client.error().message();
+    idle.push_back(*std::move(client));
+  }
+  ExpectHealthy();
+  pollfd polled{idle.front().fd(), POLLRDHUP, 0};
+  EXPECT_EQ(::poll(&polled, 1, 10'000), 1) << "the oldest made room";
+  polled.fd = idle.back().fd();
+  EXPECT_EQ(::poll(&polled, 1, 0), 0);
+}
+
+TEST_F(ControlServerTest, MoreBusyClientsThanTheBoundAreToldSo) {
+  options_.max_clients = 1;
+  options_.request_time = std::chrono::seconds(20);
+  view_.more = 2'000;  // an answer that no socket buffer holds
+  StartServer();
+  auto busy = StreamSocket::Connect(socket());
+  ASSERT_TRUE(busy);
+  busy->Queue("{\"verb\":\"list\"}\n");
+  ASSERT_TRUE(busy->Flush());
+  pollfd polled{busy->fd(), POLLIN, 0};
+  ASSERT_EQ(::poll(&polled, 1, 10'000), 1) << "its answer has begun";
   EXPECT_NE(Exchange("").find("too many clients"), std::string::npos);
-  first->Queue("x\n");
-  (void)first->Flush();
-  (void)ReadToEnd(*first);  // it ends
+  (void)ReadToEnd(*busy);  // it ends
   // Its thread is about to be done: the next clients are refused until it is.
   Result<std::string> list = Fail(ErrorCode::kBusy, "");
   for (int i = 0; i < 10'000 && !list; ++i) list = AskAgent(socket(), {.verb = CtlVerb::kList});

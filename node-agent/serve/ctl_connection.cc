@@ -22,12 +22,13 @@ constexpr uint32_t kNotRunnableExit = 126;
 
 class Connection {
  public:
-  Connection(const CtlContext& context, StreamSocket& client)
-      : context_(context), client_(client) {}
+  Connection(const CtlContext& context, StreamSocket& client, std::atomic<bool>& asked)
+      : context_(context), client_(client), asked_(asked) {}
 
   Result<> Run() {
     DORMOUSE_ASSIGN(const std::string line,
                     client_.ReadLine(kMaxRequestLine, Soon(), context_.stop_fd));
+    if (asked_.exchange(true)) return Fail(ErrorCode::kCancelled, "made room for another client");
     DORMOUSE_ASSIGN(const CtlRequest request, ParseCtlRequest(line));
     switch (request.verb) {
       case CtlVerb::kList:
@@ -156,6 +157,7 @@ class Connection {
 
   const CtlContext& context_;
   StreamSocket& client_;
+  std::atomic<bool>& asked_;
 };
 
 }  // namespace
@@ -171,13 +173,14 @@ std::string NoSuchSandbox(const kube::ObjectKey& key, const std::vector<SandboxS
   return message;
 }
 
-void ServeCtlClient(const CtlContext& context, StreamSocket client) {
-  const Result<> done = Connection(context, client).Run();
-  if (done) return;
-  log::Debug("ctl request failed", {{"error", done.error().message()}});
-  client.Queue(guest::EncodeError(done.error()));
-  (void)client.FlushAll(std::chrono::steady_clock::now() + std::chrono::seconds(1),
-                        context.stop_fd);
+void ServeCtlClient(const CtlContext& context, StreamSocket& client, std::atomic<bool>& asked) {
+  if (const Result<> done = Connection(context, client, asked).Run(); !done) {
+    log::Debug("ctl request failed", {{"error", done.error().message()}});
+    client.Queue(guest::EncodeError(done.error()));
+    (void)client.FlushAll(std::chrono::steady_clock::now() + std::chrono::seconds(1),
+                          context.stop_fd);
+  }
+  client.Abort();
 }
 
 }  // namespace dormouse

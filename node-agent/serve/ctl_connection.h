@@ -4,6 +4,7 @@
 // thread a few seconds and nothing else.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 
 #include "node-agent/record/paths.h"
@@ -21,7 +22,9 @@ struct CtlContext {
   std::chrono::milliseconds guest_time{10'000};  ///< for a guest to start a command
 };
 
-void ServeCtlClient(const CtlContext& context, StreamSocket client);
+/// `asked` becomes true once the client's request has arrived; where somebody has set it before,
+/// nothing is done. The client's socket is shut down at the end.
+void ServeCtlClient(const CtlContext& context, StreamSocket& client, std::atomic<bool>& asked);
 
 /// "no sandbox default/web on this node; it has: default/a, default/b". Names are cut after the
 /// twentieth.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -64,11 +65,16 @@ ServerResponse Answer(const Routes& routes, const ServerRequest& request) {
 class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(Protocol::socket socket, const Routes& routes, const ServerLimits& limits,
-          std::function<void(Session*)> ended)
-      : stream_(std::move(socket)), routes_(routes), limits_(limits), ended_(std::move(ended)) {}
+          uint64_t* clock, std::function<void(Session*)> ended)
+      : stream_(std::move(socket)),
+        routes_(routes),
+        limits_(limits),
+        clock_(*clock),
+        ended_(std::move(ended)) {}
   ~Session() { ended_(this); }
 
   void Read() {
+    since_ = ++clock_;
     parser_.emplace();
     parser_->header_limit(static_cast<uint32_t>(limits_.head_bytes));
     parser_->body_limit(limits_.body_bytes);
@@ -84,6 +90,8 @@ class Session : public std::enable_shared_from_this<Session> {
                             });
   }
   void Close() { stream_.close(); }
+  /// When it was accepted, last sent a whole request, or last had its answer: by a count.
+  [[nodiscard]] uint64_t since() const { return since_; }
 
  private:
   void ReadRest() {
@@ -102,6 +110,7 @@ class Session : public std::enable_shared_from_this<Session> {
         beast::http::make_error_code(beast::http::error::bad_method).category();
     if (error && error.category() == http_category) return Refuse(400, "bad request\n");
     if (error) return;
+    since_ = ++clock_;
     BeastRequest message = parser_->release();
     const std::string target(message.target());
     const std::size_t question = target.find('?');
@@ -134,6 +143,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Stream stream_;
   const Routes& routes_;
   const ServerLimits& limits_;
+  uint64_t& clock_;  ///< of all sessions
+  uint64_t since_ = 0;
   std::function<void(Session*)> ended_;
   beast::flat_buffer buffer_;
   std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
@@ -244,19 +255,28 @@ class Server::Impl {
         });
         return;
       }
-      if (sessions_.size() < limits_.connections) {
-        auto session =
-            std::make_shared<Session>(std::move(socket), routes_, limits_,
-                                      [this](Session* ended) { sessions_.erase(ended); });
-        sessions_.insert(session.get());
-        session->Read();
-      }
+      if (sessions_.size() >= limits_.connections) Shed();
+      auto session = std::make_shared<Session>(std::move(socket), routes_, limits_, &clock_,
+                                               [this](Session* ended) { sessions_.erase(ended); });
+      sessions_.insert(session.get());
+      session->Read();
       Accept();
     });
   }
 
+  /// Who connects and says nothing must not keep others out: the connection that has been of no use
+  /// for longest makes room.
+  void Shed() {
+    Session* const oldest = *std::min_element(
+        sessions_.begin(), sessions_.end(),
+        [](const Session* a, const Session* b) { return a->since() < b->since(); });
+    sessions_.erase(oldest);
+    oldest->Close();
+  }
+
   const ServerLimits limits_;
   Routes routes_;
+  uint64_t clock_ = 0;
   std::set<Session*> sessions_;  ///< before io_: sessions end with it at the latest
   asio::io_context io_{1};
   asio::basic_socket_acceptor<Protocol> acceptor_;

@@ -2,9 +2,11 @@
 // /metrics, and the tables of a local tool. TCP or a unix socket; one thread for all of it.
 //
 // The peer is not trusted: heads, bodies, the number of connections and every wait are bounded
-// (a slow writer of headers is cut off, an idle connection is closed), names that are not
-// registered are 404, and a handler's exception is a 500. Handlers run on the server's thread, one
-// at a time: they must be quick and must not block; work that takes time belongs elsewhere.
+// (a slow writer of headers is cut off, an idle connection is closed). When all connections are
+// taken, a new one closes the one that was served or accepted longest ago, so that idle peers
+// cannot keep a probe out. Names that are not registered are 404, a handler's exception is a 500.
+// Handlers run on the server's thread, one at a time: they must be quick and must not block; work
+// that takes time belongs elsewhere.
 //
 // Handle() before Start(). Start, Stop and the destructor are called by the owner's thread.
 #pragma once
@@ -38,7 +40,7 @@ using Handler = std::function<ServerResponse(const ServerRequest&)>;
 struct ServerLimits {
   std::size_t head_bytes = 32 * 1024;
   std::size_t body_bytes = 1024 * 1024;
-  std::size_t connections = 64;                 ///< more are closed at once
+  std::size_t connections = 64;                 ///< one more closes the oldest; at least 1
   std::chrono::milliseconds head_time{10'000};  ///< from the first wait to the whole request
   std::chrono::milliseconds idle_time{90'000};  ///< between requests of a connection
 };

@@ -58,6 +58,13 @@ UniqueFd ConnectTcp(uint16_t port) {
   return socket;
 }
 
+// True when the server has closed it; waits as long as a failing test may.
+bool IsClosed(int socket) {
+  pollfd entry{socket, POLLIN, 0};
+  char byte = 0;
+  return ::poll(&entry, 1, 5000) == 1 && ::recv(socket, &byte, 1, 0) <= 0;
+}
+
 TEST_F(ServerTest, ProbesSayWhatIsWrong) {
   Listen();
   metrics::Registry registry;
@@ -133,15 +140,41 @@ TEST_F(ServerTest, ASlowWriterOfHeadersIsCutOff) {
   EXPECT_EQ(::recv(client.fd(), &byte, 1, 0), 0) << "the server closes, without an answer";
 }
 
-TEST_F(ServerTest, MoreConnectionsThanAllowedAreClosed) {
-  Listen({.connections = 1});
+TEST_F(ServerTest, ProbesAreAnsweredWhileIdleConnectionsTakeAllPlaces) {
+  auto server = Server::Listen("127.0.0.1:0");
+  ASSERT_TRUE(server) << server.error().message();
+  const metrics::Registry registry;
+  ServeProbes(**server, {}, {}, registry);
+  (*server)->Start();
+  std::vector<UniqueFd> idle;
+  for (size_t i = 0; i < 2 * ServerLimits().connections; ++i) {
+    idle.push_back(ConnectTcp((*server)->port()));
+    // Half of them are in the middle of a request that never ends.
+    if (i % 2 == 0) {
+      ASSERT_TRUE(WriteAll(idle.back().get(), "GET /healthz HTTP/1.1\r\nX: "));
+    }
+    if (i % 16 != 0) continue;
+    auto probe = *UnixClient::Adopt(ConnectTcp((*server)->port()));
+    const auto answer = probe.Request("GET", "/healthz", "", 5s);
+    ASSERT_TRUE(answer) << answer.error().message();
+    EXPECT_EQ(answer->status, 200);
+  }
+  EXPECT_TRUE(IsClosed(idle.front().get())) << "the oldest made room";
+}
+
+TEST_F(ServerTest, OneConnectionTooManyClosesTheOneThatWasServedLongestAgo) {
+  Listen({.connections = 2});
   server_->Handle("GET", "/a", [](const ServerRequest&) { return ServerResponse{200, "a"}; });
   server_->Start();
-  auto first = Connect();
-  ASSERT_TRUE(first.Request("GET", "/a", "", 1s));
-  auto second = Connect();
-  EXPECT_FALSE(second.Request("GET", "/a", "", 1s));
-  EXPECT_TRUE(first.Request("GET", "/a", "", 1s));
+  auto older = Connect();
+  ASSERT_TRUE(older.Request("GET", "/a", "", 5s));
+  auto idle = Connect();
+  ASSERT_TRUE(idle.Request("GET", "/a", "", 5s));
+  ASSERT_TRUE(older.Request("GET", "/a", "", 5s)) << "served last from here on";
+  auto newest = Connect();
+  EXPECT_TRUE(newest.Request("GET", "/a", "", 5s));
+  EXPECT_TRUE(IsClosed(idle.fd()));
+  EXPECT_TRUE(older.Request("GET", "/a", "", 5s));
 }
 
 TEST_F(ServerTest, TheSocketIsTheOwnersAlone) {
