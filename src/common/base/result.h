@@ -16,7 +16,7 @@
 namespace dormouse {
 
 /// What a caller can do about a failure. The work queue maps it: kInvalid, kCorrupt and
-/// kUnsupported wait for a change of the object; all others are tried again with back-off.
+/// kUnsupported are tried again slowly (kube/controller_loop.h), all others with back-off.
 enum class ErrorCode {
   kUnavailable,    ///< did not answer, or not now: try again with back-off
   kDeadline,       ///< took longer than it may
@@ -25,7 +25,7 @@ enum class ErrorCode {
   kAlreadyExists,  ///< is there, and is not what was asked for
   kBusy,           ///< something still holds it
   kNoSpace,        ///< no room: disk, memory, addresses
-  kInvalid,        ///< the request itself is wrong: no retry will help
+  kInvalid,        ///< the request itself is wrong
   kPermission,     ///< refused
   kCorrupt,        ///< data that fails its checks: quarantined, never used
   kUnsupported,    ///< this node, kernel or VMM cannot do it
@@ -56,7 +56,8 @@ class [[nodiscard]] Error {
   [[nodiscard]] Error WithRetryAfter(std::chrono::seconds after) const;
   [[nodiscard]] Error WithCode(ErrorCode code) const;
 
-  /// False where only a change of the request or the data can help.
+  /// False where a quick retry fails again: only a change of the request, or of what it acts on,
+  /// can help.
   [[nodiscard]] bool IsRetryable() const;
 
  private:

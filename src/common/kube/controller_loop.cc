@@ -101,13 +101,14 @@ void ControllerLoop::Settle(const std::string& key, const Result<ReconcileResult
              {{"controller", options_.name},
               {"key", key},
               {"code", ErrorCodeName(error.code())},
-              {"retry", retry ? "yes" : "no"},
+              {"retry", retry ? "soon" : "slowly"},
               {"error", error.message()}});
   error_.Increment();
   errors_.Increment();
   if (!retry) {
     terminal_errors_.Increment();
-    return queue_.Forget(key);
+    queue_.Forget(key);
+    return queue_.AddAfter(key, options_.terminal_retry);
   }
   if (error.retry_after()) return queue_.AddAfter(key, *error.retry_after());
   queue_.AddRateLimited(key);

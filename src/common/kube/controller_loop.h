@@ -3,8 +3,9 @@
 //
 // One key is never reconciled by two workers at once (the queue sees to it). A failure is tried
 // again by the queue's back-off, or after the time the server asked for (Error::retry_after); one
-// that no retry can help (Error::IsRetryable) waits for a change of the object. An exception counts
-// as a failure.
+// that no quick retry can help (Error::IsRetryable) is tried again at a change of the object, and
+// slowly without one: what the kernel, a disk or an admission policy refuses may be put right where
+// no object tells of it. An exception counts as a failure.
 //
 // Start and Stop are called by the owner's thread.
 #pragma once
@@ -51,6 +52,7 @@ using ReconcileFunction = std::function<Result<ReconcileResult>(const std::strin
 struct ControllerLoopOptions {
   std::string name{};  ///< label "controller" of the metrics
   int workers = 1;
+  std::chrono::seconds terminal_retry{60};  ///< after a failure that is not retryable
   metrics::Registry* metrics = &metrics::Registry::Default();
 };
 

@@ -45,17 +45,29 @@ TEST_F(ControllerLoopTest, SuccessForgetsTheBackOff) {
   EXPECT_EQ(Total("success"), 1);
 }
 
-TEST_F(ControllerLoopTest, WhatNoRetryHelpsWaitsForAChange) {
-  next_ = Fail(ErrorCode::kInvalid, "bad spec");
-  queue_.Add("a");
-  EXPECT_TRUE(loop_.RunOne());
-  clock_.Advance(1h);
-  EXPECT_FALSE(loop_.RunOne());
+TEST_F(ControllerLoopTest, WhatNoQuickRetryHelpsIsTriedSlowlyForEver) {
+  for (const Error& refused :
+       {Error(ErrorCode::kInvalid, "422"), Error::FromErrno("mkdir", EINVAL),
+        Error::FromErrno("clone", EOPNOTSUPP), Error(ErrorCode::kCorrupt, "checksum")}) {
+    next_ = Fail(refused);
+    queue_.Add("a");
+    EXPECT_TRUE(loop_.RunOne());
+    for (int time = 0; time < 3; ++time) {
+      clock_.Advance(59s);
+      EXPECT_FALSE(loop_.RunOne()) << refused.message();
+      clock_.Advance(1s);
+      EXPECT_TRUE(loop_.RunOne()) << refused.message();
+    }
+    next_ = ReconcileResult::Done();
+    clock_.Advance(60s);
+    EXPECT_TRUE(loop_.RunOne());
+    EXPECT_FALSE(loop_.RunOne());
+  }
   EXPECT_EQ(registry_
                 .MakeCounter("controller_runtime_terminal_reconcile_errors_total", "",
                              {{"controller", "test"}})
                 .Value(),
-            1);
+            4 * 4);
 }
 
 TEST_F(ControllerLoopTest, TheServersRetryAfterIsKept) {
