@@ -175,6 +175,8 @@ host::VmmSocket LinuxMachine::VsockSocket(const Record& record) const {
 
 Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* record) {
   const std::string short_id = record->uid.short_id();
+  // A capture that failed is followed by a step that is none of a capture's.
+  if (!IsCapture(step)) EndCapture(record->uid);
   switch (step) {
     case Step::kMakeStore:
       return disks_.EnsureStoreFile(StoreSpec(*record));

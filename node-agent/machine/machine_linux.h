@@ -163,6 +163,7 @@ class LinuxMachine : public Machine {
   /// What of the sandbox's generations the record does not name, and of a capture; paths.
   Result<std::vector<std::string>> StaleFiles(const Record& record) const;
   [[nodiscard]] std::shared_ptr<Capture> CaptureOf(const Record& record);
+  void EndCapture(const api::SandboxUid& uid);
 
   Result<> ObserveDisk(const Record& record, Observed* seen);
   Result<> ObserveVmm(const Record& record, Observed* seen);

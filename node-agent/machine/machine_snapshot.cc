@@ -109,6 +109,11 @@ std::shared_ptr<LinuxMachine::Capture> LinuxMachine::CaptureOf(const Record& rec
   return capture;
 }
 
+void LinuxMachine::EndCapture(const api::SandboxUid& uid) {
+  const std::lock_guard lock(captures_mutex_);
+  captures_.erase(uid);
+}
+
 Result<vmm::VmmVersion> LinuxMachine::VersionOf(const Record& record) const {
   if (record.vmm_digest == vmm_artifact_.sha256) return version_;
   // A generation names its own, which may be of before an upgrade.
@@ -349,8 +354,7 @@ Result<> LinuxMachine::SyncCapture(Record* record) {
   } else {
     record->capture = figures;
   }
-  const std::lock_guard lock(captures_mutex_);
-  captures_.erase(record->uid);
+  EndCapture(record->uid);
   return {};
 }
 

@@ -19,6 +19,7 @@
 //       console.log{,.1}            the guest's serial line, capped
 //     templates/<uid>/              a template: the files of a generation, and
 //       template.json               its record: the one commit point (template_record.h)
+//     condemned/<n>/                what was a template, while it is being removed
 //     quarantine/<uid>.json         records that failed their checks, kept for a person to look at
 //   <run>/                          /run/dormouse; gone after a boot
 //     agent.sock                    `dormouse-agent ctl`, root only
@@ -83,6 +84,7 @@ struct Paths {
   [[nodiscard]] std::string Template(const api::SandboxUid& uid) const {
     return Templates() + "/" + uid.text();
   }
+  [[nodiscard]] std::string Condemned() const { return state + "/condemned"; }
   [[nodiscard]] std::string TemplateRecord(const api::SandboxUid& uid) const {
     return Template(uid) + "/template.json";
   }

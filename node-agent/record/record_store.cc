@@ -145,7 +145,10 @@ Result<> RecordStore::DropUnrecorded(const api::SandboxUid& uid) {
     std::lock_guard lock(mutex_);
     if (records_.contains(uid) || unusable_.contains(uid)) return {};
   }
-  return RemoveTree(paths_.Sandbox(uid));
+  DORMOUSE_TRY(RemoveTree(paths_.Sandbox(uid)));
+  std::lock_guard lock(mutex_);
+  slots_.erase(uid);
+  return {};
 }
 
 Result<uint32_t> RecordStore::ReserveSlot(const api::SandboxUid& uid, uint32_t limit) {

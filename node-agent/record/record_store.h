@@ -44,12 +44,13 @@ class RecordStore {
   /// Removes a sandbox's directory, its record last of all, and forgets it. Success when it is not
   /// there.
   Result<> Remove(const api::SandboxUid& uid);
-  /// Removes what was made in the directory of one whose first record could not be written: nothing
-  /// else speaks for it. Leaves one alone that has a record.
+  /// Removes what was made in the directory of one whose first record could not be written, as
+  /// nothing else speaks for it, and gives its slot back. Leaves one alone that has a record.
   Result<> DropUnrecorded(const api::SandboxUid& uid);
 
   /// A slot that no record uses, in [1, limit). The caller saves a record with it before it takes
-  /// another; until then the slot is reserved in memory. kNoSpace when all are taken.
+  /// another; until then, or until DropUnrecorded, the slot is reserved in memory. kNoSpace when
+  /// all are taken.
   Result<uint32_t> ReserveSlot(const api::SandboxUid& uid, uint32_t limit);
 
   /// Keeps a slot from being given away: that of a running sandbox whose record cannot be read.

@@ -1,5 +1,8 @@
 #include "node-agent/record/template_store.h"
 
+#include <cerrno>
+#include <cstdio>
+
 #include "src/common/base/files.h"
 #include "src/common/base/log.h"
 
@@ -12,6 +15,7 @@ constexpr size_t kMaxTemplateRecordBytes = 1 << 20;
 
 Result<> TemplateStore::Load() {
   DORMOUSE_TRY(MakeDirectories(paths_.Templates()));
+  DORMOUSE_TRY(RemoveTree(paths_.Condemned()));
   DORMOUSE_ASSIGN(const auto names, ListDirectory(paths_.Templates()));
   for (const std::string& name : names) {
     const auto uid = api::SandboxUid::Parse(name);
@@ -84,28 +88,49 @@ Result<> TemplateStore::Save(const TemplateRecord& record) {
   return {};
 }
 
+Result<> TemplateStore::Condemn(const api::SandboxUid& uid, std::string* condemned) {
+  DORMOUSE_TRY(RemoveTree(paths_.Verified(uid)));  // a mark or two: small
+  DORMOUSE_TRY(MakeDirectories(paths_.Condemned()));
+  const std::string away = paths_.Condemned() + "/" + std::to_string(++condemned_count_);
+  if (::rename(paths_.Template(uid).c_str(), away.c_str()) == 0) {
+    *condemned = away;
+  } else if (errno != ENOENT) {
+    return FailErrno("move " + paths_.Template(uid) + " away");
+  }
+  return {};
+}
+
 void TemplateStore::Discard(const api::SandboxUid& uid) {
-  const std::lock_guard lock(mutex_);
-  if (templates_.contains(uid) || corrupt_.contains(uid)) return;
-  (void)RemoveTree(paths_.Verified(uid));
-  if (auto removed = RemoveTree(paths_.Template(uid)); !removed) {
+  std::string condemned;
+  const auto discard = [&]() -> Result<> {
+    {
+      const std::lock_guard lock(mutex_);
+      if (templates_.contains(uid) || corrupt_.contains(uid)) return {};
+      DORMOUSE_TRY(Condemn(uid, &condemned));
+    }
+    return condemned.empty() ? Result<>() : RemoveTree(condemned);
+  };
+  if (auto removed = discard(); !removed) {
     log::Warning("what a capture left stays until the agent's next start",
                  {{"template", uid.text()}, {"error", removed.error().message()}});
   }
 }
 
 Result<> TemplateStore::Remove(const api::SandboxUid& uid) {
-  const std::lock_guard lock(mutex_);
-  const auto found = templates_.find(uid);
-  if (found != templates_.end() && found->second.use_count() > 1)
-    return Fail(ErrorCode::kBusy, "a clone of the template is being made");
-  // The record goes first: what has none is a capture that was cut short, and is nobody's.
-  DORMOUSE_TRY(RemoveFile(paths_.TemplateRecord(uid)));
-  if (found != templates_.end()) templates_.erase(found);
-  corrupt_.erase(uid);
-  DORMOUSE_TRY(RemoveTree(paths_.Verified(uid)));
-  DORMOUSE_TRY(RemoveTree(paths_.Template(uid)));
-  return SyncDirectory(paths_.Templates());
+  std::string condemned;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = templates_.find(uid);
+    if (found != templates_.end() && found->second.use_count() > 1)
+      return Fail(ErrorCode::kBusy, "a clone of the template is being made");
+    // The record goes first: what has none is a capture that was cut short, and is nobody's.
+    DORMOUSE_TRY(RemoveFile(paths_.TemplateRecord(uid)));
+    if (found != templates_.end()) templates_.erase(found);
+    corrupt_.erase(uid);
+    DORMOUSE_TRY(Condemn(uid, &condemned));
+  }
+  DORMOUSE_TRY(SyncDirectory(paths_.Templates()));
+  return condemned.empty() ? Result<>() : RemoveTree(condemned);
 }
 
 }  // namespace dormouse

@@ -49,11 +49,17 @@ class TemplateStore {
   Result<> Remove(const api::SandboxUid& uid);
 
  private:
+  /// Moves its directory to a name of its own, from which it is removed without the lock: gigabytes
+  /// take seconds, and each worker and the liveness probe wait for the lock. `condemned` is that
+  /// name, or stays empty where there is no directory. Needs the lock.
+  Result<> Condemn(const api::SandboxUid& uid, std::string* condemned);
+
   const Paths paths_;
   const std::string cluster_id_;
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, Ptr> templates_;
   std::set<api::SandboxUid> corrupt_;
+  uint64_t condemned_count_ = 0;
 };
 
 }  // namespace dormouse

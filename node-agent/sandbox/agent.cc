@@ -21,7 +21,6 @@ constexpr int kMaxRounds = 8;
 constexpr auto kGuestPoll = 3ms;
 // Of a guest that cannot be waited for: one short question each time.
 constexpr auto kWorkloadPoll = 1s;
-constexpr auto kDamagedRetry = 60s;
 // A guest that was restored answers within a second or two, where it does.
 constexpr auto kLongestTurn = 10s;
 
@@ -137,9 +136,11 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   if (!cached || cached->meta.deletion_time) LeaveTurn(uid);
   if (!cached) {
     if (record) return ReconcileOrphan(*record);
-    std::lock_guard lock(mutex_);
-    remembered_.erase(uid);
-    return ReconcileResult::Done();
+    {
+      std::lock_guard lock(mutex_);
+      remembered_.erase(uid);
+    }
+    return records_.DropUnrecorded(uid).map([] { return ReconcileResult::Done(); });
   }
   const api::Sandbox sandbox =
       Recall(uid, [&](const Remembered& kept) { return Newer(*cached, kept.told.object); });
@@ -424,9 +425,6 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
           continue;
         }
       }
-      // What lies on a disk may be put right by hand, and no object tells of it.
-      if (failed && IsRestore(*failed) && !failure->IsRetryable())
-        failure = failure->WithCode(ErrorCode::kInternal).WithRetryAfter(kDamagedRetry);
       break;
     }
     if (EndsHere(plan.outcome)) break;

@@ -41,8 +41,8 @@ struct AgentOptions {
   std::chrono::milliseconds inline_wait{
       100};                         ///< how long a worker waits for a guest before it requeues
   std::chrono::seconds resync{60};  ///< how often a running sandbox is looked at in full
-  /// How long a sandbox runs on after a capture that failed, before the next: doubled each time, up
-  /// to 5 min.
+  /// How long a sandbox runs on after a capture that failed, a suspend's or a template's, before
+  /// the next: doubled each time, up to 5 min.
   std::chrono::seconds capture_retry{15};
   int64_t memory_bytes =
       0;  ///< for all guests together, held against starts and wakes; 0 = not known, so no bound
@@ -107,6 +107,7 @@ class Agent : public AgentView {
     api::SandboxUid source;
     kube::ObjectKey key;
     std::optional<Error> failure;
+    int failures = 0;  ///< in a row
     MonotonicTime not_before{};
     bool under_way = false;  ///< its source's worker may be writing its files
     bool dropped = false;    ///< while it was under way

@@ -5,13 +5,6 @@
 #include "src/common/base/log.h"
 
 namespace dormouse {
-namespace {
-
-using namespace std::chrono_literals;
-
-constexpr auto kCaptureRetry = 10s;
-
-}  // namespace
 
 Result<Record> Agent::Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held) {
   if (!sandbox.spec.snapshot_template.empty()) {
@@ -179,7 +172,7 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
       found->second.under_way = false;
       // What it gave up for is no reason why it had not been captured before.
       if (!found->second.dropped) found->second.failure = error;
-      found->second.not_before = clock_.Now() + kCaptureRetry;
+      found->second.not_before = clock_.Now() + DelayAfter(found->second.failures++, options_.capture_retry);
     }
   }
   template_changed_(capture.template_uid.text());

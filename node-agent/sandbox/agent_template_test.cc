@@ -192,6 +192,58 @@ TEST_F(AgentTemplateTest, ACaptureThatFailsIsTriedAgainUntilItsDeadlineAndThenHa
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
 }
 
+TEST_F(AgentTemplateTest, ACaptureThatKeepsFailingFreezesItsSourceLessAndLess) {
+  Settle();
+  AskForTemplate();
+  ChangeTemplate([](api::SnapshotTemplate& object) { object.failure_deadline = 24h; });
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.capture.memory=error(ENOSPC)"));
+  const auto freezes_within = [this](std::chrono::minutes time) {
+    machine_.steps.clear();
+    for (const auto until = clock_.Now() + time; clock_.Now() < until;) SettleAll();
+    return std::count(machine_.steps.begin(), machine_.steps.end(), "guest.freeze");
+  };
+  EXPECT_GE(freezes_within(5min), 4) << "what passes is soon over";
+  EXPECT_LE(freezes_within(60min), 12);
+  failpoint::DisarmAll();
+  clock_.Advance(5min);
+  SettleAll();
+  EXPECT_EQ(Template().phase, "Ready");
+}
+
+TEST_F(AgentTemplateTest, ATemplateWhoseFinalizerWasTakenAwayIsNotCapturedAnyMore) {
+  Settle();
+  AskForTemplate();
+  ASSERT_TRUE(failpoint::Arm("agent.step.before.capture.memory=error(ENOSPC)"));
+  SettleAll();
+  ASSERT_EQ(Template().phase, "Capturing");
+  objects_.Remove({{"default", "warm"}, kTemplateUid, {}});
+  template_api_.live.reset();
+  SettleAll();
+  failpoint::DisarmAll();
+  machine_.steps.clear();
+  clock_.Advance(10min);
+  SettleAll();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "guest.freeze"), 0);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+}
+
+TEST_F(AgentTemplateTest, ATemplateWhoseFinalizerIsTakenAwayDuringItsCaptureStopsIt) {
+  Settle();
+  AskForTemplate();
+  During(Step::kCaptureMemory, [this] {
+    objects_.Remove({{"default", "warm"}, kTemplateUid, {}});
+    template_api_.live.reset();
+    EXPECT_TRUE(keeper_->Reconcile(kTemplateUid));
+  });
+  SettleAll();
+  machine_.steps.clear();
+  clock_.Advance(10min);
+  SettleAll();
+  EXPECT_EQ(std::count(machine_.steps.begin(), machine_.steps.end(), "guest.freeze"), 0);
+  EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
+  EXPECT_FALSE(vm().paused || vm().frozen);
+}
+
 TEST_F(AgentTemplateTest, ACaptureWithoutRoomForTheSourcesRecordIsTheCapturesFailure) {
   Settle();
   AskForTemplate();

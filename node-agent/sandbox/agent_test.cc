@@ -369,5 +369,21 @@ TEST_F(AgentTest, WhatNoSandboxAccountsForIsSweptAtTheStart) {
   EXPECT_TRUE(machine_.vms[kSuccessor].Nothing());
 }
 
+TEST_F(AgentTest, ASlotIsGivenBackByOneThatIsGoneBeforeItsFirstRecord) {
+  for (const auto mode : {api::OperatingMode::kRunning, api::OperatingMode::kSuspended}) {
+    Change([mode](api::Sandbox& sandbox) { sandbox.spec.operating_mode = mode; });
+    ASSERT_TRUE(failpoint::Arm("agent.step.before.record.save=error(EIO)"));
+    EXPECT_FALSE(Reconcile());
+    failpoint::DisarmAll();
+    const api::Sandbox gone = *control_plane_.live;
+    store_.Remove({gone.meta.key(), gone.meta.uid, {}});
+    control_plane_.live.reset();
+    ASSERT_TRUE(Reconcile());
+    EXPECT_EQ(records_->ReserveSlot(kSuccessor, 2).value_or(0), 1U) << "the only one";
+    ASSERT_TRUE(records_->DropUnrecorded(kSuccessor));
+    Put(gone);
+  }
+}
+
 }  // namespace
 }  // namespace dormouse

@@ -75,14 +75,18 @@ class VmmRun {
   std::optional<std::string> thaw_failed_;
 };
 
+/// How long a sandbox runs on after a capture that failed, a suspend's or a template's: each stands
+/// it still. Doubled each time.
+inline std::chrono::seconds DelayAfter(int failures_before, std::chrono::seconds first) {
+  return std::min<std::chrono::seconds>(first * (1 << std::min(failures_before, 5)),
+                                        std::chrono::minutes(5));
+}
+
 /// Suspends that failed. The sandbox runs on, for longer each time, before the next attempt.
 class FailedSuspends {
  public:
-  static constexpr std::chrono::minutes kLongest{5};
-
   void Note(Problem problem, std::chrono::seconds first_delay, MonotonicTime now) {
-    not_before_ =
-        now + std::min<std::chrono::seconds>(first_delay * (1 << std::min(count_++, 5)), kLongest);
+    not_before_ = now + DelayAfter(count_++, first_delay);
     problem_ = std::move(problem);
   }
   void Forget() {

@@ -70,6 +70,13 @@ Result<ReconcileResult> TemplateKeeper::Reconcile(const std::string& uid_text) {
   DORMOUSE_ASSIGN(const auto uid, api::SandboxUid::Parse(uid_text));
   const auto cached = objects_.GetByUid(uid_text);
   if (!cached) {
+    {
+      const std::lock_guard lock(mutex_);
+      latest_.erase(uid_text);
+    }
+    // Somebody took its finalizer away: no deletion was ever seen, and its source would be captured
+    // for ever. A capture that is under way says when it has given up.
+    if (!agent_.DropCapture(uid)) return ReconcileResult::Done();
     const auto record = templates_.Find(uid);
     if (record == nullptr || record->IsBootSnapshot()) return ReconcileResult::Done();
     return ReconcileOrphan(*record);
