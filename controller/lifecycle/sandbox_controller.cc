@@ -68,7 +68,8 @@ SandboxController::SandboxController(SandboxStore& store, Scheduler& scheduler, 
       api_(api),
       queue_(queue),
       clock_(clock),
-      options_(options) {
+      options_(options),
+      own_writes_(store) {
   store_.AddIndex(kByNode, [](const api::Sandbox& sandbox) {
     return sandbox.status.node_name.empty() ? std::vector<std::string>{}
                                             : std::vector<std::string>{sandbox.status.node_name};
@@ -86,28 +87,14 @@ void SandboxController::OnChange(const SandboxStore::Change& change) {
   bool retry = false;
   if (change.after == nullptr) {
     retry = scheduler_.Forget(change.ref.uid);
+    own_writes_.Forget(key);
     std::lock_guard lock(mutex_);
-    written_.erase(key);
     reported_.erase(key);
   } else {
     retry = scheduler_.Observe(change.ref.key);
     queue_.Add(key, change.initial ? kube::Priority::kLow : kube::Priority::kNormal);
   }
   if (retry) queue_.Add(kRetryKey);
-}
-
-void SandboxController::Wrote(const std::string& key, const kube::ResourceVersion& version) {
-  std::lock_guard lock(mutex_);
-  written_[key] = version;
-}
-
-bool SandboxController::CacheIsCurrent(const std::string& key) {
-  std::lock_guard lock(mutex_);
-  const auto written = written_.find(key);
-  if (written == written_.end()) return true;
-  if (!store_.HasSeen(written->second)) return false;
-  written_.erase(written);
-  return true;
 }
 
 NodeState SandboxController::StateOf(const api::Sandbox& sandbox) const {
@@ -117,7 +104,7 @@ NodeState SandboxController::StateOf(const api::Sandbox& sandbox) const {
 
 Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
   if (key == kRetryKey) return RetryWaiting();
-  if (!CacheIsCurrent(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  if (own_writes_.AreAhead(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
   const Ptr sandbox = store_.Get(kube::ObjectKey::Parse(key));
   if (sandbox == nullptr) return ReconcileResult::Done();
   if (sandbox->meta.deletion_time) scheduler_.Withdraw(sandbox->meta.uid);
@@ -161,7 +148,7 @@ Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
   kube::ObjectMeta meta = sandbox.meta;
   if (!meta.HasFinalizer(api::kCleanupFinalizer)) {
     DORMOUSE_ASSIGN(meta, api_.AddFinalizer(meta));
-    Wrote(name, meta.resource_version);
+    own_writes_.Wrote(name, meta.resource_version);
   }
   DORMOUSE_TRY(failpoint::Hit("controller.place.after-finalizer", name));
   const WallTime now = clock_.WallNow();
@@ -179,7 +166,7 @@ Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
                     "waiting for the agent of " + node, sandbox.meta.generation),
       now);
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(meta, next));
-  Wrote(name, version);
+  own_writes_.Wrote(name, version);
   DORMOUSE_TRY(failpoint::Hit("controller.place.after-node-name", name));
   api_.Record(sandbox, kube::EventType::kNormal, reasons::kScheduled, "Place", "placed on " + node);
   log::Info("placed", {{"sandbox", name}, {"uid", sandbox.meta.uid}, {"node", node}});
@@ -206,7 +193,7 @@ Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& san
     }
   }
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(sandbox.meta, next));
-  Wrote(name, version);
+  own_writes_.Wrote(name, version);
   {
     std::lock_guard lock(mutex_);
     reported_[name] = clock_.Now();
@@ -230,7 +217,7 @@ Result<ReconcileResult> SandboxController::MarkLost(const api::Sandbox& sandbox)
                                   reasons::kNodeLost, message, sandbox.meta.generation),
                     clock_.WallNow());
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(sandbox.meta, next));
-  Wrote(sandbox.meta.key().ToString(), version);
+  own_writes_.Wrote(sandbox.meta.key().ToString(), version);
   api_.Record(sandbox, kube::EventType::kWarning, reasons::kNodeLost, "Watch", message);
   return ReconcileResult::Done();
 }
@@ -262,7 +249,7 @@ Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live
   }
   const api::SandboxStatus next = WaitingStatus(live, reason, message, clock_.WallNow());
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ReplaceStatus(live.meta, next));
-  Wrote(live.meta.key().ToString(), version);
+  own_writes_.Wrote(live.meta.key().ToString(), version);
   api_.Record(live, kube::EventType::kWarning, reason, "Place", message);
   log::Info("placed anew",
             {{"sandbox", live.meta.key().ToString()}, {"reason", reason}, {"message", message}});

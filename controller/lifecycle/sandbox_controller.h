@@ -22,6 +22,7 @@
 #include "controller/placement/scheduler.h"
 #include "controller/stores.h"
 #include "src/common/kube/controller_loop.h"
+#include "src/common/kube/own_writes.h"
 #include "src/common/kube/work_queue.h"
 
 namespace dormouse::controller {
@@ -57,9 +58,6 @@ class SandboxController {
   Outcome TakeNodeAway(const api::Sandbox& live, Step step);
 
   [[nodiscard]] NodeState StateOf(const api::Sandbox& sandbox) const;
-  void Wrote(const std::string& key, const kube::ResourceVersion& version);
-  /// False while the cache does not show our last write to `key`.
-  [[nodiscard]] bool CacheIsCurrent(const std::string& key);
 
   SandboxStore& store_;
   Scheduler& scheduler_;
@@ -69,8 +67,8 @@ class SandboxController {
   const Clock& clock_;
   const Options options_;
 
+  kube::OwnWrites<api::Sandbox> own_writes_;
   std::mutex mutex_;
-  std::unordered_map<std::string, kube::ResourceVersion> written_;  ///< not seen in the cache yet
   std::unordered_map<std::string, MonotonicTime>
       reported_;  ///< when a waiting one was last written
 };

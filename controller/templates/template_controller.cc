@@ -77,7 +77,8 @@ TemplateController::TemplateController(SnapshotTemplateStore& templates, Sandbox
       api_(api),
       queue_(queue),
       clock_(clock),
-      options_(options) {
+      options_(options),
+      own_writes_(templates) {
   templates_.AddIndex(kBySource, [](const SnapshotTemplate& object) {
     return std::vector<std::string>{SourceKey(object).ToString()};
   });
@@ -91,8 +92,7 @@ void TemplateController::OnTemplate(const SnapshotTemplateStore::Change& change)
     queue_.Add(key, change.initial ? kube::Priority::kLow : kube::Priority::kNormal);
     return;
   }
-  std::lock_guard lock(mutex_);
-  written_.erase(key);
+  own_writes_.Forget(key);
 }
 
 void TemplateController::OnSandbox(const SandboxStore::Change& change) {
@@ -110,20 +110,6 @@ void TemplateController::OnSandbox(const SandboxStore::Change& change) {
   }
 }
 
-void TemplateController::Wrote(const std::string& key, const kube::ResourceVersion& version) {
-  std::lock_guard lock(mutex_);
-  written_[key] = version;
-}
-
-bool TemplateController::CacheIsCurrent(const std::string& key) {
-  std::lock_guard lock(mutex_);
-  const auto written = written_.find(key);
-  if (written == written_.end()) return true;
-  if (!templates_.HasSeen(written->second)) return false;
-  written_.erase(written);
-  return true;
-}
-
 TemplateDecision TemplateController::Decide(const SnapshotTemplate& object) const {
   const auto source = sandboxes_.Get(SourceKey(object));
   TemplateView view;
@@ -138,7 +124,7 @@ TemplateDecision TemplateController::Decide(const SnapshotTemplate& object) cons
 }
 
 Result<ReconcileResult> TemplateController::Reconcile(const std::string& key) {
-  if (!CacheIsCurrent(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  if (own_writes_.AreAhead(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
   const auto object = templates_.Get(kube::ObjectKey::Parse(key));
   if (object == nullptr) return ReconcileResult::Done();
   const TemplateDecision decision = Decide(*object);
@@ -175,7 +161,7 @@ Result<ReconcileResult> TemplateController::Place(const SnapshotTemplate& object
   kube::ObjectMeta meta = object.meta;
   if (!meta.HasFinalizer(api::kCleanupFinalizer)) {
     DORMOUSE_ASSIGN(meta, api_.AddFinalizer(meta));
-    Wrote(name, meta.resource_version);
+    own_writes_.Wrote(name, meta.resource_version);
   }
   DORMOUSE_TRY(failpoint::Hit("controller.template.after-finalizer", name));
   SnapshotTemplateStatus next = OwnPart(object.status);
@@ -184,7 +170,7 @@ Result<ReconcileResult> TemplateController::Place(const SnapshotTemplate& object
   Say(&next, object, api::condition::kReady, ConditionStatus::kFalse, reasons::kCapturing,
       "waiting for the agent of " + node, clock_.WallNow());
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(meta, next));
-  Wrote(name, version);
+  own_writes_.Wrote(name, version);
   DORMOUSE_TRY(failpoint::Hit("controller.template.after-node-name", name));
   api_.Record(object, kube::EventType::kNormal, reasons::kScheduled, "Place",
               "captured on " + node + ", where the Sandbox " + object.source + " is");
@@ -199,7 +185,7 @@ Result<ReconcileResult> TemplateController::Report(const SnapshotTemplate& objec
   const SnapshotTemplateStatus next = WaitingStatus(object, decision, clock_.WallNow());
   if (next == shown) return Again(decision);
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ApplyStatus(object.meta, next));
-  Wrote(name, version);
+  own_writes_.Wrote(name, version);
   if (shown.conditions.empty() || decision.step == TemplateStep::kFail) {
     api_.Record(object, kube::EventType::kWarning, reasons::kSourceNotReady, "Place",
                 decision.message);
@@ -240,7 +226,7 @@ Result<ReconcileResult> TemplateController::SettleSource(const SnapshotTemplate&
   if (there && !suspend) DORMOUSE_TRY(api_.DeleteSource(source->meta));
   DORMOUSE_TRY(failpoint::Hit("controller.template.after-source", name));
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.MarkSettled(live.meta));
-  Wrote(name, version);
+  own_writes_.Wrote(name, version);
   if (there) {
     api_.Record(live, kube::EventType::kNormal,
                 suspend ? reasons::kSuspended : reasons::kTerminating, "SettleSource",

@@ -13,15 +13,14 @@
 #pragma once
 
 #include <chrono>
-#include <mutex>
 #include <string>
-#include <unordered_map>
 
 #include "controller/nodes/node_health.h"
 #include "controller/stores.h"
 #include "controller/templates/template_api.h"
 #include "controller/templates/template_step.h"
 #include "src/common/kube/controller_loop.h"
+#include "src/common/kube/own_writes.h"
 #include "src/common/kube/work_queue.h"
 
 namespace dormouse::controller {
@@ -55,10 +54,6 @@ class TemplateController {
   Outcome SettleSource(const api::SnapshotTemplate& live);
   Outcome Expire(const api::SnapshotTemplate& live);
 
-  void Wrote(const std::string& key, const kube::ResourceVersion& version);
-  /// False while the cache does not show our last write to `key`.
-  [[nodiscard]] bool CacheIsCurrent(const std::string& key);
-
   SnapshotTemplateStore& templates_;
   SandboxStore& sandboxes_;
   NodeHealth& health_;
@@ -67,8 +62,7 @@ class TemplateController {
   const Clock& clock_;
   const Options options_;
 
-  std::mutex mutex_;
-  std::unordered_map<std::string, kube::ResourceVersion> written_;  ///< not seen in the cache yet
+  kube::OwnWrites<api::SnapshotTemplate> own_writes_;
 };
 
 }  // namespace dormouse::controller

@@ -67,6 +67,7 @@ Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, Templ
       records_(records),
       templates_(templates),
       sandboxes_(sandboxes),
+      own_writes_(sandboxes),
       control_plane_(control_plane),
       enqueue_(std::move(enqueue)),
       template_changed_(std::move(template_changed)),
@@ -131,6 +132,7 @@ void Agent::OnMachineChanged(const std::string& uid) {
 Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   DORMOUSE_ASSIGN(const auto uid, api::SandboxUid::Parse(uid_text));
   if (records_.IsForeign(uid)) return ReconcileResult::Done();
+  const bool ahead = own_writes_.AreAhead(uid_text);
   const auto cached = sandboxes_.GetByUid(uid_text);
   auto record = records_.Find(uid);
   if (!cached || cached->meta.deletion_time) LeaveTurn(uid);
@@ -141,6 +143,10 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
       remembered_.erase(uid);
     }
     return records_.DropUnrecorded(uid).map([] { return ReconcileResult::Done(); });
+  }
+  if (!ahead) {
+    Remember(uid,
+             [&](Remembered& kept) { kept.told.CacheShows(cached->meta.resource_version); });
   }
   const api::Sandbox sandbox =
       Recall(uid, [&](const Remembered& kept) { return Newer(*cached, kept.told.object); });

@@ -26,6 +26,7 @@
 #include "node-agent/sandbox/wake_turns.h"
 #include "src/common/base/clock.h"
 #include "src/common/kube/controller_loop.h"
+#include "src/common/kube/own_writes.h"
 #include "src/common/kube/store.h"
 
 namespace dormouse {
@@ -221,6 +222,7 @@ class Agent : public AgentView {
   RecordStore& records_;
   TemplateStore& templates_;
   kube::Store<api::Sandbox>& sandboxes_;
+  kube::OwnWrites<api::Sandbox> own_writes_;  ///< by UID
   ControlPlane& control_plane_;
   const Enqueue enqueue_;
   const Enqueue template_changed_;

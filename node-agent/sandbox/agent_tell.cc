@@ -43,13 +43,17 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(before, status));
   // Only what was told is announced: a write that is tried again announces once.
   Announce(before, in, status);
-  std::lock_guard lock(mutex_);
   if (in.released || !written) {
+    own_writes_.Forget(sandbox.uid.text());
+    std::lock_guard lock(mutex_);
     remembered_.erase(sandbox.uid);
     return {};
   }
+  own_writes_.Wrote(sandbox.uid.text(), written->meta.resource_version);
+  std::lock_guard lock(mutex_);
   Told& kept = remembered_[sandbox.uid].told;
   kept.status = text;
+  kept.version = written->meta.resource_version;
   kept.object = std::move(*written);
   return {};
 }

@@ -192,6 +192,22 @@ TEST_F(AgentTemplateTest, ACaptureThatFailsIsTriedAgainUntilItsDeadlineAndThenHa
   EXPECT_FALSE(PathExists(paths_.Template(kTemplate)));
 }
 
+TEST_F(AgentTemplateTest, AStatusThatARestoredEtcdHasForgottenIsToldAnew) {
+  Settle();
+  AskForTemplate();
+  const api::SnapshotTemplate snapshot = *template_api_.live;
+  ChangeTemplate([](api::SnapshotTemplate&) {});
+  SettleAll();
+  ASSERT_EQ(Template().phase, "Ready");
+  template_api_.live = snapshot;
+  objects_.BeginReplace();
+  objects_.Upsert({snapshot.meta.key(), snapshot.meta.uid, snapshot.meta.resource_version},
+                  std::make_shared<api::SnapshotTemplate>(snapshot), true);
+  objects_.EndReplace(snapshot.meta.resource_version);
+  ASSERT_TRUE(keeper_->Reconcile(kTemplateUid));
+  EXPECT_EQ(Template().phase, "Ready");
+}
+
 TEST_F(AgentTemplateTest, ACaptureThatKeepsFailingFreezesItsSourceLessAndLess) {
   Settle();
   AskForTemplate();

@@ -385,5 +385,29 @@ TEST_F(AgentTest, ASlotIsGivenBackByOneThatIsGoneBeforeItsFirstRecord) {
   }
 }
 
+TEST_F(AgentTest, AnEtcdThatWasRestoredIsBelievedRatherThanOurOwnLastWrite) {
+  Settle();
+  const api::Sandbox snapshot = *control_plane_.live;
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  ASSERT_EQ(Phase(), "Suspended");
+  Restore(snapshot);
+  Settle();
+  EXPECT_EQ(Phase(), "Running") << "as its user wished then";
+  EXPECT_NE(vm().pid, 0);
+}
+
+TEST_F(AgentTest, AStatusThatARestoredEtcdHasForgottenIsToldAnew) {
+  Settle();
+  api::Sandbox snapshot = *control_plane_.live;
+  snapshot.status.phase = "Starting";
+  Change([](api::Sandbox&) {});
+  Settle();
+  Restore(snapshot);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(Phase(), "Running");
+}
+
 }  // namespace
 }  // namespace dormouse
+  snapshot.meta.resource_version = kube::ResourceVersion("100");

@@ -111,6 +111,15 @@ class AgentTest : public ::testing::Test {
     Change([](api::Sandbox& sandbox) { sandbox.meta.deletion_time = WallTime{} + 1h; });
   }
 
+  // etcd as it was then, and the list of it that follows.
+  void Restore(const api::Sandbox& snapshot) {
+    control_plane_.live = snapshot;
+    store_.BeginReplace();
+    store_.Upsert({snapshot.meta.key(), snapshot.meta.uid, snapshot.meta.resource_version},
+                  std::make_shared<api::Sandbox>(snapshot), true);
+    store_.EndReplace(snapshot.meta.resource_version);
+  }
+
   // What kill -9 and a new process are to the agent: memory gone, records and machine as they were.
   void Restart(const std::string& cluster_id = "cluster-1") {
     agent_.reset();

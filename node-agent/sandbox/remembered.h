@@ -147,10 +147,18 @@ class WakeRoom {
 /// What the API server was told.
 struct Told {
   std::string status;                  ///< last written, as JSON; empty: none by this process
-  std::optional<api::Sandbox> object;  ///< as that write returned it
+  kube::ResourceVersion version;       ///< of that write
+  std::optional<api::Sandbox> object;  ///< as that write returned it, while the cache is behind
   std::optional<DiskUsage> disk;
   std::string phase, ready_reason;
   std::string warning;  ///< the last event of that kind
+
+  /// The cache has caught up with the write, or lost it: etcd was restored. Then what the object
+  /// says counts, and not what was written.
+  void CacheShows(const kube::ResourceVersion& cached) {
+    object.reset();
+    if (!cached.IsAtLeast(version)) status.clear();
+  }
 };
 
 struct Remembered {

@@ -36,6 +36,7 @@ TemplateKeeper::TemplateKeeper(AgentOptions options, Agent& agent, Machine& mach
       records_(records),
       templates_(templates),
       objects_(objects),
+      own_writes_(objects),
       sandboxes_(sandboxes),
       control_plane_(control_plane),
       clock_(clock) {}
@@ -68,6 +69,7 @@ std::vector<std::string> TemplateKeeper::HoldersOf(const api::SandboxUid& uid,
 
 Result<ReconcileResult> TemplateKeeper::Reconcile(const std::string& uid_text) {
   DORMOUSE_ASSIGN(const auto uid, api::SandboxUid::Parse(uid_text));
+  const bool ahead = own_writes_.AreAhead(uid_text);
   const auto cached = objects_.GetByUid(uid_text);
   if (!cached) {
     {
@@ -85,10 +87,8 @@ Result<ReconcileResult> TemplateKeeper::Reconcile(const std::string& uid_text) {
   {
     const std::lock_guard lock(mutex_);
     const auto ours = latest_.find(uid_text);
-    // Our own last write may be ahead of the watch.
-    if (ours != latest_.end() &&
-        ours->second.meta.resource_version.IsAtLeast(object.meta.resource_version))
-      object = ours->second;
+    if (ours != latest_.end() && ahead) object = ours->second;
+    if (ours != latest_.end() && !ahead) latest_.erase(ours);
   }
   return object.meta.deletion_time ? ReconcileDeletion(object, uid) : ReconcileWanted(object, uid);
 }
@@ -227,6 +227,7 @@ Result<> TemplateKeeper::Tell(const api::SnapshotTemplate& object, TemplateStatu
   if (in.incompatible && api::IsTrue(object.status.conditions, api::condition::kCompatible))
     control_plane_.Event(object, true, reasons::kSnapshotIncompatible, *in.incompatible);
   DORMOUSE_ASSIGN(auto written, control_plane_.WriteStatus(object, status));
+  if (written) own_writes_.Wrote(object.meta.uid, written->meta.resource_version);
   const std::lock_guard lock(mutex_);
   if (written) {
     latest_[object.meta.uid] = std::move(*written);

@@ -53,11 +53,13 @@ class TemplateKeeper {
   RecordStore& records_;
   TemplateStore& templates_;
   kube::Store<api::SnapshotTemplate>& objects_;
+  kube::OwnWrites<api::SnapshotTemplate> own_writes_;  ///< by UID
   kube::Store<api::Sandbox>& sandboxes_;
   TemplateControlPlane& control_plane_;
   const Clock& clock_;
   mutable std::mutex mutex_;
-  std::map<std::string, api::SnapshotTemplate> latest_;  // as our own last write returned it
+  /// As our own last write returned it, while that is ahead of the cache.
+  std::map<std::string, api::SnapshotTemplate> latest_;
 };
 
 }  // namespace dormouse

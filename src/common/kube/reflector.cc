@@ -89,7 +89,34 @@ void ListWatch::Run(const std::stop_token& stop, Waiter& waiter) {
 }
 
 nanoseconds ListWatch::Step(const std::stop_token& stop) {
+  if (!must_list_ && must_check_) {
+    const nanoseconds delay = CheckHistory(stop);
+    if (must_check_) return delay;
+  }
   return must_list_ ? List(stop) : Watch(stop);
+}
+
+nanoseconds ListWatch::CheckHistory(const std::stop_token& stop) {
+  HttpRequest request;
+  // Without a selector: one object is enough, and a selector may make the server look at all. With
+  // no version asked for, no cache that lags behind answers.
+  request.target = spec_.type.Path(spec_.ns) + "?limit=1";
+  const auto answer = transport_.Request(request, stop);
+  if (stop.stop_requested()) return kNow;
+  if (!answer) return Failed("list failed", answer.error());
+  if (answer->status != 200)
+    return Failed("list failed", ErrorOfAnswer("list " + spec_.type.plural, *answer));
+  ResourceVersion latest;
+  const json list = json::parse(answer->body, nullptr, false);
+  if (list.is_object() && list.contains("metadata") && list["metadata"].is_object())
+    latest = ResourceVersion(list["metadata"].value("resourceVersion", ""));
+  must_check_ = false;
+  if (latest.IsAtLeast(version_)) return kNow;
+  log::Warning(
+      "the API server's history has gone back, as after etcd was restored: listing anew",
+      {{"resource", spec_.type.plural}, {"had", version_.text()}, {"latest", latest.text()}});
+  must_list_ = version_unavailable_ = true;
+  return kNow;
 }
 
 std::string ListWatch::Query() const {
@@ -120,6 +147,7 @@ nanoseconds ListWatch::List(const std::stop_token& stop) {
   if (stop.stop_requested()) return kNow;
   if (listed) {
     must_list_ = false;
+    must_check_ = false;
     version_unavailable_ = false;
     return kNow;
   }
@@ -204,6 +232,8 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
       request, [&decoder](std::string_view bytes) { return decoder.Feed(bytes); }, stop);
   if (stop.stop_requested()) return kNow;
 
+  const auto lasted = clock_.Now() - started;
+  must_check_ = !answer || answer->status != 200 || lasted < std::chrono::seconds(seconds);
   if (in_stream) return WatchRefused(*in_stream);
   if (answer && answer->status != 200) return WatchRefused(*answer);
   if (!answer && !IsTransportError(answer.error())) {
@@ -213,7 +243,6 @@ nanoseconds ListWatch::Watch(const std::stop_token& stop) {
   }
   // Ended in time, or broken off: go on from the last version, at once when it had worked for a
   // while.
-  const auto lasted = clock_.Now() - started;
   if (!answer && lasted < kBrokenOffSoon) return Failed("watch failed", answer.error());
   if (answer && lasted < kVeryShortWatch) {
     return Failed("watch failed",

@@ -74,6 +74,9 @@ class ListWatch {
  private:
   [[nodiscard]] std::chrono::nanoseconds List(const std::stop_token& stop);
   Result<> ListPages(const std::string& from_version, const std::stop_token& stop);
+  /// Asks which version is the latest, and lists again where that is older than what we had: etcd
+  /// was restored from a snapshot. A watch from a version that is yet to come is silent until then.
+  [[nodiscard]] std::chrono::nanoseconds CheckHistory(const std::stop_token& stop);
   [[nodiscard]] std::chrono::nanoseconds Watch(const std::stop_token& stop);
   Result<> Deliver(WatchEventType type, const nlohmann::json& object);
   [[nodiscard]] std::chrono::nanoseconds WatchRefused(const HttpResponse& answer);
@@ -90,6 +93,7 @@ class ListWatch {
   std::mt19937_64 random_;
   ResourceVersion version_;  ///< of the last object or bookmark
   bool must_list_ = true;
+  bool must_check_ = false;    ///< the last watch did not end as agreed: the server may be another
   bool version_gone_ = false;  ///< what the last list was told about the version it asked for
   bool version_unavailable_ = false;  ///< so the next one asks for the latest
   std::optional<MonotonicTime> expired_at_;

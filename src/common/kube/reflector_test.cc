@@ -53,8 +53,10 @@ class Recorder : public WatchHandler {
 class ReflectorTest : public testing::Test {
  protected:
   FakeHttpTransport::Answer Healthy(std::string body) {
-    return {.body = std::move(body), .takes = 5min};
+    return {.body = std::move(body), .takes = 10min};
   }
+  // What a watch that did not end as agreed is followed by.
+  void PushLatest(const std::string& version) { transport_.Push({.body = List(version, "")}); }
   std::chrono::nanoseconds Step() { return list_watch_.Step(stop_.get_token()); }
   std::vector<std::string> Take() { return std::exchange(recorder_.heard, {}); }
   void Sync(const std::string& version) {
@@ -153,6 +155,7 @@ TEST_F(ReflectorTest, ABusyServerIsWaitedForAndTheSameWatchTriedAgain) {
   Sync("10");
   transport_.Push({.status = 429, .body = kBusy, .retry_after = 16s});
   EXPECT_EQ(Step(), 16s);
+  PushLatest("10");
   transport_.Push(Healthy(""));
   EXPECT_EQ(Step(), 0ns);
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("watch=true"));
@@ -170,6 +173,7 @@ TEST_F(ReflectorTest, AnUnreachableServerIsTriedEverMoreRarelyAndNothingIsLost) 
   }
   EXPECT_THAT(waits, ElementsAre(800ms, 1600ms, 3200ms, 6400ms, 12800ms, 25600ms, 30s, 30s));
   EXPECT_THAT(Take(), testing::IsEmpty()) << "no list, no deletion";
+  PushLatest("11");
   transport_.Push(Healthy(Event("ADDED", Listed("a", "11"))));
   EXPECT_EQ(Step(), 0ns);
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("&resourceVersion=10&"));
@@ -183,6 +187,7 @@ TEST_F(ReflectorTest, TheBackOffStartsOverAfterTwoHealthyMinutes) {
     transport_.Push(refused);
     (void)Step();
   }
+  PushLatest("10");
   transport_.Push(Healthy(""));
   EXPECT_EQ(Step(), 0ns);
   transport_.Push(refused);
@@ -195,6 +200,7 @@ TEST_F(ReflectorTest, AWatchCutWithinAnEventGoesOnFromTheLastWholeOne) {
                    .error = Error(ErrorCode::kUnavailable, "truncated chunk"),
                    .takes = 3min});
   EXPECT_EQ(Step(), 0ns);
+  PushLatest("12");
   transport_.Push(Healthy(""));
   EXPECT_EQ(Step(), 0ns);
   EXPECT_THAT(transport_.LastTarget(), HasSubstr("&resourceVersion=11&"));
@@ -204,10 +210,35 @@ TEST_F(ReflectorTest, AWatchThatEndsAtOnceIsNotABusyLoop) {
   Sync("10");
   transport_.Push({.body = ""});
   EXPECT_EQ(Step(), 800ms);
+  PushLatest("11");
   transport_.Push({.body = Event("ADDED", Listed("a", "11"))});
   EXPECT_EQ(Step(), 1600ms) << "nor when each brings an event";
+  PushLatest("11");
   transport_.Push({.body = "", .error = Error(ErrorCode::kUnavailable, "reset"), .takes = 2s});
   EXPECT_EQ(Step(), 3200ms) << "nor when each is broken off";
+}
+
+TEST_F(ReflectorTest, AHistoryThatWentBackIsListedAnewAfterTheWatchBroke) {
+  Sync("99");
+  const std::pair<const char*, FakeHttpTransport::Answer> breaks[] = {
+      {"torn off", {.error = Error(ErrorCode::kUnavailable, "reset"), .takes = 3min}},
+      {"ended by a server that stops", {.body = "", .takes = 3min}},
+      {"not answered by one that starts", {.status = 503, .body = "starting"}}};
+  for (const auto& [how, broken] : breaks) {
+    SCOPED_TRACE(how);
+    transport_.Push(broken);
+    (void)Step();
+    transport_.Push({.error = Error(ErrorCode::kUnavailable, "connection refused")});
+    EXPECT_GT(Step(), 0ns) << "not down for ever";
+    PushLatest("5");
+    transport_.Push({.body = List("5", Listed("a", "3"))});
+    EXPECT_EQ(Step(), 0ns);
+    EXPECT_THAT(transport_.LastTarget(), Not(HasSubstr("resourceVersion"))) << "the latest";
+    EXPECT_THAT(Take(), ElementsAre("begin", "item a", "end 5"));
+    transport_.Push(Healthy(Event("BOOKMARK", "{\"metadata\":{\"resourceVersion\":\"99\"}}")));
+    EXPECT_EQ(Step(), 0ns);
+    Take();
+  }
 }
 
 TEST_F(ReflectorTest, GarbageInAWatchListsAgainAfterAPause) {

@@ -112,6 +112,11 @@ class Store {
     std::lock_guard lock(mutex_);
     return version_.IsAtLeast(version);
   }
+  /// How often a list was older than what the cache had: etcd was restored, and writes were lost.
+  [[nodiscard]] uint64_t Rewinds() const {
+    std::lock_guard lock(mutex_);
+    return rewinds_;
+  }
 
   // What the reflector calls, from one thread at a time.
 
@@ -192,6 +197,7 @@ class Store {
                         false});
         it = EraseLocked(it);
       }
+      if (!version_.empty() && !version.IsAtLeast(version_)) ++rewinds_;
       version_ = version;
       synced_ = true;
     }
@@ -250,6 +256,7 @@ class Store {
   std::vector<Subscriber> subscribers_;
   ResourceVersion version_;
   uint64_t generation_ = 0;
+  uint64_t rewinds_ = 0;
   bool synced_ = false;
 };
 

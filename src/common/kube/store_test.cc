@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "src/common/kube/own_writes.h"
+
 namespace dormouse::kube {
 namespace {
 
@@ -110,6 +112,26 @@ TEST(ResourceVersionTest, NumbersAreComparedAsNumbers) {
   EXPECT_FALSE(ResourceVersion("9").IsAtLeast(ResourceVersion("10")));
   EXPECT_FALSE(ResourceVersion("abc").IsAtLeast(ResourceVersion("9")));
   EXPECT_FALSE(ResourceVersion().IsAtLeast(ResourceVersion("1")));
+}
+
+TEST_F(StoreTest, OurOwnWriteCountsUntilTheCacheShowsItOrItsListsGoBack) {
+  OwnWrites<Thing> ours(store_);
+  List({{Ref("a", "1", "5"), "n1"}}, "9");
+  EXPECT_FALSE(ours.AreAhead("ns/a")) << "nothing was written";
+  ours.Wrote("ns/a", ResourceVersion("12"));
+  EXPECT_TRUE(ours.AreAhead("ns/a"));
+  store_.Upsert(Ref("a", "1", "12"), On("n1"), false);
+  EXPECT_FALSE(ours.AreAhead("ns/a"));
+
+  ours.Wrote("ns/a", ResourceVersion("40"));
+  List({{Ref("a", "1", "12"), "n1"}}, "30");
+  EXPECT_TRUE(ours.AreAhead("ns/a")) << "a list that is only behind";
+  List({{Ref("a", "1", "5"), "n1"}}, "20");
+  EXPECT_FALSE(ours.AreAhead("ns/a")) << "etcd was restored: it never comes";
+  ours.Wrote("ns/a", ResourceVersion("22"));
+  EXPECT_TRUE(ours.AreAhead("ns/a")) << "of the new history";
+  ours.Forget("ns/a");
+  EXPECT_FALSE(ours.AreAhead("ns/a"));
 }
 
 }  // namespace
