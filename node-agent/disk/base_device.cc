@@ -1,5 +1,6 @@
 #include "node-agent/disk/base_device.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include "node-agent/host/sparse_files.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
+#include "src/common/base/unique_fd.h"
 
 namespace dormouse::disk {
 namespace {
@@ -16,12 +18,36 @@ namespace {
 constexpr std::string_view kBasePrefix = "dormouse-base-";
 constexpr std::string_view kFileSuffix = ".img";
 constexpr size_t kShortDigest = 12;
+constexpr size_t kMaxNoteBytes = 4096;
+
+// Beside a base: which file it was whose content was found to be what its digest says.
+std::string CheckedNote(const std::string& file) {
+  return file + ".checked";
+}
 
 // Takes kBusy for "others still use it".
 Result<bool> Released(Result<> result) {
   if (result) return true;
   if (result.error().code() == ErrorCode::kBusy) return false;
   return Fail(result.error());
+}
+
+// Of a file that nobody has written since: where it was hard-linked, the operator could.
+Result<std::string> IdentityOf(const std::string& file) {
+  struct stat info {};
+  if (::stat(file.c_str(), &info) != 0) return FailErrno("stat " + file);
+  const auto time = [](const timespec& at) {
+    return " " + std::to_string(at.tv_sec) + "." + std::to_string(at.tv_nsec);
+  };
+  return std::to_string(info.st_ino) + " " + std::to_string(info.st_size) + time(info.st_mtim) +
+         time(info.st_ctim) + "\n";
+}
+
+Result<> CheckContent(const std::string& file, const std::string& digest, const std::string& what) {
+  DORMOUSE_ASSIGN(const std::string found, Sha256OfFile(file));
+  if (found == digest) return {};
+  return Fail(ErrorCode::kCorrupt,
+              what + " is damaged: its content has the digest " + found + ", not " + digest);
 }
 
 }  // namespace
@@ -49,7 +75,10 @@ Result<Base> BaseDevices::Pin(const Image& image) {
   if (!IsSha256(image.digest))
     return Fail(ErrorCode::kInvalid, "pin image " + image.name + ": it has no digest");
   const std::lock_guard lock(LockOf(image.digest));
-  if (auto found = Find(image.digest)) return found;
+  if (auto found = Find(image.digest)) {
+    DORMOUSE_TRY(CheckContentLocked(*found));
+    return found;
+  }
   DORMOUSE_TRY(MakeDirectories(bases_directory_));
   const std::string file = bases_directory_ + "/" + BaseFileName(image.digest);
   const std::string unfinished = file + ".new";
@@ -63,10 +92,23 @@ Result<Base> BaseDevices::Pin(const Image& image) {
     }
   }
   if (!cloned) return Fail(cloned.error().Wrap("pin image " + image.name));
+  if (auto same = CheckContent(unfinished, image.digest, "image " + image.name); !same) {
+    DORMOUSE_TRY(RemoveFile(unfinished));
+    return Fail(same.error());
+  }
   DORMOUSE_TRY(SyncFile(unfinished));
   if (::rename(unfinished.c_str(), file.c_str()) != 0) return FailErrno("rename " + unfinished);
-  DORMOUSE_TRY(SyncDirectory(bases_directory_));
+  DORMOUSE_ASSIGN(const std::string identity, IdentityOf(file));
+  DORMOUSE_TRY(WriteFileAtomically(CheckedNote(file), identity));  // syncs the directory
   return Find(image.digest);
+}
+
+Result<> BaseDevices::CheckContentLocked(const Base& base) {
+  DORMOUSE_ASSIGN(const std::string identity, IdentityOf(base.file));
+  const auto checked = ReadFile(CheckedNote(base.file), kMaxNoteBytes);
+  if (checked && *checked == identity) return {};
+  DORMOUSE_TRY(CheckContent(base.file, base.digest, "base " + base.digest));
+  return WriteFileAtomically(CheckedNote(base.file), identity);
 }
 
 Result<Base> BaseDevices::Find(const std::string& digest) {
@@ -88,6 +130,9 @@ Result<std::vector<Base>> BaseDevices::List() {
 }
 
 Result<> BaseDevices::Unpin(const std::string& digest) {
+  // Its blocks are given back when this is closed, after the lock: that takes seconds for a large
+  // one, and whoever starts from the same image waits for the lock.
+  UniqueFd content;
   const std::lock_guard lock(LockOf(digest));
   DORMOUSE_ASSIGN(const auto origins, dm_.List(BaseLoopTag(digest) + "-"));
   for (const auto& origin : origins) {
@@ -96,7 +141,10 @@ Result<> BaseDevices::Unpin(const std::string& digest) {
   }
   DORMOUSE_ASSIGN(const bool released, ReleaseLoopLocked(BaseLoopTag(digest)));
   if (!released) return Fail(ErrorCode::kBusy, "base " + digest + " is in use");
-  return RemoveFile(bases_directory_ + "/" + BaseFileName(digest));
+  const std::string file = bases_directory_ + "/" + BaseFileName(digest);
+  content.Reset(::open(file.c_str(), O_PATH | O_CLOEXEC));
+  DORMOUSE_TRY(RemoveFile(CheckedNote(file)));
+  return RemoveFile(file);
 }
 
 Result<host::LoopDevice> BaseDevices::EnsureLoop(const Base& base) {
@@ -123,6 +171,7 @@ Result<host::LoopDevice> BaseDevices::EnsureLoopLocked(const Base& base) {
                                          std::to_string(size) + " bytes and had " +
                                          std::to_string(base.size_bytes));
   }
+  DORMOUSE_TRY(CheckContentLocked(base));
   return loops_.Attach(base.file,
                        {BaseLoopTag(base.digest), /*read_only=*/true, /*direct_io=*/false});
 }

@@ -41,7 +41,7 @@ class BaseDevices {
   BaseDevices(host::DeviceMapper& dm, host::LoopDevices& loops, std::string bases_directory);
 
   /// Keeps the image's content for as long as the base is wanted: a reflink, else a hard link, else
-  /// a sparse copy. Idempotent.
+  /// a sparse copy. Reads all of it: kCorrupt where it is not what the digest says. Idempotent.
   Result<Base> Pin(const Image& image);
   /// kNotFound when no such base is kept.
   Result<Base> Find(const std::string& digest);
@@ -49,7 +49,8 @@ class BaseDevices {
   /// Removes devices and file; kBusy while a device of a sandbox stands on it.
   Result<> Unpin(const std::string& digest);
 
-  /// The shared loop. kCorrupt when the file is shorter than it was.
+  /// The shared loop. kCorrupt when the file is shorter than it was, or its content is not what its
+  /// digest says; it is read again only when inode, size, mtime or ctime have changed since.
   Result<host::LoopDevice> EnsureLoop(const Base& base);
   /// The loop itself where `disk_bytes` equals the base's size, else the shared linear + zero.
   /// kInvalid when it is smaller than the base, or no multiple of 512.
@@ -65,6 +66,7 @@ class BaseDevices {
 
  private:
   std::mutex& LockOf(std::string_view digest);
+  Result<> CheckContentLocked(const Base& base);
   Result<host::LoopDevice> EnsureLoopLocked(const Base& base);
   Result<Origin> EnsureOriginLocked(const Base& base, uint64_t disk_bytes);
   Result<bool> ReleaseLoopLocked(const std::string& tag);

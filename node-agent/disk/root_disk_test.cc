@@ -5,9 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "node-agent/host/test_support.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
+#include "src/common/base/hash.h"
 #include "src/common/base/units.h"
 #include "tests/fakes/fake_block.h"
 
@@ -17,7 +20,7 @@ namespace {
 using fakes::FakeBlock;
 using ::testing::HasSubstr;
 
-const std::string kDigest(64, 'a');
+const std::string kDigest = Sha256(std::string(kMiB, 'b'));
 
 class RootDiskTest : public ::testing::Test {
  protected:
@@ -61,6 +64,41 @@ class RootDiskTest : public ::testing::Test {
   std::unique_ptr<RootDisks> disks_;
   Base base_;
 };
+
+TEST_F(RootDiskTest, AnImageThatIsNotWhatItsDigestSaysIsNotPinned) {
+  const std::string other(64, 'c');
+  const auto pinned = bases_->Pin({"base", scratch_ / "images/base.img", kMiB, other, ""});
+  ASSERT_FALSE(pinned);
+  EXPECT_EQ(pinned.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(pinned.error().message(), HasSubstr("image base is damaged"));
+  EXPECT_EQ(bases_->Find(other).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(bases_->List()->size(), 1U) << "only the other one";
+}
+
+TEST_F(RootDiskTest, ABaseThatWasChangedIsNotUsedUntilItIsAsItWas) {
+  const auto write = [this](char content) {
+    std::ofstream(base_.file, std::ios::in | std::ios::out) << content;
+  };
+  write('x');
+  for (int time = 0; time < 2; ++time) {
+    const auto prepared = disks_->Prepare(Spec(one_));
+    ASSERT_FALSE(prepared);
+    EXPECT_EQ(prepared.error().code(), ErrorCode::kCorrupt);
+    EXPECT_THAT(prepared.error().message(), HasSubstr(kDigest));
+    EXPECT_FALSE(bases_->Pin({"base", scratch_ / "images/base.img", kMiB, kDigest, ""}));
+  }
+  write('b');
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+}
+
+TEST_F(RootDiskTest, ABaseOfBeforeBasesWereCheckedIsCheckedAtItsNextUse) {
+  ASSERT_OK(RemoveFile(base_.file + ".checked"));
+  ASSERT_OK(disks_->Prepare(Spec(one_)));
+  EXPECT_TRUE(PathExists(base_.file + ".checked"));
+  ASSERT_OK(disks_->Remove(Spec(one_)));
+  ASSERT_OK(bases_->Unpin(kDigest));
+  EXPECT_TRUE(ListDirectory(scratch_ / "bases")->empty());
+}
 
 TEST_F(RootDiskTest, IsMadeOnceAndLeavesNothing) {
   ASSERT_OK(disks_->Prepare(Spec(one_)));

@@ -5,6 +5,7 @@
 //     agent.json                    which cluster this node belongs to
 //     images/<name>.img             base images, put there by an administrator
 //     bases/<sha256>.img            the content of images in use, whatever the operator does
+//     bases/<sha256>.img.checked    which file it was whose content was last found to be that
 //     digests.json                  what was computed of the images, by inode, size and mtime
 //     artifacts/<sha256>/<name>     VMM, kernel, initramfs: kept for as long as a record names them
 //     sandboxes/<uid>/
