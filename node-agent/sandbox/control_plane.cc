@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "src/common/base/log.h"
+
 namespace dormouse {
 namespace {
 
@@ -45,11 +47,23 @@ Result<std::optional<typename Kind::Object>> Read(kube::Client& client,
   return Fail(text.error());
 }
 
+// What a deletion waits for, and what a user looks at first: every version of the CRD has them.
+nlohmann::json Essence(const nlohmann::json& status) {
+  nlohmann::json conditions = nlohmann::json::array();
+  for (const nlohmann::json& condition : status.value("conditions", nlohmann::json::array())) {
+    const std::string type = condition.at("type");
+    if (type == api::condition::kReady || type == api::condition::kReleased)
+      conditions.push_back(condition);
+  }
+  return {{"conditions", std::move(conditions)}};
+}
+
 template <typename Kind>
 Result<std::optional<typename Kind::Object>> Write(kube::Client& client,
                                                    const kube::ObjectMeta& meant,
-                                                   const nlohmann::json& status) {
+                                                   nlohmann::json status) {
   kube::ObjectMeta checked = meant;
+  bool whole = true;
   Error last(ErrorCode::kConflict, "status of " + checked.key().ToString());
   for (int attempt = 0; attempt < kWriteAttempts; ++attempt) {
     kube::ApplyOptions options;
@@ -59,8 +73,16 @@ Result<std::optional<typename Kind::Object>> Write(kube::Client& client,
                              api::StatusApplyBody(Kind::kName, checked, status), options);
     if (text) return Decode<Kind>(*text);
     if (text.error().code() == ErrorCode::kNotFound) return std::optional<typename Kind::Object>();
-    if (text.error().code() != ErrorCode::kConflict) return Fail(text.error());
     last = text.error();
+    if (last.code() == ErrorCode::kInvalid && whole) {
+      log::Warning(
+          "the API server's CRD is of another version: only the essence of a status is told",
+          {{"object", checked.key().ToString()}, {"error", last.message()}});
+      status = Essence(status);
+      whole = false;
+      continue;
+    }
+    if (last.code() != ErrorCode::kConflict) return Fail(last);
     DORMOUSE_ASSIGN(const auto live, Read<Kind>(client, checked.key()));
     if (!live || live->meta.uid != meant.uid) return std::optional<typename Kind::Object>();
     checked = live->meta;

@@ -22,8 +22,9 @@ class ControlPlane {
   /// A live, consistent read. Nothing when no object of that name exists.
   virtual Result<std::optional<api::Sandbox>> ReadLive(const kube::ObjectKey& key) = 0;
   /// Applies the agent's part of the status. `sandbox` says which object was meant: on a conflict
-  /// it is read again and its UID compared. Returns the object as it is then; nothing when it is
-  /// gone or replaced.
+  /// it is read again and its UID compared. Where the CRD is older than this agent and refuses it,
+  /// the conditions Ready and Released are told alone, so that a deletion ends. Returns the object
+  /// as it is then; nothing when it is gone or replaced.
   virtual Result<std::optional<api::Sandbox>> WriteStatus(const api::Sandbox& sandbox,
                                                           const api::SandboxStatus& status) = 0;
   virtual void Event(const api::Sandbox& sandbox, bool warning, std::string_view reason,

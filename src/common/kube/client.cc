@@ -51,7 +51,13 @@ Error ErrorOfAnswer(std::string_view what, const HttpResponse& answer) {
     if (auto it = status.find("reason"); it != status.end() && it->is_string()) reason = *it;
   }
   if (message.empty()) message = answer.body.substr(0, 200);
-  Error error(CodeOf(answer.status, reason),
+  // A server-side apply of a field that an older CRD does not have is answered 500, without a
+  // reason (apimachinery 1.36, managedfields/internal/structuredmerge.go). No retry helps.
+  const int status_code =
+      answer.status == 500 && message.find("field not declared in schema") != message.npos
+          ? 422
+          : answer.status;
+  Error error(CodeOf(status_code, reason),
               std::string(what) + ": " + std::to_string(answer.status) + ": " + message);
   return answer.retry_after ? error.WithRetryAfter(*answer.retry_after) : error;
 }
