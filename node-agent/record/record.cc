@@ -158,13 +158,22 @@ std::string_view IntentName(Intent intent) {
 }
 
 std::string EncodeRecord(const Record& record) {
-  return SealJson(kRecordSeal, ToJson(record));
+  json now = ToJson(record);
+  if (!record.unknown.empty()) {
+    const json read = json::parse(record.unknown);
+    KeepUnknown(read, ToJson(RecordFromJson(read)), &now);
+  }
+  return SealJson(kRecordSeal, now);
 }
 
 Result<Record> DecodeRecord(std::string_view text) {
   Record record;
-  DORMOUSE_TRY(
-      OpenSealedJson(kRecordSeal, text, [&](const json& body) { record = RecordFromJson(body); }));
+  DORMOUSE_TRY(OpenSealedJson(kRecordSeal, text, [&](const json& body) {
+    record = RecordFromJson(body);
+    json read = body;
+    read.erase("cell");  // an earlier version's, about a VMM that no longer runs
+    record.unknown = UnknownIn(read, ToJson(record));
+  }));
   return record;
 }
 

@@ -124,6 +124,10 @@ struct Record : Shape {
   std::optional<Origin> origin;
   std::optional<TemplateCapture> capture_for;  ///< under way; the next plan forgets it
 
+  /// What was read, as JSON, where a newer agent had written fields that we do not know: they are
+  /// written back.
+  std::string unknown;
+
   /// Its boot snapshot is of no use: the next plan boots it, and kills the VMM that was to restore.
   void BootInstead() {
     sleeping.reset();
@@ -139,9 +143,10 @@ struct Record : Shape {
   bool operator==(const Record&) const = default;
 };
 
-/// {"version", "checksum", "record"}: the checksum is the SHA-256 of the record's canonical text.
+/// Sealed (sealed_json.h).
 [[nodiscard]] std::string EncodeRecord(const Record& record);
-/// kCorrupt for anything that is not exactly what EncodeRecord wrote, in a known version.
+/// kUnsupported for one that only a newer agent may write, kCorrupt for anything else that
+/// EncodeRecord did not write.
 Result<Record> DecodeRecord(std::string_view text);
 
 }  // namespace dormouse

@@ -9,6 +9,32 @@ namespace dormouse {
 
 using nlohmann::json;
 
+namespace {
+
+bool SaysMore(const json& read, const json& known) {
+  if (!read.is_object() || !known.is_object()) return false;
+  for (const auto& [key, value] : read.items()) {
+    if (!known.contains(key) || SaysMore(value, known.at(key))) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string UnknownIn(const json& read, const json& known) {
+  return SaysMore(read, known) ? read.dump() : "";
+}
+
+void KeepUnknown(const json& read, const json& known, json* now) {
+  for (const auto& [key, value] : read.items()) {
+    if (!known.contains(key)) {
+      (*now)[key] = value;
+    } else if (value.is_object() && known.at(key).is_object() && now->at(key) == known.at(key)) {
+      KeepUnknown(value, known.at(key), &now->at(key));
+    }
+  }
+}
+
 json ShapeToJson(const Shape& shape) {
   return {
       {"image",

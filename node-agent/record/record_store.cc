@@ -36,16 +36,21 @@ Result<RecordStore::Loaded> RecordStore::Load() {
     if (record && record->uid != *uid)
       record = Fail(ErrorCode::kCorrupt, "record of another sandbox");
     std::lock_guard lock(mutex_);
-    if (!record) {
+    if (!record && record.error().code() == ErrorCode::kUnsupported) {
+      log::Error("a record is left alone, and its sandbox: only a newer agent may write it",
+                 {{"uid", name}, {"error", record.error().message()}});
+      unusable_[*uid] = Unusable::kNewer;
+      loaded.newer.push_back(*uid);
+    } else if (!record) {
       log::Error("a record is unreadable, and quarantined",
                  {{"uid", name}, {"error", record.error().message()}});
       DORMOUSE_TRY(Quarantine(*uid));
-      unusable_[*uid] = true;
+      unusable_[*uid] = Unusable::kCorrupt;
       loaded.corrupt.push_back(*uid);
     } else if (record->cluster_id != cluster_id_) {
       log::Warning("a record of another cluster is left alone",
                    {{"uid", name}, {"cluster", record->cluster_id}});
-      unusable_[*uid] = false;
+      unusable_[*uid] = Unusable::kForeign;
       slots_[*uid] = record->slot;
       loaded.foreign.push_back(*uid);
     } else {
@@ -88,20 +93,40 @@ std::vector<api::SandboxUid> RecordStore::KnownUids() const {
   std::lock_guard lock(mutex_);
   std::vector<api::SandboxUid> uids;
   for (const auto& [uid, record] : records_) uids.push_back(uid);
-  for (const auto& [uid, corrupt] : unusable_) uids.push_back(uid);
+  for (const auto& [uid, why] : unusable_) uids.push_back(uid);
   return uids;
 }
 
-bool RecordStore::IsCorrupt(const api::SandboxUid& uid) const {
+bool RecordStore::Is(Unusable what, const api::SandboxUid& uid) const {
   std::lock_guard lock(mutex_);
   const auto found = unusable_.find(uid);
-  return found != unusable_.end() && found->second;
+  return found != unusable_.end() && found->second == what;
+}
+
+bool RecordStore::IsCorrupt(const api::SandboxUid& uid) const {
+  return Is(Unusable::kCorrupt, uid);
 }
 
 bool RecordStore::IsForeign(const api::SandboxUid& uid) const {
+  return Is(Unusable::kForeign, uid);
+}
+
+bool RecordStore::IsNewer(const api::SandboxUid& uid) const {
+  return Is(Unusable::kNewer, uid);
+}
+
+std::vector<api::SandboxUid> RecordStore::Newer() const {
   std::lock_guard lock(mutex_);
-  const auto found = unusable_.find(uid);
-  return found != unusable_.end() && !found->second;
+  std::vector<api::SandboxUid> uids;
+  for (const auto& [uid, why] : unusable_) {
+    if (why == Unusable::kNewer) uids.push_back(uid);
+  }
+  return uids;
+}
+
+bool RecordStore::AllRead() const {
+  std::lock_guard lock(mutex_);
+  return unusable_.empty();
 }
 
 Result<> RecordStore::Save(const Record& record) {

@@ -26,6 +26,7 @@ class RecordStore {
     std::vector<api::SandboxUid>
         corrupt;  ///< their files were moved to quarantine/; all else of them is left
     std::vector<api::SandboxUid> foreign;  ///< of another cluster: left alone
+    std::vector<api::SandboxUid> newer;    ///< that only a newer agent may write: left alone
   };
   /// Reads every record once, when the agent starts. Fails only when the directory cannot be read.
   Result<Loaded> Load();
@@ -36,6 +37,11 @@ class RecordStore {
   [[nodiscard]] std::vector<api::SandboxUid> KnownUids() const;
   [[nodiscard]] bool IsCorrupt(const api::SandboxUid& uid) const;
   [[nodiscard]] bool IsForeign(const api::SandboxUid& uid) const;
+  [[nodiscard]] bool IsNewer(const api::SandboxUid& uid) const;
+  /// Those of which IsNewer.
+  [[nodiscard]] std::vector<api::SandboxUid> Newer() const;
+  /// False where something of this node is named by a record that is not ours to read.
+  [[nodiscard]] bool AllRead() const;
 
   /// Writes a record durably, then lets readers see it.
   Result<> Save(const Record& record);
@@ -59,14 +65,16 @@ class RecordStore {
   [[nodiscard]] const std::string& cluster_id() const { return cluster_id_; }
 
  private:
+  enum class Unusable { kCorrupt, kForeign, kNewer };
   Result<> Quarantine(const api::SandboxUid& uid);
+  [[nodiscard]] bool Is(Unusable what, const api::SandboxUid& uid) const;
 
   const Paths paths_;
   const std::string cluster_id_;
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, Record> records_;
   std::map<api::SandboxUid, uint32_t> slots_;  // of records, and reserved
-  std::map<api::SandboxUid, bool> unusable_;   // true: corrupt, false: foreign
+  std::map<api::SandboxUid, Unusable> unusable_;
 };
 
 }  // namespace dormouse

@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "node-agent/record/template_record.h"
 #include "src/common/base/sealed_json.h"
 #include "src/common/base/time.h"
 
@@ -107,6 +108,54 @@ TEST(RecordTest, ATornOrEmptyFileIsCorruptAndNotACrash) {
     ASSERT_FALSE(decoded);
     EXPECT_EQ(decoded.error().code(), ErrorCode::kCorrupt);
   }
+}
+
+TEST(RecordTest, FieldsOfANewerAgentSurviveARewrite) {
+  auto record = DecodeRecord(Edited(Example(), [](nlohmann::json& body) {
+    body["snapshotsOfTheDisk"] = {1, 2};
+    body["image"]["layers"] = {"a", "b"};
+    body["vmm"]["cpus"] = "0-3";
+  }));
+  ASSERT_TRUE(record) << record.error().message();
+  record->incarnation = 4;
+  record->vmm = ProcessHint{5000, 100, "boot"};
+  nlohmann::json written;
+  ASSERT_TRUE(OpenSealedJson({"record", Record::kVersion}, EncodeRecord(*record),
+                             [&](const nlohmann::json& body) { written = body; }));
+  EXPECT_EQ(written["snapshotsOfTheDisk"], nlohmann::json({1, 2}));
+  EXPECT_EQ(written["image"]["layers"], nlohmann::json({"a", "b"}));
+  EXPECT_EQ(written["image"]["name"], "debian-12");
+  EXPECT_EQ(written["incarnation"], 4);
+  EXPECT_FALSE(written["vmm"].contains("cpus")) << "of a process that is no more";
+  const auto again = DecodeRecord(EncodeRecord(*record));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(EncodeRecord(*again), EncodeRecord(*record));
+  EXPECT_TRUE(DecodeRecord(EncodeRecord(Example()))->unknown.empty());
+}
+
+TEST(RecordTest, FieldsOfATemplateThatANewerAgentKnowsSurviveARewrite) {
+  TemplateRecord record;
+  record.uid = Example().uid;
+  const Seal seal{"template", TemplateRecord::kVersion};
+  std::string text;
+  ASSERT_TRUE(OpenSealedJson(seal, EncodeTemplateRecord(record), [&](nlohmann::json body) {
+    body["traits"]["microcode"] = "0x1";
+    text = SealJson(seal, body);
+  }));
+  auto decoded = DecodeTemplateRecord(text);
+  ASSERT_TRUE(decoded);
+  decoded->retained = true;
+  ASSERT_TRUE(OpenSealedJson(seal, EncodeTemplateRecord(*decoded), [](const nlohmann::json& body) {
+    EXPECT_EQ(body["retained"], true);
+    EXPECT_EQ(body["traits"]["microcode"], "0x1");
+  }));
+}
+
+TEST(RecordTest, ARecordThatOnlyANewerAgentMayWriteIsNotCalledCorrupt) {
+  const int newer = Record::kVersion + 1;
+  const auto refused = DecodeRecord(SealJson({"record", newer, newer}, {{"as", "never seen"}}));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::kUnsupported);
 }
 
 TEST(RecordTest, AUidThatIsAPathIsRefused) {

@@ -37,9 +37,7 @@ TemplateRecord TemplateFromJson(const json& object) {
   return record;
 }
 
-}  // namespace
-
-std::string EncodeTemplateRecord(const TemplateRecord& record) {
+json TemplateToJson(const TemplateRecord& record) {
   json object = {{"clusterId", record.cluster_id},
                  {"uid", record.uid.text()},
                  {"namespace", record.ns},
@@ -56,13 +54,26 @@ std::string EncodeTemplateRecord(const TemplateRecord& record) {
                  {"retained", record.retained},
                  {"orphanedAt", TimeOrNull(record.orphaned_at)}};
   object.update(ShapeToJson(record));
-  return SealJson(kTemplateSeal, object);
+  return object;
+}
+
+}  // namespace
+
+std::string EncodeTemplateRecord(const TemplateRecord& record) {
+  json now = TemplateToJson(record);
+  if (!record.unknown.empty()) {
+    const json read = json::parse(record.unknown);
+    KeepUnknown(read, TemplateToJson(TemplateFromJson(read)), &now);
+  }
+  return SealJson(kTemplateSeal, now);
 }
 
 Result<TemplateRecord> DecodeTemplateRecord(std::string_view text) {
   TemplateRecord record;
-  DORMOUSE_TRY(OpenSealedJson(kTemplateSeal, text,
-                              [&](const json& body) { record = TemplateFromJson(body); }));
+  DORMOUSE_TRY(OpenSealedJson(kTemplateSeal, text, [&](const json& body) {
+    record = TemplateFromJson(body);
+    record.unknown = UnknownIn(body, TemplateToJson(record));
+  }));
   return record;
 }
 

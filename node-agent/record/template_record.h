@@ -36,6 +36,7 @@ struct TemplateRecord : Shape {
   CaptureFigures figures;
   bool retained = false;  ///< its object is gone, and asked for its files to stay
   std::optional<WallTime> orphaned_at;
+  std::string unknown;  ///< as Record::unknown
 
   [[nodiscard]] bool IsBootSnapshot() const { return name.empty(); }
   [[nodiscard]] int64_t AllocatedBytes() const {
@@ -45,7 +46,7 @@ struct TemplateRecord : Shape {
 };
 
 [[nodiscard]] std::string EncodeTemplateRecord(const TemplateRecord& record);
-/// kCorrupt for anything that is not exactly what EncodeTemplateRecord wrote, in a known version.
+/// Fails as DecodeRecord.
 Result<TemplateRecord> DecodeTemplateRecord(std::string_view text);
 
 /// What is left to say of a template that is captured from a sandbox: identity, time and traits of

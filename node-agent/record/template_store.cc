@@ -33,7 +33,12 @@ Result<> TemplateStore::Load() {
     if (record && record->uid != *uid)
       record = Fail(ErrorCode::kCorrupt, "record of another template");
     const std::lock_guard lock(mutex_);
-    if (!record) {
+    all_read_ = all_read_ && record && record->cluster_id == cluster_id_;
+    if (!record && record.error().code() == ErrorCode::kUnsupported) {
+      log::Error("a template is left alone: only a newer agent may write its record",
+                 {{"uid", name}, {"error", record.error().message()}});
+      newer_.insert(*uid);
+    } else if (!record) {
       log::Error("the record of a template is unreadable; its files are kept",
                  {{"uid", name}, {"error", record.error().message()}});
       corrupt_.insert(*uid);
@@ -75,6 +80,16 @@ bool TemplateStore::IsCorrupt(const api::SandboxUid& uid) const {
   return corrupt_.contains(uid);
 }
 
+bool TemplateStore::IsNewer(const api::SandboxUid& uid) const {
+  const std::lock_guard lock(mutex_);
+  return newer_.contains(uid);
+}
+
+bool TemplateStore::AllRead() const {
+  const std::lock_guard lock(mutex_);
+  return all_read_;
+}
+
 Result<> TemplateStore::Commit(TemplateRecord record) {
   record.cluster_id = cluster_id_;
   return Save(record);
@@ -105,7 +120,7 @@ void TemplateStore::Discard(const api::SandboxUid& uid) {
   const auto discard = [&]() -> Result<> {
     {
       const std::lock_guard lock(mutex_);
-      if (templates_.contains(uid) || corrupt_.contains(uid)) return {};
+      if (templates_.contains(uid) || corrupt_.contains(uid) || newer_.contains(uid)) return {};
       DORMOUSE_TRY(Condemn(uid, &condemned));
     }
     return condemned.empty() ? Result<>() : RemoveTree(condemned);

@@ -37,6 +37,10 @@ class TemplateStore {
   [[nodiscard]] std::vector<Ptr> All() const;
   /// Its record could not be read; its files are kept.
   [[nodiscard]] bool IsCorrupt(const api::SandboxUid& uid) const;
+  /// Only a newer agent may write its record; it is left alone.
+  [[nodiscard]] bool IsNewer(const api::SandboxUid& uid) const;
+  /// False where something of this node is named by a record that is not ours to read.
+  [[nodiscard]] bool AllRead() const;
 
   /// Its files are there, whole and on disk; kNotFound when not even their directory is. On failure
   /// the caller discards them: whether or not the record has reached the disk, nobody refers to it.
@@ -58,7 +62,8 @@ class TemplateStore {
   const std::string cluster_id_;
   mutable std::mutex mutex_;
   std::map<api::SandboxUid, Ptr> templates_;
-  std::set<api::SandboxUid> corrupt_;
+  std::set<api::SandboxUid> corrupt_, newer_;
+  bool all_read_ = true;
   uint64_t condemned_count_ = 0;
 };
 

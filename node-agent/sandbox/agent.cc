@@ -79,8 +79,10 @@ Result<> Agent::Adopt() {
   DORMOUSE_TRY(machine_.ResumeDisks());
   DORMOUSE_ASSIGN(const auto loaded, records_.Load());
   DORMOUSE_TRY(templates_.Load());
-  for (const api::SandboxUid& uid : loaded.corrupt) {
-    if (const auto slot = machine_.SlotInUse(uid)) records_.PinSlot(uid, *slot);
+  for (const auto* unread : {&loaded.corrupt, &loaded.newer}) {
+    for (const api::SandboxUid& uid : *unread) {
+      if (const auto slot = machine_.SlotInUse(uid)) records_.PinSlot(uid, *slot);
+    }
   }
   int running = 0;
   for (const Record& record : records_.All()) {
@@ -95,6 +97,7 @@ Result<> Agent::Adopt() {
   log::Info("adopted what is on this node", {{"records", records_.All().size()},
                                              {"running", running},
                                              {"unreadable", loaded.corrupt.size()},
+                                             {"newer", loaded.newer.size()},
                                              {"foreign", loaded.foreign.size()}});
   DORMOUSE_ASSIGN(const auto leaks, Sweep(true));
   for (const Leak& leak : leaks) {
@@ -149,6 +152,7 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
              [&](Remembered& kept) { kept.told.CacheShows(cached->meta.resource_version); });
   }
   const api::Sandbox sandbox =
+  if (records_.IsNewer(uid)) return ReconcileNewer(sandbox);
       Recall(uid, [&](const Remembered& kept) { return Newer(*cached, kept.told.object); });
   if (sandbox.meta.deletion_time) return ReconcileDeletion(sandbox);
   if (records_.IsCorrupt(uid)) return ReconcileUnreadable(sandbox);
@@ -231,6 +235,30 @@ Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
   if (!live || live->uid != cached.uid) {
     if (record) return ReconcileOrphan(*record);
     return ReconcileResult::Done();
+Result<ReconcileResult> Agent::ReconcileNewer(const api::Sandbox& sandbox) {
+  const std::string message =
+      "the record of it on " + options_.node_name +
+      " is of a newer agent: it and its VM are left alone until that is back";
+  api::SandboxStatus status = sandbox.status;
+  std::erase_if(status.conditions, [](const api::Condition& condition) {
+    return condition.type == api::condition::kScheduled;  // the controller's
+  });
+  api::SetCondition(&status.conditions,
+                    {api::condition::kReady,
+                     api::ConditionStatus::kUnknown,
+                     std::string(reasons::kAgentTooOld),
+                     message,
+                     sandbox.meta.generation,
+                     {}},
+                    clock_.WallNow());
+  if (api::AgentStatusToJson(status) == api::AgentStatusToJson(sandbox.status))
+    return ReconcileResult::Done();
+  DORMOUSE_ASSIGN(const auto written, control_plane_.WriteStatus(sandbox, status));
+  control_plane_.Event(sandbox, true, reasons::kAgentTooOld, message);
+  if (written) NoteWritten(*written, api::AgentStatusToJson(status).dump());
+  return ReconcileResult::Done();
+}
+
   }
   if (!live->meta.deletion_time) return ReconcileResult::RequeueAfter(1s);
   if (!record) {

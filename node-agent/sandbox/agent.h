@@ -129,6 +129,8 @@ class Agent : public AgentView {
   /// Whether what is wanted can be had in another way than by the step that failed: what it takes
   /// is remembered, and the next plan goes that way.
   Result<bool> FindAnotherWay(const Plan& plan, Step failed, const Error& error, Record* record,
+  /// Says that it is a newer agent's, and leaves everything alone.
+  Result<kube::ReconcileResult> ReconcileNewer(const api::Sandbox& sandbox);
                               Desired* desired);
   Result<Observed> Look(const Record& record, bool is_new);
   /// Of its VMM, or since this agent first saw that; nothing where there is none.
@@ -200,6 +202,8 @@ class Agent : public AgentView {
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached,
+  /// Our own write of that status, as the API server returned it.
+  void NoteWritten(const api::Sandbox& written, std::string status);
                                    const std::optional<api::Sandbox>& ours);
   /// What `ask` answers of what is remembered of a sandbox. It is called with the lock held.
   template <typename Ask>

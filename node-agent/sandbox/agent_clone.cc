@@ -47,7 +47,7 @@ std::optional<TemplateCapture> Agent::CaptureWantedFrom(const api::SandboxSpec& 
   };
   if (is_fresh(record.uid) && disk_state_ == Machine::DiskState::kFine) {
     const auto shape = BootSnapshotOf(spec, record);
-    if (shape && templates_.Find(*shape) == nullptr) {
+    if (shape && templates_.Find(*shape) == nullptr && !templates_.IsNewer(*shape)) {
       // One sandbox makes it; the others of its shape that boot just now do not wait.
       api::SandboxUid& maker = boot_captures_.try_emplace(*shape, record.uid).first->second;
       if (!is_fresh(maker)) maker = record.uid;

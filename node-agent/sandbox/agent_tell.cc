@@ -49,16 +49,20 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
     remembered_.erase(sandbox.uid);
     return {};
   }
-  own_writes_.Wrote(sandbox.uid.text(), written->meta.resource_version);
-  std::lock_guard lock(mutex_);
-  Told& kept = remembered_[sandbox.uid].told;
-  kept.status = text;
-  kept.version = written->meta.resource_version;
-  kept.object = std::move(*written);
+  NoteWritten(*written, text);
   return {};
 }
 
 void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
+void Agent::NoteWritten(const api::Sandbox& written, std::string status) {
+  own_writes_.Wrote(written.uid.text(), written.meta.resource_version);
+  Remember(written.uid, [&](Remembered& kept) {
+    kept.told.status = std::move(status);
+    kept.told.version = written.meta.resource_version;
+    kept.told.object = written;
+  });
+}
+
                      const api::SandboxStatus& status) {
   const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
   if (ready == nullptr) return;

@@ -208,6 +208,22 @@ TEST_F(AgentTemplateTest, AStatusThatARestoredEtcdHasForgottenIsToldAnew) {
   EXPECT_EQ(Template().phase, "Ready");
 }
 
+TEST_F(AgentTemplateTest, ATemplateOfANewerAgentIsLeftAloneAndSaidSo) {
+  MakeTemplate();
+  const std::string file = paths_.TemplateRecord(kTemplate);
+  const int newer = TemplateRecord::kVersion + 1;
+  const std::string text = SealJson({"template", newer, newer}, {{"as", "never seen"}});
+  ASSERT_OK(WriteFileAtomically(file, text));
+  RestartAll();
+  DeleteTemplate();
+  SettleAll();
+  const auto* ready = api::FindCondition(Template().conditions, "Ready");
+  EXPECT_EQ(ready->status, api::ConditionStatus::kUnknown);
+  EXPECT_EQ(ready->reason, "AgentTooOld");
+  EXPECT_FALSE(TemplateIs("Released"));
+  EXPECT_EQ(ReadFile(file, 4096).value_or(""), text);
+}
+
 TEST_F(AgentTemplateTest, ACaptureThatKeepsFailingFreezesItsSourceLessAndLess) {
   Settle();
   AskForTemplate();

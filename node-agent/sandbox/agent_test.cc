@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "node-agent/sandbox/agent_test_parts.h"
+#include "src/common/base/sealed_json.h"
 
 namespace dormouse {
 namespace {

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "node-agent/sandbox/agent.h"
+#include "src/common/api/reasons.h"
 #include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 
@@ -70,6 +71,17 @@ std::vector<SandboxSummary> Agent::List() const {
     summary.started_at = record.started_at;
     summary.running = record.intent == Intent::kRun && record.vmm.has_value();
     summary.pid = summary.running ? record.vmm->pid : 0;
+    all.push_back(std::move(summary));
+  }
+  for (const api::SandboxUid& uid : records_.Newer()) {
+    SandboxSummary summary;
+    summary.uid = uid.text();
+    summary.short_id = uid.short_id();
+    if (const auto cached = sandboxes_.GetByUid(uid.text())) {
+      summary.ns = cached->meta.ns;
+      summary.name = cached->meta.name;
+    }
+    summary.ready_reason = api::reasons::kAgentTooOld;
     all.push_back(std::move(summary));
   }
   return all;
@@ -146,7 +158,8 @@ Result<std::vector<Leak>> Agent::Sweep(bool remove) {
     std::vector<std::string> digests;
     for (const Record& record : records_.All()) digests.push_back(record.image_digest);
     for (const auto& each : templates_.All()) digests.push_back(each->image_digest);
-    DORMOUSE_TRY(machine_.CollectBases(digests));
+    // What a record names that is not ours to read is not known.
+    if (records_.AllRead() && templates_.AllRead()) DORMOUSE_TRY(machine_.CollectBases(digests));
     DORMOUSE_ASSIGN(leaks, FindLeaks());
   }
   std::vector<Leak> found;

@@ -71,6 +71,7 @@ Result<ReconcileResult> TemplateKeeper::Reconcile(const std::string& uid_text) {
   DORMOUSE_ASSIGN(const auto uid, api::SandboxUid::Parse(uid_text));
   const bool ahead = own_writes_.AreAhead(uid_text);
   const auto cached = objects_.GetByUid(uid_text);
+  if (templates_.IsNewer(uid)) return cached ? ReconcileNewer(*cached) : ReconcileResult::Done();
   if (!cached) {
     {
       const std::lock_guard lock(mutex_);
@@ -207,6 +208,25 @@ Result<ReconcileResult> TemplateKeeper::ReconcileOrphan(const TemplateRecord& fo
   if (left > 0s) return ReconcileResult::RequeueAfter(left);
   if (!HoldersOf(record.uid, key).empty()) return ReconcileResult::RequeueAfter(60s);
   DORMOUSE_TRY(templates_.Remove(record.uid));
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> TemplateKeeper::ReconcileNewer(const api::SnapshotTemplate& object) {
+  const std::string message = "the record of it on " + options_.node_name +
+                              " is of a newer agent: it is left alone until that is back";
+  api::SnapshotTemplateStatus status = object.status;
+  api::SetCondition(&status.conditions,
+                    {api::condition::kReady,
+                     api::ConditionStatus::kUnknown,
+                     std::string(reasons::kAgentTooOld),
+                     message,
+                     object.meta.generation,
+                     {}},
+                    clock_.WallNow());
+  if (api::AgentStatusToJson(status) == api::AgentStatusToJson(object.status))
+    return ReconcileResult::Done();
+  DORMOUSE_TRY(control_plane_.WriteStatus(object, status));
+  control_plane_.Event(object, true, reasons::kAgentTooOld, message);
   return ReconcileResult::Done();
 }
 

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "node-agent/record/template_store.h"
 #include "node-agent/sandbox/agent.h"
 #include "node-agent/sandbox/control_plane.h"
 #include "node-agent/sandbox/template_status.h"
-#include "node-agent/record/template_store.h"
 #include "src/common/api/snapshot_template.h"
 #include "src/common/base/clock.h"
 #include "src/common/kube/controller_loop.h"
@@ -40,6 +40,8 @@ class TemplateKeeper {
   Outcome ReconcileWanted(const api::SnapshotTemplate& object, const api::SandboxUid& uid);
   Outcome ReconcileDeletion(const api::SnapshotTemplate& cached, const api::SandboxUid& uid);
   Outcome ReconcileOrphan(const TemplateRecord& record);
+  /// Says that it is a newer agent's, and leaves everything alone.
+  Outcome ReconcileNewer(const api::SnapshotTemplate& object);
   Outcome AskSource(const api::SnapshotTemplate& object, const api::SandboxUid& uid);
   Outcome GiveUp(const api::SnapshotTemplate& object, const api::SandboxUid& uid, Problem problem);
   Result<> Tell(const api::SnapshotTemplate& object, TemplateStatusInputs inputs);

@@ -290,11 +290,24 @@ TEST(SealedJsonTest, WhatIsNotAsItWasWrittenIsTold) {
   const auto refused = [&](const Seal& other, std::string changed) {
     return OpenSealedJson(other, changed, [](const auto&) {}).error();
   };
-  EXPECT_EQ(refused({"thing", 4}, text).message(), "thing version 3 is not known");
   std::string flipped = text;
   flipped.replace(flipped.find("\"a\":1"), 5, "\"a\":2");
   EXPECT_EQ(refused(seal, flipped).message(), "thing does not match its checksum");
   EXPECT_EQ(refused(seal, text.substr(1)).code(), ErrorCode::kCorrupt);
+}
+
+TEST(SealedJsonTest, WhatANewerProgramWroteIsReadWhereWeMayWriteIt) {
+  const auto code = [](const Seal& wrote, const Seal& reads) {
+    const auto opened = OpenSealedJson(reads, SealJson(wrote, {{"a", 1}}), [](const auto&) {});
+    return opened ? std::nullopt : std::optional(opened.error().code());
+  };
+  EXPECT_EQ(code({"thing", 4}, {"thing", 3}), std::nullopt);
+  EXPECT_EQ(code({"thing", 3}, {"thing", 4}), std::nullopt) << "an older one";
+  EXPECT_EQ(code({"thing", 4, 3}, {"thing", 3}), std::nullopt);
+  EXPECT_EQ(code({"thing", 4, 4}, {"thing", 3}), ErrorCode::kUnsupported);
+  // Of programs that did not name the oldest writer yet, nobody but they could write.
+  const auto old = OpenSealedJson({"thing", 1}, R"({"version":2})", [](const auto&) {});
+  EXPECT_EQ(old.error().code(), ErrorCode::kUnsupported);
 }
 
 }  // namespace

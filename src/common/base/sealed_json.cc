@@ -14,6 +14,7 @@ using nlohmann::json;
 
 std::string SealJson(const Seal& seal, const json& value) {
   return JsonText(json{{"version", seal.version},
+                       {"oldestWriter", seal.oldest_writer},
                        {"checksum", Sha256(JsonText(value))},
                        {seal.name, value}}) +
          "\n";
@@ -33,7 +34,14 @@ Result<> OpenSealedJson(const Seal& seal, std::string_view text,
       return Fail(ErrorCode::kCorrupt, name + " holds a number that is not a 64-bit integer");
     }
     const int version = whole.at("version");
-    if (version != seal.version) {
+    const int oldest_writer = whole.value("oldestWriter", version);
+    if (oldest_writer > seal.version) {
+      return Fail(ErrorCode::kUnsupported,
+                  name + " of version " + std::to_string(version) +
+                      " may only be written by version " + std::to_string(oldest_writer) +
+                      " and newer, and this is " + std::to_string(seal.version));
+    }
+    if (version < 1) {
       return Fail(ErrorCode::kCorrupt,
                   name + " version " + std::to_string(version) + " is not known");
     }
