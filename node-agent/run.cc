@@ -136,6 +136,7 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.capacity.reserve_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
   config.capacity.pause_bytes = static_cast<uint64_t>(flags.disk_pause_mib) << 20;
   config.capacity.resume_bytes = config.capacity.pause_bytes * 3 / 2;
+  config.capacity.last_resort_bytes = config.capacity.pause_bytes / 4;
   return config;
 }
 
@@ -162,6 +163,7 @@ NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine,
   }
   seen.hypervisor = machine.version();
   if (auto space = host::SpaceOf(paths.state)) seen.space = *space;
+  seen.stand_still = agent.StandStill();
   switch (agent.disk_state()) {
     case Machine::DiskState::kFine:
       break;
@@ -242,6 +244,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   DORMOUSE_ASSIGN(NodeFacts facts, ReadNodeFacts(paths.state));
   if (!hardware.kvm) facts.kvm = true;
   config.cpu_model = facts.cpu_model;
+  const disk::CapacityPolicy capacity = config.capacity;
   std::atomic<Agent*> agent_slot{nullptr};
   DORMOUSE_ASSIGN(const auto machine, LinuxMachine::Open(std::move(config), host, *dm, *loops,
                                                          [&agent_slot](const std::string& uid) {
@@ -258,6 +261,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
   options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
+  options.capacity = capacity;
   options.wakes_at_once = std::max(1U, std::thread::hardware_concurrency());
   options.orphan_retention = std::chrono::seconds(flags.orphan_retention_s);
   options.boot_snapshots = BootSnapshotsOf(flags.boot_snapshots);

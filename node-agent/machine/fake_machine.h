@@ -229,7 +229,11 @@ class FakeMachine : public Machine {
   }
 
   Result<> UpdateNetwork(const api::SandboxSpec&, const Record&) override { return {}; }
-  Result<DiskUsage> KeepDiskAhead(const Record&) override { return usage; }
+  Result<DiskUsage> KeepDiskAhead(const Record& record) override {
+    if (starved == record.uid) return Fail(ErrorCode::kNoSpace, "allocate store.cow: ENOSPC");
+    const auto own = usages.find(record.uid);
+    return own == usages.end() ? usage : own->second;
+  }
   Result<> Watch(const Record& record) override {
     std::lock_guard lock(mutex);
     return vms[record.uid].pid != 0 ? Result<>() : Fail(ErrorCode::kNotFound, "exited");
@@ -296,7 +300,9 @@ class FakeMachine : public Machine {
     if (on_slot_limit) on_slot_limit();
     return 4096;
   }
-  DiskState CheckNodeDisk() override { return disk_state; }
+  NodeDisk CheckNodeDisk() override {
+    return {disk_state, disk_state == DiskState::kFull ? disk_available : uint64_t{1} << 40};
+  }
 
   /// What the death of the agent is to what it holds.
   void ForgetAgent() {
@@ -322,7 +328,10 @@ class FakeMachine : public Machine {
   /// What else happens on the machine while it takes a step.
   std::function<void(Step)> meanwhile;
   DiskUsage usage;
+  std::map<api::SandboxUid, DiskUsage> usages;  ///< where they differ
+  std::optional<api::SandboxUid> starved;       ///< whose store cannot be allocated ahead
   DiskState disk_state = DiskState::kFine;
+  uint64_t disk_available = 0;
   int last_pid = 100;
   int observations = 0;
   int guest_asked = 0;                ///< for its state

@@ -105,7 +105,11 @@ class Machine {
   [[nodiscard]] virtual uint32_t SlotLimit() const = 0;
   /// The node must pause guests (invariant 12), or may not start more.
   enum class DiskState { kFine, kRefuseNew, kFull };
-  [[nodiscard]] virtual DiskState CheckNodeDisk() = 0;
+  struct NodeDisk {
+    DiskState state = DiskState::kFine;
+    uint64_t available_bytes = 0;  ///< what is left of the state directory's file system
+  };
+  [[nodiscard]] virtual NodeDisk CheckNodeDisk() = 0;
 };
 
 }  // namespace dormouse

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "node-agent/host/inventory.h"
@@ -283,19 +284,19 @@ Result<DiskUsage> LinuxMachine::KeepDiskAhead(const Record& record) {
                    static_cast<int>(usage.used_percent)};
 }
 
-Machine::DiskState LinuxMachine::CheckNodeDisk() {
+Machine::NodeDisk LinuxMachine::CheckNodeDisk() {
   const auto space = host::SpaceOf(config_.paths.state);
-  if (!space) return DiskState::kFine;
+  if (!space) return {DiskState::kFine, std::numeric_limits<int64_t>::max()};
   pressure_ = disk::PressureOf(*space, config_.capacity, pressure_);
   switch (pressure_) {
     case disk::DiskPressure::kNone:
-      return DiskState::kFine;
+      break;
     case disk::DiskPressure::kRefuseNew:
-      return DiskState::kRefuseNew;
+      return {DiskState::kRefuseNew, space->available_bytes};
     case disk::DiskPressure::kPauseGuests:
-      return DiskState::kFull;
+      return {DiskState::kFull, space->available_bytes};
   }
-  return DiskState::kFine;
+  return {DiskState::kFine, space->available_bytes};
 }
 
 std::optional<uint32_t> LinuxMachine::SlotInUse(const api::SandboxUid& uid) const {

@@ -86,7 +86,7 @@ class LinuxMachine : public Machine {
   Result<> RemoveOwned(const std::string& short_id) override;
   Result<> CollectBases(const std::vector<std::string>& used) override;
   [[nodiscard]] uint32_t SlotLimit() const override { return config_.net.range.slots(); }
-  [[nodiscard]] DiskState CheckNodeDisk() override;
+  [[nodiscard]] NodeDisk CheckNodeDisk() override;
 
   [[nodiscard]] disk::Images& images() { return images_; }
   [[nodiscard]] const vmm::VmmVersion& version() const { return version_; }

@@ -38,8 +38,17 @@ api::Condition HypervisorReady(const NodeFacts& facts, const Result<vmm::VmmVers
               "cloud-hypervisor " + hypervisor->build);
 }
 
-api::Condition DiskPressure(NodeDisk disk) {
-  switch (disk) {
+// A few of them: a person looks at the first.
+std::string WhoStandsStill(const std::vector<std::string>& names) {
+  constexpr size_t kNamed = 3;
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < kNamed; ++i) text += (i == 0 ? "" : ", ") + names[i];
+  if (names.size() > kNamed) text += " and " + std::to_string(names.size() - kNamed) + " more";
+  return text.empty() ? "" : "; the first is whose disk takes most: " + text;
+}
+
+api::Condition DiskPressure(const NodeObservation& seen) {
+  switch (seen.disk) {
     case NodeDisk::kFine:
       break;
     case NodeDisk::kRefuseNew:
@@ -48,7 +57,8 @@ api::Condition DiskPressure(NodeDisk disk) {
     case NodeDisk::kPauseGuests:
       return Make(
           api::condition::kDiskPressure, true, reasons::kNodeDiskFull,
-          "the state directory's file system is full: guests are paused until there is room");
+          "the state directory's file system is full: guests are paused until there is room" +
+              WhoStandsStill(seen.stand_still));
   }
   return Make(api::condition::kDiskPressure, false, reasons::kHealthy, "");
 }
@@ -118,7 +128,7 @@ api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts, const NodeAllow
   const api::Condition hypervisor = HypervisorReady(facts, seen.hypervisor);
   // The API keeps whole seconds: what is read back must compare equal.
   const WallTime stamp = std::chrono::floor<std::chrono::seconds>(now);
-  for (api::Condition condition : {Ready(hypervisor), DiskPressure(seen.disk), hypervisor}) {
+  for (api::Condition condition : {Ready(hypervisor), DiskPressure(seen), hypervisor}) {
     if (const api::Condition* known = api::FindCondition(before, condition.type)) {
       status.conditions.push_back(*known);
     }

@@ -40,6 +40,7 @@ struct NodeObservation {
   Result<vmm::VmmVersion> hypervisor = vmm::VmmVersion{};  ///< or why none can be used
   host::FileSystemSpace space;                             ///< of the state directory
   NodeDisk disk = NodeDisk::kFine;
+  std::vector<std::string> stand_still;  ///< for want of disk; the one that grew most first
 };
 
 /// `before` gives the transition times of the conditions that stay as they are. Disk amounts are

@@ -148,12 +148,11 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
     return records_.DropUnrecorded(uid).map([] { return ReconcileResult::Done(); });
   }
   if (!ahead) {
-    Remember(uid,
-             [&](Remembered& kept) { kept.told.CacheShows(cached->meta.resource_version); });
+    Remember(uid, [&](Remembered& kept) { kept.told.CacheShows(cached->meta.resource_version); });
   }
   const api::Sandbox sandbox =
-  if (records_.IsNewer(uid)) return ReconcileNewer(sandbox);
       Recall(uid, [&](const Remembered& kept) { return Newer(*cached, kept.told.object); });
+  if (records_.IsNewer(uid)) return ReconcileNewer(sandbox);
   if (sandbox.meta.deletion_time) return ReconcileDeletion(sandbox);
   if (records_.IsCorrupt(uid)) return ReconcileUnreadable(sandbox);
   return ReconcileWanted(sandbox, std::move(record));
@@ -161,6 +160,14 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
 
 Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
                                                std::optional<Record> record) {
+  if (record && record->orphaned_at) {
+    // etcd was restored to before it was placed here, and it was placed here again.
+    log::Info("the object of a sandbox is back, and it goes on",
+              {{"sandbox", record->key().ToString()}, {"uid", record->uid.text()}});
+    record->orphaned_at.reset();
+    if (record->intent == Intent::kStopped && !record->ending) record->intent = Intent::kRun;
+    DORMOUSE_TRY(records_.Save(*record));
+  }
   if (record) return Drive(sandbox, std::move(*record), false);
   if (!sandbox.meta.HasFinalizer(api::kCleanupFinalizer)) {
     return Refuse(sandbox,
@@ -228,13 +235,6 @@ Result<ReconcileResult> Agent::ReconcileUnreadable(const api::Sandbox& sandbox) 
   return ReconcileResult::Done();
 }
 
-Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
-  // Nothing is destroyed on the word of a cache (invariant 8).
-  DORMOUSE_ASSIGN(const auto live, control_plane_.ReadLive(cached.meta.key()));
-  auto record = records_.Find(cached.uid);
-  if (!live || live->uid != cached.uid) {
-    if (record) return ReconcileOrphan(*record);
-    return ReconcileResult::Done();
 Result<ReconcileResult> Agent::ReconcileNewer(const api::Sandbox& sandbox) {
   const std::string message =
       "the record of it on " + options_.node_name +
@@ -259,6 +259,13 @@ Result<ReconcileResult> Agent::ReconcileNewer(const api::Sandbox& sandbox) {
   return ReconcileResult::Done();
 }
 
+Result<ReconcileResult> Agent::ReconcileDeletion(const api::Sandbox& cached) {
+  // Nothing is destroyed on the word of a cache (invariant 8).
+  DORMOUSE_ASSIGN(const auto live, control_plane_.ReadLive(cached.meta.key()));
+  auto record = records_.Find(cached.uid);
+  if (!live || live->uid != cached.uid) {
+    if (record) return ReconcileOrphan(*record);
+    return ReconcileResult::Done();
   }
   if (!live->meta.deletion_time) return ReconcileResult::RequeueAfter(1s);
   if (!record) {
@@ -293,11 +300,20 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
         "the object of a sandbox is gone; its VM is stopped and its files are kept for a while",
         {{"sandbox", record.key().ToString()}, {"uid", record.uid.text()}});
     record.orphaned_at = now;
-    record.intent = Intent::kStopped;
+    // Its object may come back: ReconcileWanted tells this from one that has ended by its ending.
+    if (record.intent == Intent::kRun) {
+      record.intent = record.sleeping ? Intent::kSuspended : Intent::kStopped;
+      record.ending.reset();
+      record.vmm.reset();
+      record.memory_generation.reset();
+      record.started_at.reset();
+      record.boot_to_ready_ms.reset();
+    }
     DORMOUSE_TRY(records_.Save(record));
   }
   Desired desired;
   desired.deleting = now - *record.orphaned_at >= options_.orphan_retention;
+  desired.mode = api::OperatingMode::kSuspended;  // one that sleeps is not woken
   DORMOUSE_ASSIGN(const Observed seen, machine_.Observe(record));
   const Plan plan = MakePlan(record, desired, seen, now, options_.limits);
   std::optional<Step> failed;
@@ -313,7 +329,7 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   desired.generation = sandbox.meta.generation;
   desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
-  desired.node_disk_full = disk_state_ == Machine::DiskState::kFull;
+  desired.node_disk_full = StoppedByDisk(record.uid).has_value();
   desired.boot_from_disk = AsksToBootFromDisk(sandbox);
   if (record.intent == Intent::kSuspended) {
     const bool stays = IsRefused(record, desired) && !GivesUpMemory(record, desired);

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "node-agent/disk/capacity.h"
 #include "node-agent/machine/machine.h"
 #include "node-agent/record/record_store.h"
 #include "node-agent/record/template_store.h"
@@ -52,6 +53,7 @@ struct AgentOptions {
   BootSnapshots boot_snapshots = BootSnapshots::kNamespace;
   int64_t boot_snapshot_bytes = int64_t{8} << 30;  ///< of all together, on disk; then the least
                                                    ///< recently used goes
+  disk::CapacityPolicy capacity;                   ///< who stands still as the node's disk fills up
   PlanLimits limits;
 };
 
@@ -95,6 +97,8 @@ class Agent : public AgentView {
   /// Once a second: fill levels, allocation ahead of use, the node's reserve.
   void TendDisks();
   [[nodiscard]] Machine::DiskState disk_state() const { return disk_state_; }
+  /// Whom the node's full disk has stopped, by name, the first that was stopped first.
+  [[nodiscard]] std::vector<std::string> StandStill() const;
 
   [[nodiscard]] std::vector<SandboxSummary> List() const override;
   [[nodiscard]] Result<std::string> Show(const kube::ObjectKey& key) const override;
@@ -104,6 +108,10 @@ class Agent : public AgentView {
   [[nodiscard]] Result<std::vector<Leak>> Sweep(bool remove) override;
 
  private:
+  struct Standstill {
+    std::string uid, name;
+    std::string why;  ///< for its status
+  };
   struct WantedCapture {
     api::SandboxUid source;
     kube::ObjectKey key;
@@ -122,6 +130,8 @@ class Agent : public AgentView {
   /// Makes nothing, and says so: the controller places it anew. `reason` empty: by the error.
   Result<kube::ReconcileResult> Refuse(const api::Sandbox& sandbox, const Error& error,
                                        std::string_view reason = {});
+  /// Says that it is a newer agent's, and leaves everything alone.
+  Result<kube::ReconcileResult> ReconcileNewer(const api::Sandbox& sandbox);
   /// `held` is let go when the record is on disk.
   Result<kube::ReconcileResult> Drive(const api::Sandbox& sandbox, Record record, bool is_new,
                                       TemplateStore::Ptr held = nullptr);
@@ -129,8 +139,6 @@ class Agent : public AgentView {
   /// Whether what is wanted can be had in another way than by the step that failed: what it takes
   /// is remembered, and the next plan goes that way.
   Result<bool> FindAnotherWay(const Plan& plan, Step failed, const Error& error, Record* record,
-  /// Says that it is a newer agent's, and leaves everything alone.
-  Result<kube::ReconcileResult> ReconcileNewer(const api::Sandbox& sandbox);
                               Desired* desired);
   Result<Observed> Look(const Record& record, bool is_new);
   /// Of its VMM, or since this agent first saw that; nothing where there is none.
@@ -194,16 +202,21 @@ class Agent : public AgentView {
   [[nodiscard]] bool TakeTurn(const api::Sandbox& sandbox, const Record& record);
   void LeaveTurn(const api::SandboxUid& uid);
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
+  /// Our own write of that status, as the API server returned it.
+  void NoteWritten(const api::Sandbox& written, std::string status);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
                 const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan,
                                                   const Record& record) const;
+  /// Decides anew who stands still.
+  void ShareDisk(const std::vector<disk::StoreSize>& stores,
+                 const std::vector<std::string>& starved, uint64_t available_bytes);
+  /// Why the node's disk stops it; nothing where it does not.
+  [[nodiscard]] std::optional<std::string> StoppedByDisk(const api::SandboxUid& uid) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached,
-  /// Our own write of that status, as the API server returned it.
-  void NoteWritten(const api::Sandbox& written, std::string status);
                                    const std::optional<api::Sandbox>& ours);
   /// What `ask` answers of what is remembered of a sandbox. It is called with the lock held.
   template <typename Ask>
@@ -234,6 +247,7 @@ class Agent : public AgentView {
   WakeTurns turns_;
   std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
   mutable std::mutex mutex_;
+  std::vector<Standstill> stand_still_;  // in the order in which they were stopped
   std::map<api::SandboxUid, Remembered> remembered_;
   std::map<api::SandboxUid, WantedCapture> wanted_;           // by template
   std::map<api::SandboxUid, api::SandboxUid> boot_captures_;  // who makes which boot snapshot

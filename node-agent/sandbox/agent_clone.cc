@@ -40,6 +40,7 @@ std::optional<api::SandboxUid> Agent::BootSnapshotOf(const api::SandboxSpec& spe
 
 std::optional<TemplateCapture> Agent::CaptureWantedFrom(const api::SandboxSpec& spec,
                                                         const Record& record) {
+  if (disk_state_ == Machine::DiskState::kFull) return std::nullopt;  // it writes memory
   const std::lock_guard lock(mutex_);
   const auto is_fresh = [this](const api::SandboxUid& uid) {
     const auto found = remembered_.find(uid);
@@ -172,7 +173,8 @@ void Agent::TemplateCaptureFailed(const Record& record, const Error& error) {
       found->second.under_way = false;
       // What it gave up for is no reason why it had not been captured before.
       if (!found->second.dropped) found->second.failure = error;
-      found->second.not_before = clock_.Now() + DelayAfter(found->second.failures++, options_.capture_retry);
+      found->second.not_before =
+          clock_.Now() + DelayAfter(found->second.failures++, options_.capture_retry);
     }
   }
   template_changed_(capture.template_uid.text());

@@ -14,6 +14,7 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   const Told told = Recall(sandbox.uid, [](const Remembered& kept) { return kept.told; });
   in.node_ip = options_.node_ip;
   in.disk = told.disk;
+  in.stopped_by_disk = StoppedByDisk(sandbox.uid).value_or("");
   if (sandbox.spec.operating_mode == api::OperatingMode::kSuspended) {
     in.capture_problem =
         Recall(sandbox.uid, [](const Remembered& kept) { return kept.suspends.problem(); });
@@ -53,7 +54,6 @@ Result<> Agent::Tell(const api::Sandbox& sandbox, StatusInputs in) {
   return {};
 }
 
-void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
 void Agent::NoteWritten(const api::Sandbox& written, std::string status) {
   own_writes_.Wrote(written.uid.text(), written.meta.resource_version);
   Remember(written.uid, [&](Remembered& kept) {
@@ -63,6 +63,7 @@ void Agent::NoteWritten(const api::Sandbox& written, std::string status) {
   });
 }
 
+void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
                      const api::SandboxStatus& status) {
   const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
   if (ready == nullptr) return;

@@ -358,6 +358,112 @@ TEST_F(AgentTest, ACorruptRecordIsReportedAndTheVmLeftRunning) {
   EXPECT_FALSE(PathExists(paths_.Sandbox(kUid)));
 }
 
+TEST_F(AgentTest, ARecordOfANewerAgentIsLeftAloneWithItsVmAndSaidSo) {
+  Settle();
+  Put(*control_plane_.live);
+  const int pid = vm().pid;
+  const int newer = Record::kVersion + 1;
+  const std::string text = SealJson({"record", newer, newer}, {{"as", "never seen"}});
+  std::ofstream(paths_.Record(kUid), std::ios::trunc) << text;
+  Restart();
+  Settle();
+  const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+  EXPECT_EQ(ready->status, api::ConditionStatus::kUnknown);
+  EXPECT_EQ(ready->reason, "AgentTooOld");
+  EXPECT_EQ(Phase(), "Running") << "for all that is known";
+  EXPECT_EQ(std::count_if(control_plane_.events.begin(), control_plane_.events.end(),
+                          [](const auto& each) { return each.starts_with("Warning AgentTooOld"); }),
+            1);
+  ASSERT_EQ(agent_->List().size(), 1U);
+  EXPECT_EQ(agent_->List()[0].name, "web");
+  EXPECT_EQ(agent_->List()[0].ready_reason, "AgentTooOld");
+  EXPECT_NE(records_->ReserveSlot(kSuccessor, 10).value(), 1U) << "its slot is its own";
+  Delete();
+  Settle();
+  store_.Remove({control_plane_.live->meta.key(), kUid.text(), {}});
+  control_plane_.live.reset();
+  Settle();
+  EXPECT_TRUE(agent_->Sweep(true));
+  EXPECT_EQ(vm().pid, pid);
+  EXPECT_EQ(ReadFile(paths_.Record(kUid), 4096).value_or(""), text);
+  EXPECT_FALSE(PathExists(paths_.Quarantine() + "/" + kUid.text() + ".json"));
+}
+
+TEST_F(AgentTest, OnANodeShortOfDiskTheOneThatGrewMostStandsStillAndNamesWhy) {
+  Settle();
+  const api::Sandbox first = *control_plane_.live;
+  api::Sandbox hog = first;
+  hog.meta.name = "hog";
+  hog.meta.uid = kSuccessor.text();
+  hog.uid = kSuccessor;
+  hog.status = {};
+  hog.status.node_name = "node-1";
+  Put(hog);
+  for (int i = 0; i < 5; ++i) (void)Reconcile(kSuccessor);
+  machine_.usages[kUid] = {0, 100 << 20, 1};
+  machine_.usages[kSuccessor] = {0, int64_t{3} << 30, 50};
+  machine_.disk_state = Machine::DiskState::kFull;
+  machine_.disk_available = options_.capacity.pause_bytes - 1;
+  const auto look = [this] {
+    agent_->TendDisks();
+    (void)Reconcile(kSuccessor);
+    (void)Reconcile(kUid);
+  };
+  look();
+  EXPECT_TRUE(machine_.vms[kSuccessor].paused);
+  EXPECT_FALSE(vm().paused) << "has not grown";
+  EXPECT_EQ(agent_->StandStill(), std::vector<std::string>{"default/hog"});
+  EXPECT_EQ(ReadyReason(), "NodeDiskFull");
+  const auto* ready = api::FindCondition(control_plane_.live->status.conditions, "Ready");
+  EXPECT_EQ(ready->message,
+            "paused until the node has disk space again: its disk takes 3072 MiB of the node's, "
+            "where an even share is 1841 MiB");
+  machine_.disk_available = options_.capacity.last_resort_bytes - 1;
+  look();
+  EXPECT_TRUE(vm().paused) << "before a store meets ENOSPC";
+  machine_.disk_available = options_.capacity.resume_bytes - 1;
+  look();
+  look();
+  EXPECT_FALSE(vm().paused) << "the last goes on first";
+  EXPECT_TRUE(machine_.vms[kSuccessor].paused);
+  machine_.disk_state = Machine::DiskState::kFine;
+  look();
+  look();
+  EXPECT_FALSE(machine_.vms[kSuccessor].paused);
+}
+
+TEST_F(AgentTest, OneWhoseDiskCannotGrowStandsStillWithRoomForOthers) {
+  Settle();
+  machine_.starved = kUid;
+  agent_->TendDisks();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_TRUE(vm().paused);
+  EXPECT_EQ(ReadyReason(), "NodeDiskFull");
+  machine_.starved.reset();
+  agent_->TendDisks();
+  Settle();
+  EXPECT_FALSE(vm().paused);
+}
+
+TEST_F(AgentTest, ASandboxWhoseObjectComesBackGoesOnFromItsDiskOrItsMemory) {
+  for (const auto mode : {api::OperatingMode::kRunning, api::OperatingMode::kSuspended}) {
+    Wish(mode);
+    Settle();
+    const api::Sandbox object = *control_plane_.live;
+    const uint64_t incarnation = records_->Find(kUid)->incarnation;
+    store_.Remove({object.meta.key(), object.meta.uid, {}});
+    control_plane_.live.reset();
+    Settle();
+    EXPECT_EQ(vm().pid, 0);
+    Put(object);
+    Settle();
+    const bool asleep = mode == api::OperatingMode::kSuspended;
+    EXPECT_EQ(Phase(), asleep ? "Suspended" : "Running");
+    EXPECT_EQ(records_->Find(kUid)->incarnation, incarnation + (asleep ? 0 : 1));
+    EXPECT_EQ(vm().generations.size(), asleep ? 1U : 0U) << "its memory is kept";
+  }
+}
+
 TEST_F(AgentTest, ARecordOfAnotherClusterIsLeftAlone) {
   Settle();
   Restart("cluster-2");
@@ -403,6 +509,7 @@ TEST_F(AgentTest, AStatusThatARestoredEtcdHasForgottenIsToldAnew) {
   Settle();
   api::Sandbox snapshot = *control_plane_.live;
   snapshot.status.phase = "Starting";
+  snapshot.meta.resource_version = kube::ResourceVersion("100");
   Change([](api::Sandbox&) {});
   Settle();
   Restore(snapshot);
@@ -412,4 +519,3 @@ TEST_F(AgentTest, AStatusThatARestoredEtcdHasForgottenIsToldAnew) {
 
 }  // namespace
 }  // namespace dormouse
-  snapshot.meta.resource_version = kube::ResourceVersion("100");

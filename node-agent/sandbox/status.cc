@@ -77,7 +77,7 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     ready.status = ConditionStatus::kTrue;
     Say(&ready, reasons::kReady, "the guest answers");
   } else if (in.outcome == Outcome::kPaused) {
-    Say(&ready, reasons::kNodeDiskFull, "paused until the node has disk space again");
+    Say(&ready, reasons::kNodeDiskFull, in.stopped_by_disk);
   } else if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
     Say(&ready, reasons::kSuspendedByUser,
         in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
@@ -186,7 +186,7 @@ Condition StorageHealthy(const StatusInputs& in) {
   if (in.observed.disk_lost) {
     Say(&storage, reasons::kCowExhausted, "the disk's store failed a write and is lost");
   } else if (in.outcome == Outcome::kPaused) {
-    Say(&storage, reasons::kNodeDiskFull, "the node has no disk space left");
+    Say(&storage, reasons::kNodeDiskFull, "the node is short of disk space");
   } else if (in.disk && in.disk->used_percent >= kCowWarningPercent) {
     Say(&storage, reasons::kCowFilling,
         "the disk differs from its base by " + std::to_string(in.disk->used_percent) +

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "node-agent/machine/machine.h"
-#include "node-agent/sandbox/plan.h"
 #include "node-agent/record/record.h"
+#include "node-agent/sandbox/plan.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/base/result.h"
 
@@ -30,6 +30,7 @@ struct StatusInputs {
       capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
   std::optional<Problem> memory_problem;  ///< it sleeps, and could not be woken
   std::optional<DiskUsage> disk;
+  std::string stopped_by_disk;  ///< why it of all stands still, where the outcome is kPaused
   VmmIdentity vmm;
   std::string node_ip;
   std::string host_address;
