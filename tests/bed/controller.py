@@ -15,8 +15,10 @@ from bed.product import program
 class Controller:
     """With its own service account's token. Not thread-safe."""
 
-    def __init__(self, api: ControlPlane, folder: Path) -> None:
+    def __init__(self, api: ControlPlane, folder: Path, leader_elect: bool = True) -> None:
+        """leader_elect=False: it outlives an API server that is away for longer than a lease."""
         self._api = api
+        self._leader_elect = leader_elect
         self._kubeconfig = folder / "controller.kubeconfig"
         self._daemon = Daemon("dormouse-controller", folder)
         self._die_with_parent = True
@@ -32,7 +34,7 @@ class Controller:
         self.health_port, self.metrics_port = _free_port(), _free_port()
         command = [
             str(program("dormouse-controller")), f"--kubeconfig={self._kubeconfig}",
-            "--leader-elect", f"--lease-namespace={NAMESPACE}",
+            "--leader-elect" if self._leader_elect else "--no-leader-elect", f"--lease-namespace={NAMESPACE}",
             f"--health-address=127.0.0.1:{self.health_port}", f"--metrics-address=127.0.0.1:{self.metrics_port}",
             "--log-level=debug", "--log-format=text",
         ]  # fmt: skip
