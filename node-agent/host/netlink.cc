@@ -1,5 +1,6 @@
 #include "node-agent/host/netlink.h"
 
+#include <arpa/inet.h>
 #include <net/if.h>
 #include <netlink/errno.h>
 #include <netlink/netlink.h>
@@ -7,8 +8,11 @@
 #include <netlink/route/link.h>
 #include <netlink/route/link/veth.h>
 #include <netlink/route/route.h>
+#include <netlink/route/rule.h>
 
 #include <algorithm>
+
+#include "node-agent/host/netlink_raw.h"
 
 namespace dormouse::host {
 namespace {
@@ -25,6 +29,7 @@ using LinkObject = std::unique_ptr<rtnl_link, Freer<rtnl_link, rtnl_link_put>>;
 using VethObject = std::unique_ptr<rtnl_link, Freer<rtnl_link, rtnl_link_veth_release>>;
 using AddressObject = std::unique_ptr<rtnl_addr, Freer<rtnl_addr, rtnl_addr_put>>;
 using RouteObject = std::unique_ptr<rtnl_route, Freer<rtnl_route, rtnl_route_put>>;
+using RuleObject = std::unique_ptr<rtnl_rule, Freer<rtnl_rule, rtnl_rule_put>>;
 using Address = std::unique_ptr<nl_addr, Freer<nl_addr, nl_addr_put>>;
 using Cache = std::unique_ptr<nl_cache, Freer<nl_cache, nl_cache_free>>;
 
@@ -82,6 +87,18 @@ Result<Address> ParseAddress(const std::string& text) {
   return Address(parsed);
 }
 
+// `gateway` or `source` may be null.
+RouteObject RouteOver(rtnl_link* link, nl_addr* destination, nl_addr* gateway, nl_addr* source) {
+  RouteObject route(rtnl_route_alloc());
+  rtnl_route_set_dst(route.get(), destination);
+  if (source != nullptr) rtnl_route_set_pref_src(route.get(), source);
+  rtnl_nexthop* hop = rtnl_route_nh_alloc();
+  rtnl_route_nh_set_ifindex(hop, rtnl_link_get_ifindex(link));
+  if (gateway != nullptr) rtnl_route_nh_set_gateway(hop, gateway);
+  rtnl_route_add_nexthop(route.get(), hop);  // owns it from here
+  return route;
+}
+
 }  // namespace
 
 struct RouteSocket::Impl {
@@ -119,6 +136,16 @@ struct RouteSocket::Impl {
     const int error = rtnl_addr_add(socket.get(), address.get(), NLM_F_CREATE | NLM_F_EXCL);
     if (error < 0 && error != -NLE_EXIST)
       return FailNl("add address " + cidr + " to " + link_name, error);
+    return {};
+  }
+
+  Result<> ReplaceRoute(const std::string& link_name, const std::string& destination,
+                        nl_addr* gateway, nl_addr* source) const {
+    DORMOUSE_ASSIGN(const LinkObject link, MustGet(link_name));
+    DORMOUSE_ASSIGN(const Address to, ParseAddress(destination));
+    const RouteObject route = RouteOver(link.get(), to.get(), gateway, source);
+    const int error = rtnl_route_add(socket.get(), route.get(), NLM_F_CREATE | NLM_F_REPLACE);
+    if (error < 0) return FailNl("route " + destination + " through " + link_name, error);
     return {};
   }
 
@@ -216,18 +243,73 @@ Result<> RouteSocket::AddPeerAddress(const std::string& link, const std::string&
 
 Result<> RouteSocket::ReplaceRoute(const std::string& link_name, const std::string& destination,
                                    const std::string& gateway) {
-  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet(link_name));
-  DORMOUSE_ASSIGN(const Address to, ParseAddress(destination));
   DORMOUSE_ASSIGN(const Address via, ParseAddress(gateway));
-  const RouteObject route(rtnl_route_alloc());
-  rtnl_route_set_dst(route.get(), to.get());
-  rtnl_nexthop* hop = rtnl_route_nh_alloc();
-  rtnl_route_nh_set_ifindex(hop, rtnl_link_get_ifindex(link.get()));
-  rtnl_route_nh_set_gateway(hop, via.get());
-  rtnl_route_add_nexthop(route.get(), hop);  // owns it from here
-  const int error = rtnl_route_add(impl_->socket.get(), route.get(), NLM_F_CREATE | NLM_F_REPLACE);
-  if (error < 0) return FailNl("route " + destination + " through " + link_name, error);
-  return {};
+  return impl_->ReplaceRoute(link_name, destination, via.get(), nullptr);
+}
+
+Result<> RouteSocket::ReplaceDirectRoute(const std::string& link_name,
+                                         const std::string& destination,
+                                         const std::string& source) {
+  DORMOUSE_ASSIGN(const Address from, ParseAddress(source));
+  return impl_->ReplaceRoute(link_name, destination, nullptr, from.get());
+}
+
+Result<bool> RouteSocket::AddRule(const RouteRule& rule) {
+  const RuleObject object(rtnl_rule_alloc());
+  rtnl_rule_set_family(object.get(), AF_INET);
+  rtnl_rule_set_action(object.get(), FR_ACT_TO_TBL);
+  rtnl_rule_set_iif(object.get(), "lo");
+  rtnl_rule_set_prio(object.get(), rule.priority);
+  rtnl_rule_set_table(object.get(), rule.table);
+  if (rule.mark != 0) {
+    rtnl_rule_set_mark(object.get(), rule.mark);
+    rtnl_rule_set_mask(object.get(), rule.mark);
+  }
+  DORMOUSE_ASSIGN(const Address to, ParseAddress(rule.to));
+  rtnl_rule_set_dst(object.get(), to.get());
+  if (!rule.from.empty()) {
+    DORMOUSE_ASSIGN(const Address from, ParseAddress(rule.from));
+    rtnl_rule_set_src(object.get(), from.get());
+  }
+  const int error = rtnl_rule_add(impl_->socket.get(), object.get(), NLM_F_CREATE | NLM_F_EXCL);
+  if (error < 0 && error != -NLE_EXIST) return FailNl("add a routing rule", error);
+  return error == 0;
+}
+
+Result<bool> RouteSocket::AddLocalRoute(const std::string& destination, const std::string& source,
+                                        uint32_t table) {
+  DORMOUSE_ASSIGN(const LinkObject link, impl_->MustGet("lo"));
+  DORMOUSE_ASSIGN(const Address to, ParseAddress(destination));
+  DORMOUSE_ASSIGN(const Address from, ParseAddress(source));
+  const RouteObject route = RouteOver(link.get(), to.get(), nullptr, from.get());
+  rtnl_route_set_type(route.get(), RTN_LOCAL);
+  rtnl_route_set_table(route.get(), table);
+  const int error = rtnl_route_add(impl_->socket.get(), route.get(), NLM_F_CREATE | NLM_F_EXCL);
+  if (error < 0 && error != -NLE_EXIST) return FailNl("add local route " + destination, error);
+  return error == 0;
+}
+
+Result<std::optional<int>> RouteSocket::LinkTowards(const std::string& source,
+                                                    const std::string& destination) {
+  in_addr from{}, to{};
+  if (::inet_pton(AF_INET, source.c_str(), &from) != 1 ||
+      ::inet_pton(AF_INET, destination.c_str(), &to) != 1)
+    return Fail(ErrorCode::kInvalid, "no address: " + source + " or " + destination);
+  rtmsg question{};
+  question.rtm_family = AF_INET;
+  question.rtm_src_len = question.rtm_dst_len = 32;
+  const auto answer = NetlinkQuestion(RTM_GETROUTE, BytesOf(question))
+                          .Add(RTA_DST, BytesOf(to))
+                          .Add(RTA_SRC, BytesOf(from))
+                          .Ask(NETLINK_ROUTE);
+  // An address that is not ours is an invalid source.
+  if (!answer && (answer.error().code() == ErrorCode::kNotFound ||
+                  answer.error().code() == ErrorCode::kInvalid))
+    return std::nullopt;
+  if (!answer) return Fail(answer.error());
+  const NetlinkMessage route{reinterpret_cast<const nlmsghdr*>(answer->data())};
+  const auto link = route.Attribute(sizeof(rtmsg), RTA_OIF);
+  return link ? ValueOf<int>(*link) : std::nullopt;
 }
 
 }  // namespace dormouse::host

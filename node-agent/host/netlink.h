@@ -42,6 +42,16 @@ struct TapSpec {
   std::string mac;  ///< of the host's end; empty = the kernel's choice
 };
 
+/// A rule for lookups of this namespace's own (`iif lo`): of what its programs send, and for the
+/// way back to whoever sent something to itself.
+struct RouteRule {
+  uint32_t priority = 0;
+  std::string from;   ///< empty = any
+  uint32_t mark = 0;  ///< these bits; 0 = any
+  std::string to;
+  uint32_t table = 0;
+};
+
 class RouteSocket {
  public:
   /// In the calling thread's network namespace.
@@ -68,6 +78,19 @@ class RouteSocket {
   /// Replaces one to the same destination. `gateway` is on the link itself.
   Result<> ReplaceRoute(const std::string& link, const std::string& destination,
                         const std::string& gateway);
+  /// The same to the other end of `link`, from `source`.
+  Result<> ReplaceDirectRoute(const std::string& link, const std::string& destination,
+                              const std::string& source);
+  /// False when it was there.
+  Result<bool> AddRule(const RouteRule& rule);
+  /// In `table`, `destination` is this node itself, known as `source`. False when it was there.
+  Result<bool> AddLocalRoute(const std::string& destination, const std::string& source,
+                             uint32_t table);
+  /// The number of the link through which something from `source` goes to `destination`; nothing
+  /// when it goes nowhere, as when `source` is no address of this namespace. Of the calling
+  /// thread's namespace.
+  static Result<std::optional<int>> LinkTowards(const std::string& source,
+                                                const std::string& destination);
 
  private:
   struct Impl;

@@ -1,8 +1,13 @@
 #include "node-agent/host/nft.h"
 
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <nftables/libnftables.h>
 
 #include <memory>
+
+#include "node-agent/host/netlink_raw.h"
 
 namespace dormouse::host {
 namespace {
@@ -53,6 +58,27 @@ Result<> ApplyNft(const std::string& commands) {
 
 Result<std::string> ReadNftJson(const std::string& command) {
   return Run(command, NFT_CTX_OUTPUT_JSON, "nft " + command);
+}
+
+Result<std::optional<std::string>> ReadTableComment(const std::string& name) {
+  // libnftnl's NFTNL_UDATA_TABLE_COMMENT: records of a type, a length and a value.
+  constexpr char kCommentType = 0;
+  const nfgenmsg family{NFPROTO_INET, NFNETLINK_V0, 0};
+  const auto answer =
+      NetlinkQuestion((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETTABLE, BytesOf(family))
+          .Add(NFTA_TABLE_NAME, std::string_view(name.c_str(), name.size() + 1))
+          .Ask(NETLINK_NETFILTER);
+  if (!answer && answer.error().code() == ErrorCode::kNotFound) return std::nullopt;
+  if (!answer) return Fail(answer.error().Wrap("read table " + name));
+  const NetlinkMessage table{reinterpret_cast<const nlmsghdr*>(answer->data())};
+  std::string_view data = table.Attribute(sizeof(nfgenmsg), NFTA_TABLE_USERDATA).value_or("");
+  while (data.size() >= 2) {
+    const auto length = static_cast<unsigned char>(data[1]);
+    const std::string_view value = data.substr(2, length);
+    if (data[0] == kCommentType) return std::string(value.substr(0, value.find('\0')));
+    data.remove_prefix(std::min<size_t>(data.size(), 2U + length));
+  }
+  return std::string();
 }
 
 }  // namespace dormouse::host

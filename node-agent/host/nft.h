@@ -6,6 +6,7 @@
 // net/netfilter/nf_tables_api.c), so none of these belongs in the way of a start.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "src/common/base/result.h"
@@ -17,5 +18,8 @@ namespace dormouse::host {
 Result<> ApplyNft(const std::string& commands);
 /// `nft -j <command>`, e.g. "list table inet dormouse"; kNotFound when there is no such object.
 Result<std::string> ReadNftJson(const std::string& command);
+/// The comment of table "inet <name>", empty where it has none; nothing when there is no such
+/// table. One message each way: cheap enough for every look.
+Result<std::optional<std::string>> ReadTableComment(const std::string& name);
 
 }  // namespace dormouse::host

@@ -27,7 +27,7 @@ Result<FurnishedNet> Furnish(const SandboxRules& rules) {
   UniqueFd tap;
   const auto furnish = [&]() -> Result<> {
     // The rules come before the first link to the outside.
-    DORMOUSE_TRY(host::ApplyNft(kCreateTable + SandboxTable(rules)));
+    DORMOUSE_TRY(host::ApplyNft(Created(SandboxTable(rules))));
     DORMOUSE_TRY(TurnOffIpv6());
     // Root's, until it is somebody's: a tap without an owner is anybody's.
     DORMOUSE_ASSIGN(tap, host::AttachTap({kTapName, 0, kTapMac}));

@@ -3,24 +3,21 @@
 #include <arpa/inet.h>
 
 #include <charconv>
+#include <cstdio>
+
+#include "src/common/base/hash.h"
 
 namespace dormouse::net {
 namespace {
 
-// What Restricted refuses whatever is allowed: cloud metadata services hand out the node's
-// credentials.
-constexpr const char* kMetadata4 = "169.254.169.254";
-constexpr const char* kMetadata6 = "fd00:ec2::254";
+constexpr char kTable[] = "table inet dormouse {\n";
+
 // RFC 1918, CGNAT (RFC 6598), link-local, loopback, "this network", benchmarking, multicast,
 // reserved.
-const std::vector<std::string> kPrivate4 = {"0.0.0.0/8",    "10.0.0.0/8",     "100.64.0.0/10",
-                                            "127.0.0.0/8",  "169.254.0.0/16", "172.16.0.0/12",
-                                            "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15",
-                                            "224.0.0.0/4",  "240.0.0.0/4"};
-// ULA, link-local, loopback and unspecified, multicast, and what embeds an IPv4 address (mapped,
-// NAT64, 6to4).
-const std::vector<std::string> kPrivate6 = {
-    "::/127", "::ffff:0:0/96", "64:ff9b::/96", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"};
+const std::vector<std::string> kPrivate = {"0.0.0.0/8",    "10.0.0.0/8",     "100.64.0.0/10",
+                                           "127.0.0.0/8",  "169.254.0.0/16", "172.16.0.0/12",
+                                           "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15",
+                                           "224.0.0.0/4",  "240.0.0.0/4"};
 
 bool IsAddress(int family, const std::string& text) {
   unsigned char address[sizeof(in6_addr)];
@@ -52,46 +49,62 @@ std::vector<std::string> OfFamily(const std::vector<std::string>& entries, int f
   return found;
 }
 
+std::string Hex(uint32_t number) {
+  char text[16];
+  std::snprintf(text, sizeof(text), "0x%08x", number);
+  return text;
+}
+
 std::string Braced(const std::vector<std::string>& entries) {
   std::string text = "{ ";
   for (size_t i = 0; i < entries.size(); ++i) text += (i == 0 ? "" : ", ") + entries[i];
   return text + " }";
 }
 
-// One rule for each family that `entries` has; an anonymous set may overlap itself, so one rule an
-// entry.
-std::string Destinations(const std::vector<std::string>& entries, const std::string& rest) {
+// Each matches on where the connection was opened to. One rule an entry: a set may not overlap
+// itself.
+std::string To(const std::vector<std::string>& entries, const std::string& rest) {
   std::string text;
   for (const auto& entry : OfFamily(entries, AF_INET))
-    text += "    ip daddr " + entry + " " + rest + "\n";
-  for (const auto& entry : OfFamily(entries, AF_INET6))
-    text += "    ip6 daddr " + entry + " " + rest + "\n";
+    text += "    ct original ip daddr " + entry + " " + rest + "\n";
   return text;
 }
 
-std::string ResolverRules(const std::vector<std::string>& resolvers) {
-  return Destinations(resolvers, "udp dport 53 accept") +
-         Destinations(resolvers, "tcp dport 53 accept");
-}
-
-std::string EgressChain(const EgressPolicy& policy) {
-  std::string text =
-      "  chain egress {\n    ct state established,related accept\n    ct state invalid drop\n";
-  if (policy.egress != Egress::kNone) text += ResolverRules(policy.resolvers);
-  if (policy.egress == Egress::kRestricted) {
-    text += std::string("    ip daddr ") + kMetadata4 + " drop\n    ip6 daddr " + kMetadata6 +
-            " drop\n";
+std::string EgressChains(const SandboxRules& rules) {
+  const EgressPolicy& policy = rules.policy;
+  std::string text = "  chain always_denied {\n" + To(rules.always_denied, "drop") +
+                     To(rules.platform_allowed, "return") + To(kPlatformAddresses, "drop") +
+                     "  }\n  chain egress {\n"
+                     "    meta nfproto ipv6 drop\n"
+                     "    ct state { invalid, untracked } drop\n";
+  if (policy.egress != Egress::kNone) {
+    text += To(policy.resolvers, "meta l4proto { tcp, udp } ct original proto-dst 53 accept");
   }
-  text += Destinations(policy.deny, "drop") + Destinations(policy.allow, "accept");
-  if (policy.egress == Egress::kRestricted) {
-    text += "    ip daddr " + Braced(kPrivate4) + " drop\n    ip6 daddr " + Braced(kPrivate6) +
-            " drop\n";
-  }
+  text += "    jump always_denied\n" + To(policy.deny, "drop") + To(policy.allow, "accept");
+  if (policy.egress == Egress::kRestricted)
+    text += "    ct original ip daddr " + Braced(kPrivate) + " drop\n";
   text += policy.egress == Egress::kNone ? "    drop\n" : "    accept\n";
   return text + "  }\n";
 }
 
+// `body`: the chains, and the brace that ends them.
+std::string WithComment(const std::string& body) {
+  return std::string(kTable) + "  comment \"" + Sha256(body).substr(0, 32) + "\"\n" + body;
+}
+
 }  // namespace
+
+const std::vector<std::string> kPlatformAddresses = {
+    // All link-local: 169.254.169.254 of nearly every cloud, .253 and .123 beside it, containers'
+    // 169.254.170.2 and .23, Tencent's 169.254.0.23, Scaleway's 169.254.42.42; and what nodes keep
+    // there for their pods.
+    "169.254.0.0/16",
+    "168.63.129.16",    // Azure
+    "100.100.100.200",  // Alibaba
+    "100.96.0.96",      // Volcano Engine
+    "100.80.80.80",     // UCloud
+    "192.0.0.192",      // Oracle, classic
+};
 
 Result<> CheckPolicy(const EgressPolicy& policy) {
   for (const auto* list : {&policy.allow, &policy.deny}) {
@@ -107,108 +120,134 @@ Result<> CheckPolicy(const EgressPolicy& policy) {
   return {};
 }
 
+std::string CommentOf(const std::string& table) {
+  constexpr std::string_view kBefore = "comment \"";
+  const size_t from = table.find(kBefore) + kBefore.size();
+  return table.substr(from, table.find('"', from) - from);
+}
+
+std::string Created(const std::string& table) {
+  // nft 1.0.6 makes no chain that stands in a `create table`, and gives no comment to a table that
+  // is there.
+  return "create table inet dormouse { comment \"" + CommentOf(table) + "\"; }\n" + table;
+}
+
 std::string SandboxTable(const SandboxRules& rules) {
-  std::string text = "table inet dormouse {\n";
-  text += EgressChain(rules.policy);
-  // What the guest sends, as itself or not at all; what the node asks of the guest.
-  text +=
+  const std::string guest = kGuestAddress;
+  // "ct direction original" at eth0 is what others open: nobody but the node may.
+  return WithComment(
+      EgressChains(rules) +
       "  chain forward {\n"
       "    type filter hook forward priority filter; policy drop;\n"
+      "    meta nfproto ipv6 drop\n"
       "    iifname \"tap0\" ip saddr != " +
-      std::string(kGuestAddress) +
+      guest +
       " drop\n"
-      "    iifname \"tap0\" meta nfproto ipv6 drop\n"
-      "    iifname \"tap0\" oifname \"eth0\" jump egress\n"
-      "    iifname \"eth0\" oifname \"tap0\" ct state established,related accept\n"
-      "    iifname \"eth0\" oifname \"tap0\" ip saddr " +
+      "    iifname { \"tap0\", \"eth0\" } oifname { \"tap0\", \"eth0\" } ct original ip saddr " +
       rules.gateway +
       " accept\n"
-      "  }\n";
-  // The VMM itself has no business in this namespace: it may open what its guest may, and serve
-  // nothing.
-  text +=
+      "    iifname \"tap0\" oifname \"eth0\" jump egress\n"
+      "    iifname \"eth0\" oifname \"tap0\" ct direction reply jump egress\n"
+      "  }\n"
+      // The VMM itself has no business in this namespace: it may open what its guest may, and serve
+      // nothing. The kernel tells the node of what it asked and cannot have.
       "  chain output {\n"
       "    type filter hook output priority filter; policy drop;\n"
       "    oifname \"tap0\" icmp type echo-reply accept\n"
+      "    oifname \"eth0\" ct state related ct original ip saddr " +
+      rules.gateway +
+      " accept\n"
       "    oifname \"eth0\" jump egress\n"
       "  }\n"
       "  chain input {\n"
       "    type filter hook input priority filter; policy drop;\n"
-      "    iifname \"eth0\" ct state established,related accept\n"
+      "    iifname \"eth0\" ct direction reply jump egress\n"
       "    iifname \"tap0\" ip saddr " +
-      std::string(kGuestAddress) + " ip daddr " + kGuestGateway +
+      guest + " ip daddr " + kGuestGateway +
       " icmp type echo-request limit rate 10/second accept\n"
-      "  }\n";
-  text +=
+      "  }\n"
       "  chain prerouting {\n"
       "    type nat hook prerouting priority dstnat; policy accept;\n"
       "    iifname \"eth0\" fib daddr type local dnat ip to " +
-      std::string(kGuestAddress) +
+      guest +
       "\n"
       "  }\n"
       "  chain postrouting {\n"
       "    type nat hook postrouting priority srcnat; policy accept;\n"
       "    oifname \"eth0\" ip saddr " +
-      kGuestAddress +
+      guest +
       " masquerade\n"
       "    oifname \"tap0\" snat ip to " +
       kGuestGateway +
       "\n"
       "  }\n"
-      "}\n";
-  return text;
+      "}\n");
 }
 
 std::string NodeTable(const NodeRules& rules) {
-  const auto resolvers = OfFamily(rules.resolvers, AF_INET);
+  const std::string mark = Hex(kMark);
   std::string before_dnat;
   std::string after_dnat;
-  for (const auto& resolver : resolvers) {
+  for (const auto& resolver : OfFamily(rules.resolvers, AF_INET)) {
     before_dnat += "    ip daddr " + resolver + " meta l4proto { tcp, udp } th dport 53 accept\n";
     after_dnat += "    ct original ip daddr " + resolver +
                   " meta l4proto { tcp, udp } ct original proto-dst 53 accept\n";
   }
   return std::string(kReplaceTable) +
-         "table inet dormouse {\n"
-         "  chain from_sandbox {\n"
-         "    meta nfproto ipv6 drop\n"
-         // A veth leads to one address (SandboxNets::ConnectVeth), and may send as that one only.
-         "    fib saddr . iif oif missing drop\n"
-         "    ct state established,related accept\n" +
-         before_dnat +
-         "    fib daddr type { local, broadcast, multicast } drop\n"
-         "  }\n"
-         // Between conntrack (-200) and destination NAT (-100): a NodePort is the node's own
-         // address still.
-         "  chain prerouting {\n"
-         "    type filter hook prerouting priority -160; policy accept;\n"
-         "    iifname \"dmv*\" jump from_sandbox\n"
-         "  }\n"
-         "  chain to_node {\n"
-         "    ct state established,related accept\n" +
-         after_dnat +
-         "    drop\n"
-         "  }\n"
-         // What a service's address was translated into: the API server on this node, say.
-         "  chain input {\n"
-         "    type filter hook input priority -10; policy accept;\n"
-         "    iifname \"dmv*\" jump to_node\n"
-         "  }\n"
-         // Only the node itself, whose packets are not forwarded, may open connections to a
-         // sandbox.
-         "  chain forward {\n"
-         "    type filter hook forward priority -10; policy accept;\n"
-         "    iifname \"dmv*\" oifname \"dmv*\" drop\n"
-         "    oifname \"dmv*\" ct state established,related accept\n"
-         "    oifname \"dmv*\" drop\n"
-         "  }\n"
-         "  chain postrouting {\n"
-         "    type nat hook postrouting priority srcnat; policy accept;\n"
-         "    ip saddr " +
-         rules.range +
-         " oifname != \"dmv*\" masquerade\n"
-         "  }\n"
-         "}\n";
+         WithComment(
+             "  chain from_sandbox {\n"
+             "    meta nfproto ipv6 drop\n"
+             "    meta mark set meta mark | " +
+             mark +
+             "\n"
+             // A veth leads to one address (SandboxNets::ConnectVeth), and may send as that one
+             // only. By the mark, as without it no route leads back (node_net.h).
+             "    fib saddr . mark . iif oif missing drop\n" +
+             // The mark stays: a resolver may be the node itself.
+             before_dnat + "    meta mark set meta mark & " + Hex(~kMark) +
+             "\n"
+             "    ct direction reply accept\n"
+             "    fib daddr type { local, broadcast, multicast } drop\n"
+             "  }\n"
+             // Between conntrack (-200) and destination NAT (-100): a NodePort is the node's own
+             // address still.
+             "  chain prerouting {\n"
+             "    type filter hook prerouting priority -160; policy accept;\n"
+             "    iifname \"dmv*\" jump from_sandbox\n"
+             "  }\n"
+             "  chain to_node {\n"
+             "    ct direction reply accept\n" +
+             after_dnat +
+             "    drop\n"
+             "  }\n"
+             // What a service's address was translated into: the API server on this node, say.
+             "  chain input {\n"
+             "    type filter hook input priority -10; policy accept;\n"
+             "    iifname \"dmv*\" jump to_node\n"
+             "  }\n"
+             // Only the node itself, whose packets are not forwarded, may open connections to a
+             // sandbox.
+             "  chain forward {\n"
+             "    type filter hook forward priority -10; policy accept;\n"
+             "    iifname \"dmv*\" oifname \"dmv*\" drop\n"
+             "    oifname \"dmv*\" ct direction reply accept\n"
+             "    oifname \"dmv*\" drop\n"
+             "  }\n"
+             // What the node sends from another address than the gateway's, or from none yet, was
+             // routed to nowhere, and is routed again.
+             "  chain output {\n"
+             "    type route hook output priority mangle; policy accept;\n"
+             "    oifname \"lo\" ip daddr " +
+             rules.range + " meta mark set meta mark | " + mark +
+             "\n"
+             "  }\n"
+             "  chain postrouting {\n"
+             "    type nat hook postrouting priority srcnat; policy accept;\n"
+             "    ip saddr " +
+             rules.range +
+             " oifname != \"dmv*\" masquerade\n"
+             "  }\n"
+             "}\n");
 }
 
 }  // namespace dormouse::net

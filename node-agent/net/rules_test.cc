@@ -21,7 +21,9 @@ void ExpectGolden(const std::string& name, const std::string& text) {
 
 SandboxRules Rules(Egress egress) {
   return {"10.201.0.1",
-          {egress, {"10.20.0.0/16", "2001:db8::/32"}, {"203.0.113.0/24"}, {"10.96.0.10"}}};
+          {egress, {"10.20.0.0/16", "2001:db8::/32"}, {"203.0.113.0/24"}, {"10.96.0.10"}},
+          {"10.201.0.0/16", "192.0.2.0/24"},
+          {"169.254.20.10"}};
 }
 
 TEST(RulesTest, SandboxRestricted) {
@@ -35,6 +37,16 @@ TEST(RulesTest, SandboxNone) {
 }
 TEST(RulesTest, Node) {
   ExpectGolden("node.nft", NodeTable({"10.201.0.0/16", {"10.96.0.10"}}));
+}
+
+TEST(RulesTest, TheCommentOfATableTellsItFromEachOther) {
+  const std::string table = SandboxTable(Rules(Egress::kOpen));
+  EXPECT_EQ(CommentOf(table).size(), 32u);
+  EXPECT_EQ(CommentOf(table), CommentOf(SandboxTable(Rules(Egress::kOpen))));
+  EXPECT_NE(CommentOf(table), CommentOf(SandboxTable(Rules(Egress::kNone))));
+  SandboxRules other = Rules(Egress::kOpen);
+  other.always_denied.pop_back();
+  EXPECT_NE(CommentOf(table), CommentOf(SandboxTable(other)));
 }
 
 TEST(RulesTest, NoTextOfAUserReachesTheRulesUnread) {

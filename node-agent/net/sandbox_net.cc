@@ -13,9 +13,8 @@ namespace {
 
 using host::RouteSocket;
 
-// Only names are read: what is in the tables would be some hundred objects.
-constexpr char kTables[] = "list tables inet";
-constexpr char kOurTable[] = "\"name\": \"dormouse\"";
+// TEST-NET-1: nowhere, so by the default route.
+constexpr char kAnywhere[] = "192.0.2.1";
 
 const auto kNothing = []() -> Result<> { return {}; };
 
@@ -51,7 +50,10 @@ Result<> MakeVeth(RouteSocket* node, const SandboxNetSpec& spec, int netns) {
 }  // namespace
 
 SandboxNets::SandboxNets(const host::HostNamespaces& host, NetConfig config)
-    : host_(host), config_(std::move(config)), pool_(config_.pool, RulesOf({})) {}
+    : host_(host),
+      config_(std::move(config)),
+      pool_(config_.pool, RulesOf({})),
+      node_(config_.range.cidr(), config_.range.gateway(), config_.resolvers) {}
 
 std::string SandboxNets::NetNsPath(const std::string& short_id) const {
   return config_.netns_directory + "/" + short_id;
@@ -59,9 +61,8 @@ std::string SandboxNets::NetNsPath(const std::string& short_id) const {
 
 Result<> SandboxNets::PrepareNode() {
   DORMOUSE_TRY(host_.RunInMounts([&] { return MakeDirectories(config_.netns_directory, 0700); }));
-  DORMOUSE_TRY(WriteKernelFile(kForwarding, "1"));
-  auto applied = host::ApplyNft(NodeTable({config_.range.cidr(), config_.resolvers}));
-  if (!applied) return Fail(applied.error().Wrap("the node's rules"));
+  auto prepared = node_.Prepare();
+  if (!prepared) return Fail(prepared.error().Wrap("the node's network"));
   pool_.Start();
   return {};
 }
@@ -70,7 +71,9 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
   SandboxNetState state;
   DORMOUSE_ASSIGN(RouteSocket node, RouteSocket::Open());
   DORMOUSE_ASSIGN(const auto veth, node.FindLink(VethName(spec.short_id)));
-  state.veth = veth && veth->alias == spec.uid && veth->up;
+  DORMOUSE_ASSIGN(const auto to_sandbox,
+                  RouteSocket::LinkTowards(config_.range.gateway(), spec.host_address));
+  state.veth = veth && veth->alias == spec.uid && veth->up && to_sandbox == veth->index;
   auto netns = Open(spec);
   if (!netns) {
     if (netns.error().code() != ErrorCode::kNotFound) return Fail(netns.error());
@@ -81,8 +84,11 @@ Result<SandboxNetState> SandboxNets::Observe(const SandboxNetSpec& spec) {
     DORMOUSE_ASSIGN(RouteSocket inside, RouteSocket::Open());
     DORMOUSE_ASSIGN(const auto tap, inside.FindLink(kTapName));
     state.tap = tap && tap->up;
-    DORMOUSE_ASSIGN(const std::string tables, host::ReadNftJson(kTables));
-    state.rules = tables.find(kOurTable) != std::string::npos;
+    DORMOUSE_ASSIGN(const auto eth0, inside.FindLink(kInnerVeth));
+    DORMOUSE_ASSIGN(const auto out, RouteSocket::LinkTowards(spec.host_address, kAnywhere));
+    state.veth = state.veth && eth0 && out == eth0->index;
+    DORMOUSE_ASSIGN(const auto comment, host::ReadTableComment(kTableName));
+    state.rules = comment.value_or("");
     return {};
   }));
   return state;
@@ -138,6 +144,8 @@ Result<> SandboxNets::ConnectVeth(const SandboxNetSpec& spec, RouteSocket* node,
   DORMOUSE_TRY(inside->SetUp(kInnerVeth));
   DORMOUSE_TRY(inside->ReplaceRoute(kInnerVeth, "0.0.0.0/0", gateway));
   DORMOUSE_TRY(TurnOffIpv6(veth));
+  // For the way back to a sandbox that asks a resolver on the node (node_net.h).
+  DORMOUSE_TRY(WriteKernelFile("/proc/sys/net/ipv4/conf/" + veth + "/src_valid_mark", "1"));
   DORMOUSE_TRY(node->AddPeerAddress(veth, gateway, spec.host_address));
   return node->SetUp(veth, spec.uid);
 }
@@ -176,12 +184,16 @@ Result<> SandboxNets::EnsureVeth(const SandboxNetSpec& spec, int netns) {
       return {};
     }));
     if (!joined) DORMOUSE_TRY(MakeVeth(&node, spec, netns));
-    return ConnectVeth(spec, &node, &*inside);
+    DORMOUSE_TRY(ConnectVeth(spec, &node, &*inside));
+    // It comes with the address, and can go without it.
+    return node.ReplaceDirectRoute(VethName(spec.short_id), spec.host_address,
+                                   config_.range.gateway());
   });
 }
 
 SandboxRules SandboxNets::RulesOf(const EgressPolicy& policy) const {
-  SandboxRules rules{config_.range.gateway(), policy};
+  SandboxRules rules{config_.range.gateway(), policy, config_.deny_always, config_.allow_platform};
+  rules.always_denied.push_back(config_.range.cidr());
   if (rules.policy.resolvers.empty()) rules.policy.resolvers = config_.resolvers;
   return rules;
 }
@@ -190,18 +202,26 @@ Result<> SandboxNets::EnsureRules(const SandboxNetSpec& spec, int netns) {
   return Step(spec, "net.rules", [&] {
     const std::string table = SandboxTable(RulesOf(spec.policy));
     return host::RunInNetNs(netns, [&]() -> Result<> {
+      DORMOUSE_ASSIGN(const auto comment, host::ReadTableComment(kTableName));
+      if (comment == CommentOf(table)) return {};
       // A transaction that deletes waits for an RCU grace period, and most namespaces are new.
-      auto made = host::ApplyNft(kCreateTable + table);
+      auto made = host::ApplyNft(Created(table));
       if (made || made.error().code() != ErrorCode::kAlreadyExists) return made;
       return host::ApplyNft(kReplaceTable + table);
     });
   });
 }
 
+std::string SandboxNets::RulesFor(const EgressPolicy& policy) const {
+  return CommentOf(SandboxTable(RulesOf(policy)));
+}
+
 Result<> SandboxNets::UpdateRules(const SandboxNetSpec& spec) {
   DORMOUSE_TRY(CheckPolicy(spec.policy));
-  DORMOUSE_ASSIGN(const UniqueFd netns, Open(spec));
-  return EnsureRules(spec, netns.get());
+  const auto netns = Open(spec);
+  if (!netns && netns.error().code() == ErrorCode::kNotFound) return {};
+  if (!netns) return Fail(netns.error());
+  return EnsureRules(spec, netns->get());
 }
 
 Result<> SandboxNets::Remove(const SandboxNetSpec& spec) {

@@ -19,6 +19,7 @@
 #include "node-agent/host/mounts.h"
 #include "node-agent/net/address_plan.h"
 #include "node-agent/net/net_pool.h"
+#include "node-agent/net/node_net.h"
 #include "node-agent/net/rules.h"
 #include "src/common/base/result.h"
 #include "src/common/base/unique_fd.h"
@@ -37,9 +38,9 @@ struct SandboxNetSpec {
 struct SandboxNetState {
   bool netns = false;
   bool tap = false;
-  bool veth = false;   ///< with our UID as alias
-  bool rules = false;  ///< a table of ours is in the namespace
-  [[nodiscard]] bool Ready() const { return netns && tap && veth && rules; }
+  bool veth = false;  ///< with our UID as alias; each end finds the other by its address
+  std::string rules;  ///< which are in force, as RulesFor tells them; empty: none of ours
+  [[nodiscard]] bool Ready() const { return netns && tap && veth && !rules.empty(); }
   [[nodiscard]] bool Gone() const { return !netns && !veth; }
 };
 
@@ -48,20 +49,27 @@ struct NetConfig {
   AddressRange range;
   std::vector<std::string> resolvers;  ///< the node's, for guests that name none
   size_t pool = 0;                     ///< furnished namespaces of the default policy kept ready
+  /// CIDRs that no sandbox reaches, and platform addresses (rules.h) that its policy decides about.
+  std::vector<std::string> deny_always{}, allow_platform{};
 };
 
 class SandboxNets {
  public:
   SandboxNets(const host::HostNamespaces& host, NetConfig config);
 
-  /// Once at the start: the node's table, and IPv4 forwarding. The pool of an agent that died goes,
-  /// and ours begins to fill.
+  /// Once at the start: the node's own side (node_net.h). The pool of an agent that died goes, and
+  /// ours begins to fill.
   Result<> PrepareNode();
+  [[nodiscard]] NodeNet& node() { return node_; }
+  [[nodiscard]] const NodeNet& node() const { return node_; }
 
   Result<SandboxNetState> Observe(const SandboxNetSpec& spec);
   /// All of it; idempotent. kAlreadyExists when the veth's name belongs to another UID.
   Result<> Prepare(const SandboxNetSpec& spec);
-  /// A changed policy, in one transaction.
+  /// What Observe finds where that policy is in force.
+  [[nodiscard]] std::string RulesFor(const EgressPolicy& policy) const;
+  /// Puts the policy in force where another is, in one transaction. Success where there is no
+  /// namespace.
   Result<> UpdateRules(const SandboxNetSpec& spec);
   /// Veth and namespace; success when gone. Processes in the namespace keep it alive, nameless.
   Result<> Remove(const SandboxNetSpec& spec);
@@ -87,6 +95,7 @@ class SandboxNets {
   const host::HostNamespaces& host_;
   const NetConfig config_;
   NetPool pool_;
+  NodeNet node_;
 };
 
 }  // namespace dormouse::net

@@ -14,9 +14,14 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
 #include "node-agent/host/inventory.h"
 #include "node-agent/host/netlink.h"
 #include "node-agent/host/netns.h"
+#include "node-agent/host/nft.h"
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
 #include "src/common/base/failpoint.h"
@@ -29,6 +34,9 @@ using host::RouteSocket;
 constexpr char kPublic[] = "198.51.100.9";  // of the outside; TEST-NET-2
 constexpr char kPrivate[] = "172.16.9.9";
 constexpr char kMetadata[] = "169.254.169.254";
+constexpr char kPlatform[] = "100.100.100.200";  // one of a cloud's, which the node lets be
+constexpr char kOtherPlatform[] = "168.63.129.16";
+constexpr char kAlwaysDenied[] = "203.0.113.9";  // by the node's administrator
 constexpr char kNodeAddress[] = "198.51.100.1";
 constexpr char kResolver[] = "172.16.9.53";
 
@@ -82,11 +90,14 @@ class SandboxNetTest : public ::testing::TestWithParam<size_t> {
     // Every test of this program gets a node of its own; gtest's one thread stays in the last.
     ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
     host_.emplace(*host::HostNamespaces::Open("self"));
-    nets_.emplace(
-        *host_,
-        NetConfig{
-            scratch_ / "netns", *AddressRange::Parse(kDefaultRange), {kResolver}, GetParam()});
+    nets_.emplace(*host_, NetConfig{scratch_ / "netns",
+                                    *AddressRange::Parse(kDefaultRange),
+                                    {kResolver, kNodeAddress},
+                                    GetParam(),
+                                    {kAlwaysDenied},
+                                    {kPlatform}});
     hold_.emplace(&nets_->pool());
+    ASSERT_OK(RouteSocket::Open()->SetUp("lo"));
     const auto prepared = nets_->PrepareNode();
     if (!prepared) GTEST_SKIP() << "no nftables here: " << prepared.error().message();
     FillPool();
@@ -110,10 +121,10 @@ class SandboxNetTest : public ::testing::TestWithParam<size_t> {
     ASSERT_OK(node->CreateVeth({"uplink", "world", outside_.get()}));
     ASSERT_OK(node->AddAddress("uplink", std::string(kNodeAddress) + "/24"));
     ASSERT_OK(node->SetUp("uplink"));
-    ASSERT_OK(node->SetUp("lo"));
     ASSERT_OK(host::RunInNetNs(outside_.get(), []() -> Result<> {
       DORMOUSE_ASSIGN(RouteSocket world, RouteSocket::Open());
-      for (const std::string address : {kPublic, kPrivate, kMetadata, kResolver}) {
+      for (const std::string address :
+           {kPublic, kPrivate, kMetadata, kResolver, kPlatform, kOtherPlatform, kAlwaysDenied}) {
         DORMOUSE_TRY(world.AddAddress("world", address + "/24"));
       }
       return world.SetUp("world");
@@ -151,6 +162,40 @@ class SandboxNetTest : public ::testing::TestWithParam<size_t> {
   // What the VMM itself could send from the namespace (its own sockets, not the guest's).
   UniqueFd VmmSocket(const SandboxNetSpec& spec) {
     return UdpSocket(nets_->Open(spec)->get(), spec.host_address, 0);
+  }
+
+  // Whether what `from` sends to the sandbox's address comes out of its tap. Without a guest that
+  // is an ARP request for its address.
+  static bool ReachesTap(int tap, int from, int timeout = kLongest) {
+    char frame[2048];
+    while (::read(tap, frame, sizeof(frame)) > 0) {
+    }
+    const sockaddr_in target = SocketAddress(Spec(1).host_address, 8080);
+    (void)::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target));
+    pollfd entry{tap, POLLIN, 0};
+    while (::poll(&entry, 1, timeout) > 0) {
+      const ssize_t got = ::read(tap, frame, sizeof(frame));
+      // virtio header (10), Ethernet (14).
+      if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 &&
+          static_cast<unsigned char>(frame[23]) == 0x06)
+        return true;
+    }
+    return false;
+  }
+  // What other programs of the node may do, by whatever tool: as `ip` asks for it.
+  static Result<> Ip(const std::vector<const char*>& arguments) {
+    std::string line = "ip";
+    for (const char* argument : arguments) line += std::string(" ") + argument;
+    return ::system(line.c_str()) == 0 ? Result<>() : Fail(ErrorCode::kInternal, line);
+  }
+  static Result<> ForgetRoutingRules() {
+    return Ip({"rule flush; ip rule add pref 32766 table main"});
+  }
+  static Result<> FlushAddresses(const std::string& link) {
+    return Ip({"-4 addr flush dev", link.c_str()});
+  }
+  static Result<> DropRouteTo(const std::string& address) {
+    return address == "0.0.0.0" ? Ip({"route del default"}) : Ip({"route del", address.c_str()});
   }
 
   // So that what is refused afterwards was not lost for another reason.
@@ -252,9 +297,190 @@ TEST_P(SandboxNetTest, OpenAndNoneAreWhatTheySay) {
   const UniqueFd inside = UdpSocket(outside_.get(), kPrivate, 9000);
   EXPECT_TRUE(Arrives(vmm.get(), open.get(), kPublic, 9000));
   EXPECT_TRUE(Arrives(vmm.get(), inside.get(), kPrivate, 9000));
+}
+
+TEST_P(SandboxNetTest, WhatATightenedPolicyDeniesEndsWithTheNextPacketOfEitherSide) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const UniqueFd open = UdpSocket(outside_.get(), kPublic, 9000);
+  const UniqueFd inside = UdpSocket(outside_.get(), kPrivate, 9000);
+  const auto answers = [&](int from, int timeout) {
+    char byte = 0;
+    pollfd entry{vmm.get(), POLLIN, 0};
+    EXPECT_EQ(::send(from, "y", 1, 0), 1);
+    return ::poll(&entry, 1, timeout) > 0 && ::recv(vmm.get(), &byte, 1, 0) == 1;
+  };
+  // As the outside sees it: the node's address, and a port of its choice.
+  const auto joined = [&](int to, const std::string& address) {
+    const sockaddr_in target = SocketAddress(address, 9000);
+    EXPECT_EQ(
+        ::sendto(vmm.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target)),
+        1);
+    pollfd entry{to, POLLIN, 0};
+    EXPECT_GT(::poll(&entry, 1, kLongest), 0);
+    char byte = 0;
+    sockaddr_in from{};
+    socklen_t size = sizeof(from);
+    EXPECT_EQ(::recvfrom(to, &byte, 1, 0, reinterpret_cast<sockaddr*>(&from), &size), 1);
+    EXPECT_EQ(::connect(to, reinterpret_cast<const sockaddr*>(&from), size), 0);
+  };
+  joined(open.get(), kPublic);
+  joined(inside.get(), kPrivate);
+  EXPECT_TRUE(answers(open.get(), kLongest));
+  EXPECT_TRUE(answers(inside.get(), kLongest));
+  ASSERT_OK(nets_->UpdateRules(Spec(1)));
+  EXPECT_FALSE(Arrives(vmm.get(), inside.get(), kPrivate, 9000, kDropped));
+  EXPECT_FALSE(answers(inside.get(), kDropped)) << "what it had opened is answered no more";
+  EXPECT_TRUE(answers(open.get(), kLongest))
+      << "what is still allowed goes on, though it is silent";
   ASSERT_OK(nets_->UpdateRules(Spec(1, Egress::kNone)));
-  const UniqueFd fresh = VmmSocket(Spec(1));  // the first one's flows are established
-  EXPECT_FALSE(Arrives(fresh.get(), open.get(), kPublic, 9000, kDropped));
+  EXPECT_FALSE(Arrives(vmm.get(), open.get(), kPublic, 9000, kDropped));
+  EXPECT_FALSE(answers(open.get(), kDropped));
+}
+
+TEST_P(SandboxNetTest, ThePolicyInForceIsReadFromTheNamespace) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const auto in_force = [&] { return nets_->Observe(Spec(1))->rules; };
+  EXPECT_EQ(in_force(), nets_->RulesFor(Spec(1).policy));
+  ASSERT_OK(nets_->UpdateRules(Spec(1, Egress::kNone)));
+  EXPECT_EQ(in_force(), nets_->RulesFor(Spec(1, Egress::kNone).policy));
+  EXPECT_NE(in_force(), nets_->RulesFor(Spec(1).policy));
+  ASSERT_OK(host::RunInNetNs(nets_->Open(Spec(1))->get(),
+                             [] { return host::ApplyNft("flush ruleset"); }));
+  EXPECT_EQ(in_force(), "");
+  EXPECT_FALSE(nets_->Observe(Spec(1))->Ready());
+  ASSERT_OK(nets_->UpdateRules(Spec(1)));
+  EXPECT_EQ(in_force(), nets_->RulesFor(Spec(1).policy));
+  EXPECT_OK(nets_->UpdateRules(Spec(2))) << "one that sleeps has no namespace";
+}
+
+TEST_P(SandboxNetTest, PlatformAddressesAreDeniedUnlessTheNodeLetsThemBe) {
+  SandboxNetSpec spec = Spec(1, Egress::kOpen);
+  spec.policy.allow = {"0.0.0.0/0"};
+  ASSERT_OK(nets_->Prepare(spec));
+  const UniqueFd vmm = VmmSocket(spec);
+  ExpectOnline(vmm.get());
+  for (const char* denied : {kMetadata, kOtherPlatform, kAlwaysDenied}) {
+    const UniqueFd service = UdpSocket(outside_.get(), denied, 80);
+    EXPECT_FALSE(Arrives(vmm.get(), service.get(), denied, 80, kDropped)) << denied;
+  }
+  const UniqueFd service = UdpSocket(outside_.get(), kPlatform, 80);
+  EXPECT_TRUE(Arrives(vmm.get(), service.get(), kPlatform, 80));
+  spec.policy = {Egress::kRestricted, {}, {}, {}};
+  ASSERT_OK(nets_->UpdateRules(spec));
+  EXPECT_FALSE(Arrives(vmm.get(), service.get(), kPlatform, 80, kDropped))
+      << "it is for the policy to say";
+}
+
+TEST_P(SandboxNetTest, TheNodeStaysOutOfReachWhenAFirewallsRestartTakesOurTableAway) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  ASSERT_OK(nets_->Prepare(Spec(2, Egress::kOpen)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const int on = 1;
+  ASSERT_EQ(::setsockopt(vmm.get(), SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)), 0);
+  const UniqueFd kubelet = UdpSocket(-1, "0.0.0.0", 10250);
+  const UniqueFd dns = UdpSocket(-1, kNodeAddress, 53);
+  const UniqueFd two = UdpSocket(nets_->Open(Spec(2))->get(), Spec(2).host_address, 9000);
+  ExpectOnline(vmm.get());
+  EXPECT_TRUE(Arrives(vmm.get(), dns.get(), kNodeAddress, 53)) << "a resolver on the node";
+  const auto expect_no_node = [&] {
+    for (const char* address : {kNodeAddress, "10.201.0.1", "198.51.100.255", "255.255.255.255"}) {
+      EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), address, 10250, kDropped)) << address;
+    }
+    EXPECT_FALSE(Arrives(vmm.get(), two.get(), Spec(2).host_address, 9000, kDropped));
+  };
+  expect_no_node();
+  ASSERT_OK(host::ApplyNft("flush ruleset"));
+  expect_no_node();
+  for (const std::string loose : {"1", "2", "0"}) {
+    ASSERT_OK(WriteKernelFile("/proc/sys/net/ipv4/conf/all/rp_filter", loose));
+    expect_no_node();
+  }
+  EXPECT_FALSE(Arrives(vmm.get(), dns.get(), kNodeAddress, 53, kDropped));
+  EXPECT_EQ(nets_->node().Repair().value(), "table inet dormouse");
+  ExpectOnline(vmm.get());
+  EXPECT_TRUE(Arrives(vmm.get(), dns.get(), kNodeAddress, 53));
+  expect_no_node();
+}
+
+TEST_P(SandboxNetTest, TheTableKeepsTheNodeOutOfReachWhenOurRoutingRulesAreGone) {
+  ASSERT_OK(nets_->Prepare(Spec(1, Egress::kOpen)));
+  const UniqueFd vmm = VmmSocket(Spec(1));
+  const UniqueFd kubelet = UdpSocket(-1, "0.0.0.0", 10250);
+  ASSERT_OK(ForgetRoutingRules());
+  EXPECT_FALSE(Arrives(vmm.get(), kubelet.get(), kNodeAddress, 10250, kDropped));
+  EXPECT_EQ(nets_->node().Repair().value(), "routing rules");
+  EXPECT_EQ(nets_->node().Repair().value(), "");
+  ExpectOnline(vmm.get());
+}
+
+TEST_P(SandboxNetTest, TheNodeSpeaksToAGuestFromAnySocket) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const UniqueFd tap = AttachTap(Spec(1));
+  // Without an address of its own the way of a datagram is found twice (rules.cc, chain output).
+  const UniqueFd plain = UdpSocket(-1, "0.0.0.0", 0);
+  EXPECT_TRUE(ReachesTap(tap.get(), plain.get()));
+  const UniqueFd connected = UdpSocket(-1, "0.0.0.0", 0);
+  const sockaddr_in target = SocketAddress(Spec(1).host_address, 8080);
+  ASSERT_EQ(::connect(connected.get(), reinterpret_cast<const sockaddr*>(&target), sizeof(target)),
+            0);
+  EXPECT_TRUE(ReachesTap(tap.get(), connected.get()));
+}
+
+TEST_P(SandboxNetTest, ALinkThatLosesItsAddressOrRouteIsSeenAndMadeWhole) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  const std::string veth = VethName(Spec(1).short_id);
+  const auto netns = nets_->Open(Spec(1));
+  const std::vector<std::pair<const char*, std::function<Result<>()>>> losses = {
+      {"the node's address", [&] { return FlushAddresses(veth); }},
+      {"the node's route", [&] { return DropRouteTo(Spec(1).host_address); }},
+      {"the sandbox's address",
+       [&] { return host::RunInNetNs(netns->get(), [&] { return FlushAddresses(kInnerVeth); }); }},
+      {"the sandbox's route",
+       [&] { return host::RunInNetNs(netns->get(), [&] { return DropRouteTo("0.0.0.0"); }); }}};
+  for (const auto& [what, lose] : losses) {
+    ASSERT_TRUE(nets_->Observe(Spec(1))->Ready()) << what;
+    ASSERT_OK(lose());
+    EXPECT_FALSE(nets_->Observe(Spec(1))->Ready()) << what;
+    ASSERT_OK(nets_->Prepare(Spec(1)));
+    EXPECT_TRUE(nets_->Observe(Spec(1))->Ready()) << what;
+    const UniqueFd vmm = VmmSocket(Spec(1));
+    ExpectOnline(vmm.get());
+  }
+}
+
+TEST_P(SandboxNetTest, WhatGoesMissingOnTheNodeIsBackByItselfAndTold) {
+  ASSERT_OK(nets_->Prepare(Spec(1)));
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> repaired, links;
+  const auto note = [&](std::vector<std::string>* into, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    into->push_back(text);
+    changed.notify_all();
+  };
+  ASSERT_OK(nets_->node().Watch({[&](const std::string& veth) { note(&links, veth); },
+                                 [&](const std::string& what) { note(&repaired, what); }}));
+  const auto expect_told = [&](std::vector<std::string>* of, const std::string& text) {
+    std::unique_lock lock(mutex);
+    EXPECT_TRUE(changed.wait_for(lock, std::chrono::milliseconds(kLongest), [&] {
+      return std::count(of->begin(), of->end(), text) != 0;
+    })) << text;
+    of->clear();
+  };
+  ASSERT_OK(host::ApplyNft("flush ruleset"));
+  expect_told(&repaired, "table inet dormouse");
+  ASSERT_OK(host::ApplyNft("flush chain inet dormouse postrouting"));
+  expect_told(&repaired, "table inet dormouse");
+  ASSERT_OK(ForgetRoutingRules());
+  expect_told(&repaired, "routing rules");
+  ASSERT_OK(WriteKernelFile(kForwarding, "0"));
+  expect_told(&repaired, "net.ipv4.ip_forward");
+  ASSERT_OK(FlushAddresses(VethName(Spec(1).short_id)));
+  expect_told(&links, VethName(Spec(1).short_id));
+  EXPECT_GE(nets_->node().state().repairs, 4);
+  EXPECT_FALSE(nets_->node().state().broken);
+  EXPECT_EQ(nets_->node().Repair().value(), "");
 }
 
 TEST_P(SandboxNetTest, AllowOpensAndDenyCloses) {
@@ -307,28 +533,18 @@ TEST_P(SandboxNetTest, SandboxesDoNotReachEachOtherNorSpoof) {
 
 TEST_P(SandboxNetTest, OnlyTheNodeOpensConnectionsToTheGuest) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
-  // Without a guest at the tap, a datagram that is let through is sent out of it: the VMM's end
-  // reads it.
   const UniqueFd tap = AttachTap(Spec(1));
-  const auto reaches_tap = [&](int from) {
-    char frame[2048];
-    while (::read(tap.get(), frame, sizeof(frame)) > 0) {
-    }
-    const sockaddr_in target = SocketAddress(Spec(1).host_address, 8080);
-    (void)::sendto(from, "x", 1, 0, reinterpret_cast<const sockaddr*>(&target), sizeof(target));
-    pollfd entry{tap.get(), POLLIN, 0};
-    while (::poll(&entry, 1, kLongest) > 0) {
-      const ssize_t got = ::read(tap.get(), frame, sizeof(frame));
-      // virtio header (10), Ethernet (14): an ARP request for the guest's address says it was let
-      // through.
-      if (got >= 24 && static_cast<unsigned char>(frame[22]) == 0x08 &&
-          static_cast<unsigned char>(frame[23]) == 0x06)
-        return true;
-    }
-    return false;
-  };
   const UniqueFd node = UdpSocket(-1, "0.0.0.0", 0);
-  EXPECT_TRUE(reaches_tap(node.get()));
+  EXPECT_TRUE(ReachesTap(tap.get(), node.get()));
+  ASSERT_OK(host::RunInNetNs(outside_.get(), []() -> Result<> {
+    DORMOUSE_ASSIGN(RouteSocket world, RouteSocket::Open());
+    return world.ReplaceRoute("world", "10.201.0.0/16", kNodeAddress);
+  }));
+  const UniqueFd world = UdpSocket(outside_.get(), kPublic, 0);
+  EXPECT_FALSE(ReachesTap(tap.get(), world.get(), kDropped));
+  ASSERT_OK(host::ApplyNft("flush ruleset"));
+  EXPECT_FALSE(ReachesTap(tap.get(), world.get(), kDropped))
+      << "whatever became of the node's table";
 }
 
 // virtio header, Ethernet, IPv4, UDP (without a checksum), one byte.
