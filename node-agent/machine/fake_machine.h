@@ -37,6 +37,7 @@ class FakeMachine : public Machine {
     Workload workload = Workload::kNone;
     int exit_code = 0;
     bool silent = false;
+    std::string egress;           ///< the rules in force
     bool disk_suspended = false;  ///< then nothing that has it open ends, nor does a guest answer
     std::optional<Ending> ending;
     std::map<uint64_t, Generation> generations;
@@ -65,6 +66,7 @@ class FakeMachine : public Machine {
     Observed seen;
     seen.disk = vm.disk ? Presence::kComplete : Presence::kAbsent;
     seen.net = vm.net ? Presence::kComplete : Presence::kAbsent;
+    seen.egress = vm.egress;
     seen.cgroup = seen.vmm_directory = vm.prepared;
     if (vm.pid == 0) {
       seen.vmm = VmmState::kAbsent;
@@ -90,7 +92,7 @@ class FakeMachine : public Machine {
     GuestLocked(vms[record.uid], seen);
   }
 
-  Result<> Do(Step step, const api::SandboxSpec&, Record* record) override {
+  Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) override {
     std::lock_guard lock(mutex);
     steps.push_back(std::string(StepName(step)));
     if (meanwhile) meanwhile(step);
@@ -103,6 +105,7 @@ class FakeMachine : public Machine {
         break;
       case Step::kPrepareNet:
         vm.net = true;
+        vm.egress = EgressRules(spec);
         break;
       case Step::kPrepareVmm:
         vm.prepared = true;
@@ -147,6 +150,7 @@ class FakeMachine : public Machine {
         break;
       case Step::kRemoveNet:
         vm.net = false;
+        vm.egress.clear();
         break;
       case Step::kRemoveVmm:
         vm.prepared = false;
@@ -228,7 +232,18 @@ class FakeMachine : public Machine {
     return {};
   }
 
-  Result<> UpdateNetwork(const api::SandboxSpec&, const Record&) override { return {}; }
+  std::string EgressRules(const api::SandboxSpec& spec) const override {
+    std::string rules = std::to_string(static_cast<int>(spec.network.egress));
+    for (const auto& cidr : spec.network.allow_cidrs) rules += " +" + cidr;
+    for (const auto& cidr : spec.network.deny_cidrs) rules += " -" + cidr;
+    return rules;
+  }
+  Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) override {
+    std::lock_guard lock(mutex);
+    if (network_error) return Fail(*network_error);
+    if (vms[record.uid].net) vms[record.uid].egress = EgressRules(spec);
+    return {};
+  }
   Result<DiskUsage> KeepDiskAhead(const Record& record) override {
     if (starved == record.uid) return Fail(ErrorCode::kNoSpace, "allocate store.cow: ENOSPC");
     const auto own = usages.find(record.uid);
@@ -324,7 +339,8 @@ class FakeMachine : public Machine {
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
-  std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error;
+  std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error,
+      network_error;
   /// What else happens on the machine while it takes a step.
   std::function<void(Step)> meanwhile;
   DiskUsage usage;

@@ -62,7 +62,9 @@ class Machine {
   /// caller saves them.
   virtual Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) = 0;
 
-  /// A changed egress policy of a running sandbox.
+  /// What Observed::egress is where the spec's egress policy is in force.
+  [[nodiscard]] virtual std::string EgressRules(const api::SandboxSpec& spec) const = 0;
+  /// Puts that policy in force where the sandbox has a network, whatever else there is of it.
   virtual Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) = 0;
   /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
   virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;

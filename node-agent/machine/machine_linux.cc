@@ -7,6 +7,7 @@
 #include <set>
 
 #include "node-agent/host/inventory.h"
+#include "node-agent/host/netlink.h"
 #include "node-agent/machine/inner_paths.h"
 #include "node-agent/machine/vmm_drop.h"
 #include "src/common/base/files.h"
@@ -27,6 +28,11 @@ net::Egress EgressOf(api::Egress egress) {
       break;
   }
   return net::Egress::kRestricted;
+}
+
+// Without resolvers: the node's.
+net::EgressPolicy PolicyOf(const api::SandboxSpec& spec) {
+  return {EgressOf(spec.network.egress), spec.network.allow_cidrs, spec.network.deny_cidrs, {}};
 }
 
 }  // namespace
@@ -76,6 +82,13 @@ Result<> LinuxMachine::Prepare(Changed changed) {
   DORMOUSE_ASSIGN(kernel_, artifacts_.Keep(config_.kernel, "kernel"));
   DORMOUSE_ASSIGN(initramfs_, artifacts_.Keep(config_.initramfs, "initramfs"));
   DORMOUSE_TRY(nets_.PrepareNode());
+  // A veth's alias is its sandbox's UID.
+  const auto link_changed = [changed](const std::string& veth) {
+    auto node = host::RouteSocket::Open();
+    const auto link = node ? node->FindLink(veth) : Fail(node.error());
+    if (link && *link && !(*link)->alias.empty()) changed((*link)->alias);
+  };
+  DORMOUSE_TRY(nets_.node().Watch({link_changed, config_.network_repaired}));
   DORMOUSE_ASSIGN(
       watch_, vmm::Watch::Start([changed = std::move(changed)](const std::string& key,
                                                                const vmm::WatchNotice& notice) {
@@ -158,9 +171,12 @@ net::SandboxNetSpec LinuxMachine::NetSpec(const api::SandboxSpec& spec,
   result.subject = record.key().ToString();
   result.host_address = HostAddress(record);
   result.vmm_uid = UidOf(record);
-  result.policy = {EgressOf(spec.network.egress), spec.network.allow_cidrs, spec.network.deny_cidrs,
-                   config_.net.resolvers};
+  result.policy = PolicyOf(spec);
   return result;
+}
+
+std::string LinuxMachine::EgressRules(const api::SandboxSpec& spec) const {
+  return nets_.RulesFor(PolicyOf(spec));
 }
 
 Result<> LinuxMachine::UpdateNetwork(const api::SandboxSpec& spec, const Record& record) {
@@ -253,6 +269,7 @@ Result<Observed> LinuxMachine::Observe(const Record& record) {
   seen.net = net.Ready()  ? Presence::kComplete
              : net.Gone() ? Presence::kAbsent
                           : Presence::kPartial;
+  seen.egress = net.rules;
   DORMOUSE_TRY(ObserveVmm(record, &seen));
   DORMOUSE_ASSIGN(const auto stale, StaleFiles(record));
   seen.stale_files = !stale.empty();

@@ -4,6 +4,7 @@
 // sandboxes. What it names and where: docs/structure.md, invariant 3, and paths.h.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -45,6 +46,8 @@ struct LinuxMachineConfig {
   net::NetConfig net{.netns_directory = {},
                      .range = *net::AddressRange::Parse(net::kDefaultRange),
                      .resolvers = {}};
+  /// Something of the node's network was missing and is back; must not block.
+  std::function<void(const std::string& what)> network_repaired = [](const std::string&) {};
   host::CgroupConfig cgroups;
 };
 
@@ -65,6 +68,7 @@ class LinuxMachine : public Machine {
   Result<Observed> Observe(const Record& record) override;
   void ObserveGuest(const Record& record, Observed* seen) override;
   Result<> Do(Step step, const api::SandboxSpec& spec, Record* record) override;
+  [[nodiscard]] std::string EgressRules(const api::SandboxSpec& spec) const override;
   Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) override;
   Result<DiskUsage> KeepDiskAhead(const Record& record) override;
   Result<> Watch(const Record& record) override;
@@ -89,6 +93,7 @@ class LinuxMachine : public Machine {
   [[nodiscard]] NodeDisk CheckNodeDisk() override;
 
   [[nodiscard]] disk::Images& images() { return images_; }
+  [[nodiscard]] net::NodeNetState node_network() const { return nets_.node().state(); }
   [[nodiscard]] const vmm::VmmVersion& version() const { return version_; }
 
  private:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "node-agent/record/record.h"
 
@@ -48,6 +49,7 @@ struct Observed {
   Presence disk = Presence::kAbsent;
   bool disk_lost = false;  ///< the snapshot is invalid: its store failed
   Presence net = Presence::kAbsent;
+  std::string egress{};  ///< the rules in force (Machine::EgressRules); empty: none, or not asked
   bool vmm_directory = false;
   bool cgroup = false;
   VmmState vmm = VmmState::kAbsent;

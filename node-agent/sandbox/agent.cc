@@ -375,6 +375,15 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
   return *seen;
 }
 
+Result<> Agent::KeepEgress(const api::SandboxSpec& spec, const std::string& rules,
+                           const Record& record, const Observed& seen) {
+  if (seen.net == Presence::kAbsent || seen.egress == rules) return {};
+  DORMOUSE_TRY(machine_.UpdateNetwork(spec, record));
+  // Only what was seen counts: until the next look that it is there is what the kernel answered.
+  Remember(record.uid, [&](Remembered& kept) { kept.look.NoteEgress(rules); });
+  return {};
+}
+
 Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& error,
                                    Record* record, Desired* desired) {
   const auto warn = [&](const char* what) {
@@ -426,13 +435,18 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   Desired desired = DesiredOf(sandbox, record);
   StatusInputs in;
   Plan plan;
-  std::optional<Error> failure;
+  std::optional<Error> failure, egress_failure;
+  const std::string rules = machine_.EgressRules(sandbox.spec);
   for (int round = 0; round < kMaxRounds; ++round) {
     auto seen = Look(record, is_new);
     std::optional<Step> failed;
     Result<> carried;
     if (seen) {
       in.observed = *seen;
+      if (!desired.deleting && !egress_failure) {
+        if (auto kept = KeepEgress(sandbox.spec, rules, record, *seen); !kept)
+          egress_failure = kept.error();
+      }
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
       desired.wake_failed = WhyWakeFailed(record).has_value();
       std::tie(desired.thawed, desired.thaw_failed) =
@@ -503,16 +517,9 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       record.boot_to_ready_ms =
           std::chrono::duration_cast<std::chrono::milliseconds>(*since).count();
   }
-  if (plan.outcome == Outcome::kRunning) {
-    const bool applied = Recall(
-        record.uid, [&](const Remembered& kept) { return kept.network == sandbox.spec.network; });
-    if (!applied) {
-      if (auto updated = machine_.UpdateNetwork(sandbox.spec, record)) {
-        Remember(record.uid, [&](Remembered& kept) { kept.network = sandbox.spec.network; });
-      } else {
-        in.problem = ProblemOf(Step::kPrepareNet, updated.error());
-      }
-    }
+  if (egress_failure && !failure) {
+    failure = egress_failure;
+    in.problem = ProblemOf(Step::kPrepareNet, *failure);
   }
   const bool working =
       plan.outcome == Outcome::kRunning && in.observed.guest == GuestState::kWorking;

@@ -145,6 +145,10 @@ class Agent : public AgentView {
   [[nodiscard]] std::optional<std::chrono::nanoseconds> SinceLaunch(const Record& record) const;
   [[nodiscard]] bool CommitIsInDoubt(const Record& record) const;
   void ForgetFailedSuspends(const Record& record);
+  /// Puts the egress policy of `spec` in force where another is: in every state in which the
+  /// sandbox has a network, whether its guest answers or not. `rules`: Machine::EgressRules.
+  Result<> KeepEgress(const api::SandboxSpec& spec, const std::string& rules, const Record& record,
+                      const Observed& seen);
   /// Runs the stages; on failure `failed` names the step.
   Result<> Carry(const Plan& plan, const api::SandboxSpec& spec, Record* record,
                  std::optional<Step>* failed);

@@ -63,7 +63,6 @@ Result<> Agent::Carry(const Plan& plan, const api::SandboxSpec& spec, Record* re
   Remember(record->uid, [&](Remembered& kept) {
     if (plan.outcome == Outcome::kAwaitGuest) {
       kept.look.Note(RunningVm(), clock_.Now());
-      kept.network = spec.network;
     } else if (plan.outcome == Outcome::kRunning) {
       kept.look.NotePruned();
     } else {

@@ -80,6 +80,95 @@ TEST_F(AgentTest, AnAgentThatDiesAroundAnyStepOfCreationConverges) {
   }
 }
 
+// The policy that the object asks for is the one that the namespace has.
+#define EXPECT_EGRESS_IN_FORCE() \
+  EXPECT_TRUE(vm().net);         \
+  EXPECT_EQ(vm().egress, machine_.EgressRules(control_plane_.live->spec))
+
+void SetEgress(api::Sandbox& sandbox, api::Egress egress) {
+  sandbox.spec.network.egress = egress;
+  ++sandbox.meta.generation;
+}
+void Tighten(api::Sandbox& sandbox) {
+  SetEgress(sandbox, api::Egress::kNone);
+}
+
+TEST_F(AgentTest, AnEgressPolicyIsPutInForceByTheReconcileThatSeesIt) {
+  Settle();
+  Change(Tighten);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyThatBecomesTheDefaultWhileTheAgentIsAwayIsPutInForce) {
+  Change([](api::Sandbox& sandbox) { SetEgress(sandbox, api::Egress::kOpen); });
+  Settle();
+  EXPECT_EGRESS_IN_FORCE();
+  Change([](api::Sandbox& sandbox) { SetEgress(sandbox, api::Egress::kRestricted); });
+  Restart();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyIsPutInForceInBackOff) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Settle();
+  for (int i = 0; i < 2; ++i) {  // the first restart waits for nothing
+    machine_.Crash(kUid);
+    agent_->OnMachineChanged(kUid.text());
+    ASSERT_TRUE(Reconcile());
+    if (i == 0) Settle();
+  }
+  ASSERT_EQ(ReadyReason(), "VMMCrashed");
+  ASSERT_EQ(vm().pid, 0);
+  Change(Tighten);
+  ASSERT_TRUE(Reconcile());
+  ASSERT_EQ(vm().pid, 0) << "it waits for its restart still";
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyThatChangedInSleepIsInForceWhenItWakes) {
+  Settle();
+  Wish(api::OperatingMode::kSuspended);
+  Settle();
+  ASSERT_EQ(Phase(), "Suspended");
+  Change(Tighten);
+  Settle();
+  Wish(api::OperatingMode::kRunning);
+  Settle();
+  ASSERT_EQ(Phase(), "Running");
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyIsPutInForceThoughTheGuestDoesNotAnswer) {
+  Settle();
+  vm().silent = true;
+  Change(Tighten);
+  ASSERT_TRUE(Reconcile());
+  ASSERT_NE(ReadyReason(), "Ready");
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyThatSomebodyElseTookAwayIsBackAtTheNextLook) {
+  Settle();
+  vm().egress = "";
+  clock_.Advance(options_.resync);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EGRESS_IN_FORCE();
+}
+
+TEST_F(AgentTest, AnEgressPolicyThatCannotBePutInForceIsToldAndTriedAgain) {
+  Settle();
+  Change(Tighten);
+  machine_.network_error = Error(ErrorCode::kInternal, "nft: no memory");
+  EXPECT_FALSE(Reconcile());
+  EXPECT_EQ(ReadyReason(), "HostError");
+  machine_.network_error.reset();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EGRESS_IN_FORCE();
+}
+
 TEST_F(AgentTest, AnAgentThatDiesBetweenAVmmsLaunchAndItsRecordStartsItAnew) {
   ASSERT_TRUE(failpoint::Arm("agent.step.launched.vmm.launch=1*error(EIO)"));
   EXPECT_FALSE(Reconcile());

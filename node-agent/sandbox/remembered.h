@@ -30,6 +30,10 @@ class LastLook {
   void NotePruned() {
     if (seen_) seen_->stale_files = false;
   }
+  /// The kernel says that it has put these rules in force.
+  void NoteEgress(const std::string& rules) {
+    if (seen_) seen_->egress = rules;
+  }
   /// Nothing once it is as old as `limit`.
   [[nodiscard]] std::optional<Observed> Within(std::chrono::nanoseconds limit,
                                                MonotonicTime now) const {
@@ -170,7 +174,6 @@ struct Remembered {
   bool commit_in_doubt = false;
   FailedWake wake;
   WakeRoom room;
-  api::NetworkSpec network;  ///< the policy that is in force
   Told told;
   std::string plan;  ///< the last one, for ctl
 };
