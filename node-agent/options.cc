@@ -51,6 +51,15 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
   app.add_option("--resolv-conf", flags.resolv_conf,
                  "Where the node's own DNS servers are listed; those of the loopback are left out")
       ->capture_default_str();
+  app.add_option("--deny-always", flags.deny_always,
+                 "CIDRs that no sandbox reaches, whatever its egress and allow say")
+      ->delimiter(',')
+      ->take_all();
+  app.add_option("--allow-platform", flags.allow_platform,
+                 "CIDRs of cloud metadata and platform addresses, which are denied always, that "
+                 "egress and allow decide about")
+      ->delimiter(',')
+      ->take_all();
   app.add_option("--lease-namespace", flags.lease_namespace, "Where the node's Lease lives")
       ->capture_default_str();
   app.add_option("--health-address", flags.health_address, "/healthz, /readyz")

@@ -24,6 +24,7 @@
 #include "node-agent/sandbox/template_keeper.h"
 #include "node-agent/serve/agent_metrics.h"
 #include "node-agent/serve/control_server.h"
+#include "src/common/api/reasons.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/files.h"
 #include "src/common/base/footprint.h"
@@ -124,6 +125,9 @@ Result<LinuxMachineConfig> MachineConfig(const AgentFlags& flags, const Hardware
   config.launcher = flags.launcher.empty() ? OwnDirectory() + "/dormouse-launch" : flags.launcher;
   config.net.netns_directory = flags.run_dir + "/netns";
   config.net.resolvers = flags.resolvers.empty() ? NodesResolvers(flags) : flags.resolvers;
+  config.net.deny_always = flags.deny_always;
+  config.net.allow_platform = flags.allow_platform;
+  DORMOUSE_TRY(net::CheckPolicy({net::Egress::kOpen, flags.allow_platform, flags.deny_always, {}}));
   config.net.pool = static_cast<size_t>(flags.netns_pool);
   config.cgroups.mount_point = flags.cgroup_mount;
   config.cgroups.slice = flags.cgroup_slice;
@@ -162,6 +166,7 @@ NodeObservation ObserveNode(const Agent& agent, LinuxMachine& machine,
     }
   }
   seen.hypervisor = machine.version();
+  seen.network = machine.node_network();
   if (auto space = host::SpaceOf(paths.state)) seen.space = *space;
   seen.stand_still = agent.StandStill();
   switch (agent.disk_state()) {
@@ -245,6 +250,11 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   if (!hardware.kvm) facts.kvm = true;
   config.cpu_model = facts.cpu_model;
   const disk::CapacityPolicy capacity = config.capacity;
+  config.network_repaired = [&events, &node](const std::string& what) {
+    events.Record({api::kApiVersion, "SandboxNode", "", node.text(), ""}, kube::EventType::kWarning,
+                  std::string(api::reasons::kRulesRepaired), "Repair",
+                  what + " was missing on the node and is back");
+  };
   std::atomic<Agent*> agent_slot{nullptr};
   DORMOUSE_ASSIGN(const auto machine, LinuxMachine::Open(std::move(config), host, *dm, *loops,
                                                          [&agent_slot](const std::string& uid) {

@@ -11,6 +11,7 @@ namespace {
 namespace reasons = api::reasons;
 
 constexpr int64_t kFinestDiskStep = 64LL << 20;
+constexpr auto kRepairIsNews = std::chrono::minutes(10);
 
 int64_t RoundUp(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
@@ -63,9 +64,24 @@ api::Condition DiskPressure(const NodeObservation& seen) {
   return Make(api::condition::kDiskPressure, false, reasons::kHealthy, "");
 }
 
-api::Condition Ready(const api::Condition& hypervisor) {
-  if (hypervisor.status != api::ConditionStatus::kTrue) {
-    return Make(api::condition::kReady, false, hypervisor.reason, hypervisor.message);
+api::Condition NetworkReady(const net::NodeNetState& network, WallTime now) {
+  if (network.broken) {
+    return Make(api::condition::kNetworkReady, false, reasons::kHostError,
+                network.broken->message());
+  }
+  if (network.repairs != 0 && now - network.repaired_at < kRepairIsNews) {
+    return Make(api::condition::kNetworkReady, true, reasons::kRulesRepaired,
+                network.repaired + " was missing and is back, " + std::to_string(network.repairs) +
+                    " times since the agent's start: a program on this node takes away what is "
+                    "not its own");
+  }
+  return Make(api::condition::kNetworkReady, true, reasons::kReady, "");
+}
+
+api::Condition Ready(const api::Condition& hypervisor, const api::Condition& network) {
+  for (const api::Condition* part : {&hypervisor, &network}) {
+    if (part->status != api::ConditionStatus::kTrue)
+      return Make(api::condition::kReady, false, part->reason, part->message);
   }
   return Make(api::condition::kReady, true, reasons::kReady, "");
 }
@@ -126,9 +142,11 @@ api::SandboxNodeStatus ComputeNodeStatus(const NodeFacts& facts, const NodeAllow
   std::sort(status.templates.begin(), status.templates.end());
 
   const api::Condition hypervisor = HypervisorReady(facts, seen.hypervisor);
+  const api::Condition network = NetworkReady(seen.network, now);
   // The API keeps whole seconds: what is read back must compare equal.
   const WallTime stamp = std::chrono::floor<std::chrono::seconds>(now);
-  for (api::Condition condition : {Ready(hypervisor), DiskPressure(seen), hypervisor}) {
+  for (api::Condition condition :
+       {Ready(hypervisor, network), DiskPressure(seen), hypervisor, network}) {
     if (const api::Condition* known = api::FindCondition(before, condition.type)) {
       status.conditions.push_back(*known);
     }

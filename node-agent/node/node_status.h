@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "node-agent/host/sparse_files.h"
+#include "node-agent/net/node_net.h"
 #include "node-agent/node/node_facts.h"
 #include "node-agent/sandbox/view.h"
 #include "node-agent/vmm/version.h"
@@ -41,6 +42,7 @@ struct NodeObservation {
   host::FileSystemSpace space;                             ///< of the state directory
   NodeDisk disk = NodeDisk::kFine;
   std::vector<std::string> stand_still;  ///< for want of disk; the one that grew most first
+  net::NodeNetState network{};
 };
 
 /// `before` gives the transition times of the conditions that stay as they are. Disk amounts are

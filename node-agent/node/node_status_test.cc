@@ -57,6 +57,34 @@ TEST(NodeStatusTest, RunningSandboxesAreCountedWithWhatTheyHold) {
   EXPECT_EQ(status.allocated.sleeping, 1);
 }
 
+TEST(NodeStatusTest, ANetworkThatCannotBePutRightIsToldAndKeepsNewSandboxesAway) {
+  NodeObservation seen = Seen();
+  EXPECT_TRUE(api::IsTrue(Compute(seen).conditions, api::condition::kNetworkReady));
+  seen.network.broken = Error(ErrorCode::kInternal, "nft: no memory");
+  const auto status = Compute(seen);
+  const auto* network = api::FindCondition(status.conditions, api::condition::kNetworkReady);
+  ASSERT_NE(network, nullptr);
+  EXPECT_EQ(network->status, api::ConditionStatus::kFalse);
+  EXPECT_EQ(network->reason, "HostError");
+  EXPECT_FALSE(api::IsTrue(status.conditions, api::condition::kReady));
+}
+
+TEST(NodeStatusTest, WhatWasPutRightOfTheNetworkIsToldForTenMinutes) {
+  NodeObservation seen = Seen();
+  seen.network.repaired = "table inet dormouse";
+  seen.network.repaired_at = WallTime{std::chrono::seconds(1000)};
+  seen.network.repairs = 2;
+  const auto told = [&](int seconds) {
+    const auto status = Compute(seen, {}, WallTime{std::chrono::seconds(seconds)});
+    EXPECT_TRUE(api::IsTrue(status.conditions, api::condition::kReady));
+    return *api::FindCondition(status.conditions, api::condition::kNetworkReady);
+  };
+  EXPECT_EQ(told(1001).reason, "RulesRepaired");
+  EXPECT_EQ(told(1001).status, api::ConditionStatus::kTrue);
+  EXPECT_NE(told(1001).message.find("table inet dormouse"), std::string::npos);
+  EXPECT_EQ(told(1700).reason, "Ready");
+}
+
 TEST(NodeStatusTest, CapacityLeavesTheReserve) {
   const auto status = Compute(Seen());
   EXPECT_EQ(status.capacity.memory_bytes, 8 * kGiB - (512LL << 20));

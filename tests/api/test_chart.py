@@ -41,6 +41,8 @@ controller:
   serviceAccount: {name: custom-controller, annotations: {e: f}}
   metricsService: {annotations: {g: h}}
 agent:
+  denyAlways: [192.0.2.0/24, 203.0.113.9/32]
+  allowPlatform: [169.254.20.10/32]
   image: {repository: example.com/a, tag: v9}
   vmm: {hostPath: /usr/local/bin/cloud-hypervisor}
   guestKernel: {hostDir: /srv/guest}
@@ -262,6 +264,9 @@ def test_every_option_reaches_its_object(everything):
         assert pod["tolerations"] == [{"operator": "Exists"}]
         assert workload["metadata"]["labels"]["team"] == "platform"
         assert workload["metadata"]["annotations"] == {"note": "yes"}
+    args = container(everything, "DaemonSet", "dm-agent")["args"]
+    assert "--deny-always=192.0.2.0/24,203.0.113.9/32" in args
+    assert "--allow-platform=169.254.20.10/32" in args
     mounts = {
         mount["name"]: mount["mountPath"]
         for mount in container(everything, "DaemonSet", "dm-agent")["volumeMounts"]
@@ -345,6 +350,8 @@ NONSENSE = [
     {
         "controller.replicas": "two",
         "agent.hostAddressRange": "anything",
+        "agent.denyAlways": "{example.com}",
+        "agent.allowPlatform": "{169.254.20.10}",
         "controller.serviceMonitor": "true",
     },
 ]

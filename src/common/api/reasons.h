@@ -57,6 +57,7 @@ inline constexpr std::string_view kInvalidSpec = "InvalidSpec";
 inline constexpr std::string_view kRecordCorrupt = "RecordCorrupt";
 /// Only a newer agent may write the record; until that is back everything is left alone.
 inline constexpr std::string_view kAgentTooOld = "AgentTooOld";
+inline constexpr std::string_view kRulesRepaired = "RulesRepaired";
 inline constexpr std::string_view kHypervisorUnsupported = "HypervisorUnsupported";
 inline constexpr std::string_view kBackOff = "BackOff";
 inline constexpr std::string_view kHostError = "HostError";

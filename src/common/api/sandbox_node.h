@@ -36,6 +36,7 @@ struct NodeImage {
 namespace condition {
 inline constexpr char kDiskPressure[] = "DiskPressure";
 inline constexpr char kHypervisorReady[] = "HypervisorReady";
+inline constexpr char kNetworkReady[] = "NetworkReady";
 }  // namespace condition
 
 struct SandboxNodeStatus {
