@@ -537,7 +537,7 @@ def test_the_status_of_a_node_holds_all_that_the_api_names(admin, created):
         "templates": ["7c0f3b1e-0000-4000-8000-000000000000"],
         "storage": {"fileSystem": "xfs", "reflink": True},
         "endpoint": "192.0.2.1:8443",
-        "conditions": [condition(kind) for kind in ("Ready", "DiskPressure", "HypervisorReady")],
+        "conditions": [condition(kind) for kind in ("Ready", "DiskPressure", "HypervisorReady", "NetworkReady")],
     }
     answer = admin.apply_status("sandboxnodes", "node-full", status)
     assert answer.ok, answer.message

@@ -12,7 +12,7 @@ from bed.guest_parts import GuestParts, guest_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 # GoogleTest programs that run on the node; those that were built.
-NODE_PROGRAMS = ("host_node_test", "hostile_vmm")
+NODE_PROGRAMS = ("host_node_test", "hostile_vmm", "net_test")
 # Those that say something about the real VMM.
 VMM_PROGRAMS = ("vmm_parity_test", "memory_oracle_test")
 
