@@ -74,8 +74,8 @@ TEST(NodeStatusTest, WhatWasPutRightOfTheNetworkIsToldForTenMinutes) {
   seen.network.repaired = "table inet dormouse";
   seen.network.repaired_at = WallTime{std::chrono::seconds(1000)};
   seen.network.repairs = 2;
-  const auto told = [&](int seconds) {
-    const auto status = Compute(seen, {}, WallTime{std::chrono::seconds(seconds)});
+  const auto told = [&](int at) {
+    const auto status = Compute(seen, {}, WallTime{std::chrono::seconds(at)});
     EXPECT_TRUE(api::IsTrue(status.conditions, api::condition::kReady));
     return *api::FindCondition(status.conditions, api::condition::kNetworkReady);
   };

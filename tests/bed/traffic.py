@@ -96,6 +96,16 @@ def heard_by_node(cluster: Cluster) -> int:
     return len(cluster.node.read(HEARD))
 
 
+def wait_sent(cluster: Cluster, packets: int = 40) -> None:
+    """Until guests have sent so many more, whatever became of them."""
+
+    def sent() -> int:
+        return sum(map(int, cluster.node.output("cat /sys/class/net/dmv*/statistics/rx_packets").split()))
+
+    before = sent()
+    eventually(lambda: sent() >= before + packets, "guests go on sending")
+
+
 def flush_and_time(cluster: Cluster) -> float:
     """What any firewall's restart does; seconds until our table is there again."""
     script = "nft flush ruleset; date +%s.%N; until nft list table inet dormouse >/dev/null 2>&1; do :; done; date +%s.%N"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bed.cluster import Cluster
-from bed.traffic import Listener, flush_and_time, heard_by_node, listen_on_node, set_egress, talker
+from bed.traffic import Listener, flush_and_time, heard_by_node, listen_on_node, set_egress, talker, wait_sent
 from bench.figures import Figure
 
 NAME = "talker"
@@ -31,8 +31,7 @@ def restarts(cluster: Cluster, listener: Listener) -> list[Figure]:
         listener.wait_heard()
     cluster.kill_agent()
     cluster.node.run(["nft", "flush", "ruleset"])
-    for _ in range(2 * ROUNDS):
-        listener.wait_heard()
+    wait_sent(cluster, 100)
     cluster.start_agent()
     return [
         Figure.of("egress: nft flush ruleset to our rules being back, the longest", max(times), "s", "<= 2"),

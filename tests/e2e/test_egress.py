@@ -7,7 +7,7 @@ import pytest
 from bed.cluster import NODE_NAME, condition_of
 from bed.eventually import eventually
 from bed.traffic import (
-    Listener, flush_and_time, heard_by_node, listen_on_node, set_egress, talker,
+    Listener, flush_and_time, heard_by_node, listen_on_node, set_egress, talker, wait_sent,
 )  # fmt: skip
 
 pytestmark = pytest.mark.real_vmm
@@ -63,9 +63,7 @@ def test_without_an_agent_a_firewalls_restart_lets_nothing_in(cluster, sandboxes
     listen_on_node(cluster)
     cluster.kill_agent()
     cluster.node.run(["nft", "flush", "ruleset"])
-    # Connections that are open keep their translation, so that the guest is heard to go on.
-    for _ in range(20):
-        listener.wait_heard()
+    wait_sent(cluster)
     assert heard_by_node(cluster) == 0
     cluster.start_agent()
     cluster.node.run(["nft", "list", "table", "inet", "dormouse"])
