@@ -98,6 +98,7 @@ def test_a_policy_that_changed_in_back_off_is_in_force_when_it_is_restarted(clus
         cluster.wait_for(name, lambda sbx: sbx["status"].get("restartCount", 0) == count, f"restart {count}")
         if count == 1:
             cluster.wait_ready(name)
+            listener.wait_heard()
     assert condition_of(cluster.get(name), "Ready")["reason"] == "VMMCrashed"
     set_egress(cluster, name, "Restricted")
     cluster.wait_ready(name)
