@@ -1,4 +1,6 @@
-"""What a guest sends, and what of it arrives: a stream to a listener beside the node, and datagrams to the node itself."""
+"""What a guest sends, and what of it arrives: a stream to a listener beside the node, and datagrams to the node
+itself.
+"""
 
 from __future__ import annotations
 
@@ -80,9 +82,8 @@ def set_egress(cluster: Cluster, name: str, egress: str) -> None:
 
 def listen_on_node(cluster: Cluster) -> None:
     """What arrives at the node's own address is counted from now on, once it is known that it would be."""
-    cluster.node.run(
-        f"pkill -x socat; : >{HEARD}; setsid socat -u UDP-RECV:{NODE_PORT} OPEN:{HEARD},append </dev/null >/dev/null 2>&1 &"
-    )
+    socat = f"socat -u UDP-RECV:{NODE_PORT} OPEN:{HEARD},append"
+    cluster.node.run(f"pkill -x socat; : >{HEARD}; setsid {socat} </dev/null >/dev/null 2>&1 &")
 
     def counts() -> bool:
         cluster.node.run(["bash", "-c", f"printf x >/dev/udp/{cluster.layout.node_ip}/{NODE_PORT}"], check=False)
@@ -108,6 +109,7 @@ def wait_sent(cluster: Cluster, packets: int = 40) -> None:
 
 def flush_and_time(cluster: Cluster) -> float:
     """What any firewall's restart does; seconds until our table is there again."""
-    script = "nft flush ruleset; date +%s.%N; until nft list table inet dormouse >/dev/null 2>&1; do :; done; date +%s.%N"
-    flushed, back = map(float, cluster.node.output(["timeout", "60", "bash", "-c", script], seconds=90).split())
-    return back - flushed
+    back = "until nft list table inet dormouse >/dev/null 2>&1; do :; done"
+    script = f"nft flush ruleset; date +%s.%N; {back}; date +%s.%N"
+    flushed, returned = map(float, cluster.node.output(["timeout", "60", "bash", "-c", script], seconds=90).split())
+    return returned - flushed

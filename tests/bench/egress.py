@@ -35,7 +35,9 @@ def restarts(cluster: Cluster, listener: Listener) -> list[Figure]:
     cluster.start_agent()
     return [
         Figure.of("egress: nft flush ruleset to our rules being back, the longest", max(times), "s", "<= 2"),
-        Figure.of("egress: packets of the guest to the node meanwhile, and without an agent", heard_by_node(cluster), "", "<= 0"),
+        Figure.of(
+            "egress: packets of the guest to the node meanwhile, and without an agent", heard_by_node(cluster), "", "<= 0"
+        ),
     ]  # fmt: skip
 
 

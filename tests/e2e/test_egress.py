@@ -102,7 +102,7 @@ def test_a_policy_that_changed_in_back_off_is_in_force_when_it_is_restarted(clus
     assert condition_of(cluster.get(name), "Ready")["reason"] == "VMMCrashed"
     set_egress(cluster, name, "Restricted")
     cluster.wait_ready(name)
-    reached = cluster.exec(name, ["timeout", "3", "bash", "-c", f": </dev/tcp/{cluster.layout.api_host}/{listener.port}"], check=False)
-    assert reached.returncode != 0
+    connect = f": </dev/tcp/{cluster.layout.api_host}/{listener.port}"
+    assert cluster.exec(name, ["timeout", "3", "bash", "-c", connect], check=False).returncode != 0
     set_egress(cluster, name, "Open")
     listener.wait_heard()
