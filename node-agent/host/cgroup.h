@@ -19,8 +19,12 @@
 namespace dormouse::host {
 
 struct CgroupLimits {
-  std::optional<uint64_t> memory_max_bytes;
-  std::optional<uint64_t> pids_max;
+  std::optional<uint64_t> memory_max_bytes{};
+  std::optional<uint64_t> pids_max{};
+  std::optional<uint64_t> cpu_max{};  ///< whole processors
+  /// Of processor time, and of I/O where the node's kernel weighs that, against the other groups of
+  /// the slice: 1 to 10,000; a group without has 100.
+  std::optional<uint64_t> weight{};
 };
 
 struct CgroupConfig {
@@ -33,8 +37,8 @@ struct CgroupConfig {
 
 class Cgroups {
  public:
-  /// Makes the slice and enables the memory and pids controllers down to it. kUnsupported when the
-  /// mount point is no cgroup2, or lacks a controller that is required.
+  /// Makes the slice and enables the memory, pids, cpu and io controllers down to it. kUnsupported
+  /// when the mount point is no cgroup2, or lacks a controller that is required; io never is.
   static Result<Cgroups> Open(CgroupConfig config);
 
   /// Idempotent; sets the limits anew.
@@ -50,6 +54,12 @@ class Cgroups {
   Result<> Kill(const std::string& name) const;
   /// Waits on cgroup.events, not in a loop, until no process is left; kDeadline after `timeout`.
   Result<> WaitEmpty(const std::string& name, std::chrono::milliseconds timeout) const;
+  /// Stops all in it, until Thaw, whoever asked for that: none of them runs when it returns. They
+  /// can be killed. kDeadline after `timeout`, and they go on.
+  Result<> Freeze(const std::string& name, std::chrono::milliseconds timeout) const;
+  /// Success when it is not frozen, or not there.
+  Result<> Thaw(const std::string& name) const;
+  [[nodiscard]] bool IsFrozen(const std::string& name) const;
   /// Success when it is not there; kBusy while processes are in it.
   Result<> Remove(const std::string& name) const;
   Result<std::vector<std::string>> List() const;

@@ -3,9 +3,14 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <functional>
 
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
@@ -35,8 +40,8 @@ class CgroupTest : public ::testing::Test {
     EXPECT_OK(cgroups_->Remove(name_));
     ::rmdir((mount_point_ + "/" + slice_).c_str());
   }
-  // A child that is in the group when this returns.
-  pid_t StartChildInside() {
+  // A child that is in the group when this returns, and does `work` for ever.
+  pid_t StartChildInside(const std::function<void()>& work = [] { ::pause(); }) {
     auto procs = OpenFile(cgroups_->PathOf(name_) + "/cgroup.procs", O_WRONLY);
     if (!procs) return -1;
     int entered[2];
@@ -44,7 +49,7 @@ class CgroupTest : public ::testing::Test {
     const pid_t pid = ::fork();
     if (pid == 0) {
       if (::write(procs->get(), "0", 1) != 1 || ::write(entered[1], "x", 1) != 1) ::_exit(1);
-      for (;;) ::pause();
+      for (;;) work();
     }
     char byte = 0;
     EXPECT_EQ(::read(entered[0], &byte, 1), 1);
@@ -76,11 +81,35 @@ TEST_F(CgroupTest, ListsKillsAndIsRemovedOnlyWhenEmpty) {
   EXPECT_FALSE(cgroups_->Exists(name_));
 }
 
+TEST_F(CgroupTest, WhatIsFrozenStandsStillAndCanBeKilled) {
+  ASSERT_OK(cgroups_->Create(name_, {}));
+  // It counts as long as it runs.
+  auto* const count = static_cast<std::atomic<uint64_t>*>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const pid_t child = StartChildInside([count] { ++*count; });
+  ASSERT_GT(child, 0);
+  ASSERT_OK(cgroups_->Freeze(name_, milliseconds(5000)));
+  EXPECT_TRUE(cgroups_->IsFrozen(name_));
+  const uint64_t before = *count;
+  for (int turns = 0; turns < 10'000; ++turns) ::sched_yield();
+  EXPECT_EQ(*count, before) << "it runs";
+  ASSERT_OK(cgroups_->Thaw(name_));
+  EXPECT_FALSE(cgroups_->IsFrozen(name_));
+  EXPECT_TRUE(Eventually([&] { return *count != before; })) << "it does not go on";
+  ASSERT_OK(cgroups_->Freeze(name_, milliseconds(5000)));
+  ASSERT_OK(cgroups_->Kill(name_));
+  EXPECT_OK(cgroups_->WaitEmpty(name_, milliseconds(5000)));
+  ::waitpid(child, nullptr, 0);
+  ::munmap(count, 4096);
+}
+
 TEST_F(CgroupTest, WhatIsNotThereIsEmptyAndGone) {
   EXPECT_TRUE(cgroups_->Processes("absent").value().empty());
   EXPECT_OK(cgroups_->Kill("absent"));
   EXPECT_OK(cgroups_->WaitEmpty("absent", milliseconds(1)));
   EXPECT_OK(cgroups_->Remove("absent"));
+  EXPECT_OK(cgroups_->Thaw("absent"));
+  EXPECT_FALSE(cgroups_->IsFrozen("absent"));
 }
 
 TEST(CgroupsTest, RefusesAnotherFileSystem) {

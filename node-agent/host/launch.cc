@@ -50,6 +50,7 @@ Result<std::string> SpecText(const LauncherConfig& config, const LaunchSpec& spe
   wire.system_libraries = spec.system_libraries;
   wire.host_mounts = host_mounts;
   wire.max_open_files = spec.max_open_files;
+  wire.max_file_bytes = spec.max_file_bytes;
   wire.oom_score_adjust = spec.oom_score_adjust;
   std::string text;
   std::string error;

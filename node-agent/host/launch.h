@@ -48,7 +48,9 @@ struct LaunchSpec {
   int cgroup = -1;  ///< Cgroups::OpenDirectory
   int netns = -1;   ///< OpenNetNs
   int log = -1;     ///< stdout and stderr; -1 = /dev/null
-  uint64_t max_open_files = 1024;
+  uint64_t max_open_files = 1024;  ///< v53.0 has some 60, and one for each connection to its guest
+  /// Of each file that it writes; a write beyond it ends the VMM (SIGXFSZ). Devices have no limit.
+  uint64_t max_file_bytes = 64 << 20;
   int oom_score_adjust = 0;
 };
 

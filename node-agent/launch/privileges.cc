@@ -51,6 +51,7 @@ void ResetSignals() {
 void SetLimits(const Spec& spec) {
   Limit(RLIMIT_CORE, 0, "core");  // a core of a VMM is its guest's memory
   Limit(RLIMIT_NOFILE, static_cast<rlim_t>(spec.max_open_files), "nofile");
+  Limit(RLIMIT_FSIZE, static_cast<rlim_t>(spec.max_file_bytes), "fsize");
   const std::string score = std::to_string(spec.oom_score_adjust);
   const int file = static_cast<int>(
       Check(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), "oom_score_adj"));

@@ -6,7 +6,7 @@ namespace dormouse::launch {
 namespace {
 
 constexpr char kSeparator = '\t';  // between the fields of one value
-constexpr char kHeader[] = "dormouse-launch 2";
+constexpr char kHeader[] = "dormouse-launch 3";
 
 bool IsInnerPath(std::string_view path) {
   if (path.size() < 2 || path.front() != '/' || path.back() == '/') return false;
@@ -86,6 +86,7 @@ bool ParseLine(std::string_view key, std::string_view value, Spec* spec) {
   if (key == "system_libraries") return ParseFlag(value, &spec->system_libraries);
   if (key == "host_mounts") return ParseFlag(value, &spec->host_mounts);
   if (key == "max_open_files") return ParseNumber(value, &spec->max_open_files);
+  if (key == "max_file_bytes") return ParseNumber(value, &spec->max_file_bytes);
   if (key == "oom_score_adjust") return ParseNumber(value, &spec->oom_score_adjust);
   return false;
 }
@@ -133,6 +134,7 @@ bool FormatSpec(const Spec& spec, std::string* text, std::string* error) {
   line("system_libraries", flag(spec.system_libraries));
   line("host_mounts", flag(spec.host_mounts));
   line("max_open_files", std::to_string(spec.max_open_files));
+  line("max_file_bytes", std::to_string(spec.max_file_bytes));
   line("oom_score_adjust", std::to_string(spec.oom_score_adjust));
   if (!clean) {
     *error = "a path or argument contains a newline, a tab or NUL";

@@ -56,6 +56,7 @@ struct Spec {
   bool system_libraries = false;
   bool host_mounts = false;
   uint64_t max_open_files = 0;
+  uint64_t max_file_bytes = 0;
   int oom_score_adjust = 0;
   bool operator==(const Spec&) const = default;
 };

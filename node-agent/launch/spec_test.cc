@@ -19,6 +19,7 @@ Spec Example() {
   spec.devices = {{"/dev/disk", 253, 7, true}};
   spec.host_mounts = true;
   spec.max_open_files = 1024;
+  spec.max_file_bytes = uint64_t{5} << 30;
   spec.oom_score_adjust = -100;
   return spec;
 }

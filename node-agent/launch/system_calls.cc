@@ -70,7 +70,25 @@ constexpr long kRefused[] = {
     SYS_sethostname,
     SYS_setdomainname,
     SYS_personality,
+    // The kernel's largest way in that needs no privilege. v53.0 asks for it when it opens a disk,
+    // and takes Linux AIO where it is refused (block/src/factory.rs, open_raw).
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    // All that gives a file a name but open() and bind(): what we open in a VMM's directory is then
+    // one of the files that it made there itself, and no link, no device and no directory.
+    SYS_symlinkat,
+    SYS_linkat,
+    SYS_mknodat,
+    SYS_mkdirat,
+    SYS_renameat,
+    SYS_renameat2,
 #if defined(__x86_64__)
+    SYS_symlink,
+    SYS_link,
+    SYS_mknod,
+    SYS_mkdir,
+    SYS_rename,
     SYS_iopl,
     SYS_ioperm,
     SYS_modify_ldt,

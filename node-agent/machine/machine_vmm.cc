@@ -25,12 +25,18 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr uint64_t kVmmThreads = 512;  // vCPUs, virtio workers; a fork bomb ends here
+// Beside one for each vCPU. v53.0 has 12, the kernel's own for KVM included.
+constexpr uint64_t kVmmThreads = 64;
+// Processors for the VMM's own threads, beside one for each vCPU: what copies RAM, and virtio's
+// workers.
+constexpr uint64_t kVmmProcessors = 1;
+constexpr uint64_t kWeightOfVcpu = 100;
+constexpr uint64_t kLargestWeight = 10'000;
 // What a VMM may keep in its directory: two states (restore/ and capture/) of some 100 KiB, its
 // events and its log.
 constexpr uint64_t kVmmFileBytes = uint64_t{32} << 20;
 constexpr uint64_t kVmmFileNames = 256;
-constexpr auto kKillLimit = 20s;  // io_uring and memory teardown
+constexpr auto kKillLimit = 20s;  // memory teardown
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer
 // than this.
@@ -127,9 +133,13 @@ Result<> LinuxMachine::MakeVmDirectory(const Record& record) {
 }
 
 Result<> LinuxMachine::MakeCgroup(const Record& record) {
-  const uint64_t guest_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  const auto guest_bytes = static_cast<uint64_t>(record.resources.memory_bytes);
+  const auto vcpus = static_cast<uint64_t>(record.resources.vcpus);
   return cgroups_.Create(record.uid.short_id(),
-                         {guest_bytes + config_.vmm_overhead_bytes, kVmmThreads});
+                         {.memory_max_bytes = guest_bytes + config_.vmm_overhead_bytes,
+                          .pids_max = vcpus + kVmmThreads,
+                          .cpu_max = vcpus + kVmmProcessors,
+                          .weight = std::min(vcpus * kWeightOfVcpu, kLargestWeight)});
 }
 
 Result<> LinuxMachine::Launch(Record* record) {
@@ -177,6 +187,8 @@ Result<> LinuxMachine::Launch(Record* record) {
     spec.binds.push_back({memory, kInnerMemory});
   }
   spec.devices = {{kInnerDisk, disk.number, true}};
+  // The largest file that a VMM has reason to write is its memory, in a snapshot of its own.
+  spec.max_file_bytes = static_cast<uint64_t>(record->resources.memory_bytes);
   DORMOUSE_ASSIGN(spec.system_libraries, host::IsDynamicallyLinked(binary.path));
   spec.cgroup = cgroup.get();
   spec.netns = netns.get();

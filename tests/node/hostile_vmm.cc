@@ -58,6 +58,10 @@ using namespace host;  // NOLINT: a test of one room
 constexpr uid_t kVictim = 100021;
 constexpr uid_t kAttacker = 100022;
 constexpr char kSecret[] = "the victim's guest memory";
+constexpr uint64_t kThreads = 64;
+constexpr uint64_t kOpenFiles = 256;
+constexpr uint64_t kLargestFile = 1 << 20;
+constexpr char kOwnFile[] = "/run/vm/own";
 
 // Inside: the attacker.
 
@@ -102,6 +106,59 @@ bool ReadsMemoryOf(pid_t pid, uint64_t address) {
   return ::process_vm_readv(pid, &local, 1, &remote, 1, 0) > 0;
 }
 
+// Whether that lets it have a name that was not there before.
+bool MakesName(const std::function<int(const char*)>& make) {
+  constexpr char kName[] = "/run/vm/name";
+  const bool made = make(kName) == 0;
+  ::unlink(kName);
+  ::rmdir(kName);
+  return made;
+}
+
+// By each way that a file can grow.
+bool WritesBeyondItsLimit() {
+  ::signal(SIGXFSZ, SIG_IGN);
+  const UniqueFd file(::open(kOwnFile, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  const auto end = static_cast<off_t>(kLargestFile);
+  const bool within = ::pwrite(file.get(), "x", 1, end - 1) == 1;
+  return !within || ::pwrite(file.get(), "x", 1, end) == 1 ||
+         ::ftruncate(file.get(), end + 1) == 0 || ::fallocate(file.get(), 0, 0, end + 1) == 0;
+}
+
+bool OpensMoreThan(uint64_t most) {
+  std::vector<UniqueFd> files;
+  while (files.size() <= most) {
+    files.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!files.back()) return false;
+  }
+  return true;
+}
+
+// Processes count as threads do.
+bool RunsMoreThan(uint64_t most) {
+  std::vector<pid_t> children;
+  while (children.size() <= most) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (;;) ::pause();
+    }
+    if (child < 0) break;
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
+  return children.size() > most;
+}
+
+bool UsesIoUring() {
+  char parameters[256] = {};
+  if (::syscall(SYS_io_uring_setup, 1, parameters) >= 0 || errno != EPERM) return true;
+  if (::syscall(SYS_io_uring_enter, 0, 0, 0, 0, nullptr, 0) >= 0 || errno != EPERM) return true;
+  return ::syscall(SYS_io_uring_register, 0, 0, nullptr, 0) >= 0 || errno != EPERM;
+}
+
 bool SetsLinkUp() {
   const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM, 0));
   ifreq request{};
@@ -112,7 +169,7 @@ bool SetsLinkUp() {
 
 std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
                               uint64_t secret_address, const std::string& disk_major,
-                              const std::string& disk_minor) {
+                              const std::string& disk_minor, bool counted) {
   const std::string proc = "/proc/" + std::to_string(victim);
   const auto major = static_cast<unsigned>(std::atoi(disk_major.c_str()));
   const auto minor = static_cast<unsigned>(std::atoi(disk_minor.c_str()));
@@ -162,6 +219,46 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"make its memory's file writable", [] { return ::chmod("/vmm/memory", 0666) == 0; }},
       {"link its memory's file", [] { return ::link("/vmm/memory", "/run/vm/memory") == 0; }},
       {"write to the drop outside a capture", [] { return Opens("/drop/x", O_WRONLY | O_CREAT); }},
+      {"use io_uring", [] { return UsesIoUring(); }},
+      {"write a file beyond its limit", [] { return WritesBeyondItsLimit(); }},
+      {"open files beyond its limit", [] { return OpensMoreThan(kOpenFiles); }},
+      {"run threads beyond its limit", [=] { return counted && RunsMoreThan(kThreads); }},
+      {"make a symbolic link",
+       [] {
+         return MakesName([](const char* name) { return ::symlink("/", name); }) ||
+                MakesName([](const char* name) { return ::symlinkat("/", AT_FDCWD, name); });
+       }},
+      {"link a file of its own",
+       [] {
+         const UniqueFd file(::open("/run/vm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+         return MakesName([](const char* name) { return ::link(kOwnFile, name); }) ||
+                MakesName([&](const char* name) {
+                  return ::linkat(file.get(), "", AT_FDCWD, name, AT_EMPTY_PATH);
+                });
+       }},
+      {"make a pipe or a file by mknod",
+       [] {
+         return MakesName([](const char* name) { return ::mkfifo(name, 0600); }) ||
+                MakesName([](const char* name) { return ::mknod(name, S_IFREG | 0600, 0); }) ||
+                MakesName(
+                    [](const char* name) { return ::mknodat(AT_FDCWD, name, S_IFSOCK | 0600, 0); });
+       }},
+      {"make a directory",
+       [] {
+         return MakesName([](const char* name) { return ::mkdir(name, 0700); }) ||
+                MakesName([](const char* name) { return ::mkdirat(AT_FDCWD, name, 0700); });
+       }},
+      {"rename a file of its own",
+       [] {
+         return MakesName([](const char* name) { return ::rename(kOwnFile, name); }) ||
+                MakesName([](const char* name) {
+                  return ::renameat(AT_FDCWD, kOwnFile, AT_FDCWD, name);
+                }) ||
+                MakesName([](const char* name) {
+                  return static_cast<int>(
+                      ::syscall(SYS_renameat2, AT_FDCWD, kOwnFile, AT_FDCWD, name, 0));
+                });
+       }},
       {"leave its root", [] { return ::chroot("/run/vm") == 0; }},
       {"become root", [] { return ::setuid(0) == 0 || ::setgid(0) == 0 || ::geteuid() == 0; }},
       {"become the victim", [] { return ::setuid(kVictim) == 0; }},
@@ -192,7 +289,8 @@ std::vector<Attempt> Attempts(const std::string& victim_directory, pid_t victim,
       {"raise its limits",
        [] {
          rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
-         return ::setrlimit(RLIMIT_CORE, &limit) == 0 || ::setrlimit(RLIMIT_NOFILE, &limit) == 0;
+         return ::setrlimit(RLIMIT_CORE, &limit) == 0 || ::setrlimit(RLIMIT_NOFILE, &limit) == 0 ||
+                ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
        }},
   };
 }
@@ -208,7 +306,7 @@ int Attack(char** arguments) {
   std::setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
   const auto attempts =
       Attempts(arguments[0], std::atoi(arguments[1]), std::strtoull(arguments[2], nullptr, 16),
-               arguments[3], arguments[4]);
+               arguments[3], arguments[4], arguments[5] == std::string("counted"));
   if (!HasItsOwn()) return 1;
   for (const auto& attempt : attempts) {
     std::printf("%s: %s\n", attempt.succeeds() ? "SUCCEEDED" : "failed", attempt.what.c_str());
@@ -334,7 +432,7 @@ class HostileVmmTest : public ::testing::Test {
       return MountBoundedFiles(vm->directory, {uid, kOwnBytes, kOwnNames});
     }));
     ASSERT_OK(CreateNetNs(*host_, scratch_ / (name + ".netns")));
-    ASSERT_OK(cgroups_->Create(name, {256 << 20, 64}));
+    ASSERT_OK(cgroups_->Create(name, {256 << 20, kThreads}));
     vm->netns = OpenNetNs(*host_, scratch_ / (name + ".netns")).value();
     vm->cgroup = cgroups_->OpenDirectory(name).value();
     int pipe[2];
@@ -377,6 +475,8 @@ class HostileVmmTest : public ::testing::Test {
     spec.cgroup = vm.cgroup.get();
     spec.netns = vm.netns.get();
     spec.log = vm.log.get();
+    spec.max_open_files = kOpenFiles;
+    spec.max_file_bytes = kLargestFile;
     return Launch(*host_, {LaunchProgram(), scratch_ / "root", milliseconds(20000)}, spec);
   }
   [[nodiscard]] Jail JailOf(const Vm& vm) const {
@@ -385,6 +485,10 @@ class HostileVmmTest : public ::testing::Test {
   static ErrorCode ConnectingTo(const VmmSocket& socket) {
     const auto connected = ConnectVmm(socket);
     return connected ? ErrorCode::kInternal : connected.error().code();
+  }
+  // A node counts a VMM's threads; where its pids controller is elsewhere bound, none does.
+  [[nodiscard]] std::string Counted(const Vm& vm) const {
+    return PathExists(cgroups_->PathOf(vm.name) + "/pids.max") ? "counted" : "not counted";
   }
   // What it prints at once; a report of 64 KiB fits into the pipe.
   static std::string OutputOf(const Vm& vm, milliseconds timeout) {
@@ -411,7 +515,7 @@ TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
   ASSERT_TRUE(secret_address.starts_with("0x")) << secret_address;
   const auto attacker =
       Start(attacker_, {"--as-attacker", victim_.directory, std::to_string(victim->identity.pid),
-                        secret_address, "253", "0"});
+                        secret_address, "253", "0", Counted(attacker_)});
   ASSERT_TRUE(attacker || attacker.error().message().find("ended at once") != std::string::npos)
       << attacker.error().message();
   ASSERT_OK(cgroups_->WaitEmpty(attacker_.name, milliseconds(60000)));
@@ -540,7 +644,7 @@ TEST_F(HostileVmmTest, ItsOwnIsInReach) {
 
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
-  if (role == "--as-attacker" && argc == 7) return dormouse::test::Attack(argv + 2);
+  if (role == "--as-attacker" && argc == 8) return dormouse::test::Attack(argv + 2);
   if (role == "--as-planter" && argc == 3) return dormouse::test::PlantTraps(argv[2]);
   if (role == "--as-victim") return dormouse::test::HoldSecrets();
   ::testing::InitGoogleTest(&argc, argv);
