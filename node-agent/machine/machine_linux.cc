@@ -214,6 +214,7 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       // What an agent that died in a capture has left.
       DORMOUSE_TRY(ResumeDisk(record->uid));
       DORMOUSE_TRY(TakeBack(config_.paths.Drop(record->uid)));
+      DORMOUSE_TRY(cgroups_.Thaw(record->uid.short_id()));
       return Api(*record).Resume();
     case Step::kPauseVm:
       return Pause(*record);

@@ -23,6 +23,9 @@
 namespace dormouse {
 namespace {
 
+// Its threads sleep already, unless it does not do what it is told.
+constexpr std::chrono::seconds kFreezeVmmLimit{10};
+
 std::string In(const std::string& directory, const char* file) {
   return directory + "/" + file;
 }
@@ -122,6 +125,7 @@ Result<vmm::VmmVersion> LinuxMachine::VersionOf(const Record& record) const {
 }
 
 Result<> LinuxMachine::PrepareCapture(const Record& record) {
+  DORMOUSE_TRY(cgroups_.Thaw(record.uid.short_id()));
   auto capture = std::make_shared<Capture>();
   DORMOUSE_ASSIGN(capture->version, VersionOf(record));
   DORMOUSE_ASSIGN(capture->admission, vmm::Admit(capture->version));
@@ -209,6 +213,10 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   const auto snapshot = [&](const VmmDrop& drop, Handover handover) {
     return TakeSnapshot(Api(record), drop, handover, CaptureDirectory(config_.paths, record));
   };
+  // A VMM may say that it has paused, and run on. From here on it cannot: memory and disk are of
+  // one instant, whatever it does. It needs no thaw to be killed; to resume it, or another capture,
+  // does.
+  const auto freeze = [&] { return cgroups_.Freeze(record.uid.short_id(), kFreezeVmmLimit); };
   const auto fast = [&]() -> Result<> {
     if (capture->admission != vmm::Admission::kFull)
       return Fail(ErrorCode::kUnsupported, "it is not proven with " + capture->version.build);
@@ -218,6 +226,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
     DORMOUSE_ASSIGN(host::Directory made, MakeAfresh(directory, 0700));
     const VmmDrop drop{std::move(made), Inner(directory), UidOf(record)};
     DORMOUSE_ASSIGN(const HandedOver handed, snapshot(drop, Handover::kStateOnly));
+    DORMOUSE_TRY(freeze());
     DORMOUSE_TRY(RemoveTree(directory));
     DORMOUSE_TRY(vmm::CheckPrivateMemory(handed.config));
     capture->ranges = RangesOf(handed.summary);
@@ -237,6 +246,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
                    "admit it.")
       .Increment();
   capture->stock = true;
+  DORMOUSE_TRY(cgroups_.Thaw(record.uid.short_id()));
   // The drop is on the node's disk, and the VMM may be hostile. It has room for its memory, or is
   // not asked; one that takes so much more that the node's guests would have to stand still is
   // ended.
@@ -256,7 +266,7 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   });
   DORMOUSE_ASSIGN(const HandedOver handed, snapshot(drop, Handover::kWithMemory));
   capture->ranges = RangesOf(handed.summary);
-  return {};
+  return freeze();
 }
 
 Result<> LinuxMachine::CaptureMemory(const Record& record) {

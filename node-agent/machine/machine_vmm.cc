@@ -277,6 +277,11 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
     seen->vmm = VmmState::kForeign;
     return {};
   }
+  if (cgroups_.IsFrozen(short_id)) {
+    // By a capture, after it had been paused. It cannot answer.
+    seen->vmm = VmmState::kPaused;
+    return {};
+  }
   const auto info = Api(record).Info();
   if (!info) {
     if (info.error().code() == ErrorCode::kPermission)
