@@ -78,6 +78,11 @@ std::optional<AgentFlags> ParseAgentFlags(int argc, char** argv, int* exit_code)
                  "Seconds from a VMM's start to its guest's answer")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
+  app.add_option("--vmm-timeout", flags.vmm_timeout_s,
+                 "Seconds that a VMM may answer nothing before it is ended; a second for each 64 "
+                 "MiB of its guest is added")
+      ->check(CLI::Range(1, 3600))
+      ->capture_default_str();
   app.add_option("--boot-snapshots", flags.boot_snapshots,
                  "who shares the snapshot that the first boot of a shape leaves: namespace, node "
                  "or off")

@@ -38,6 +38,7 @@ struct AgentFlags {
   std::string log_format = "json";
   int workers = 8;
   int guest_timeout_s = 120;
+  int vmm_timeout_s = 120;
   std::string boot_snapshots = "namespace";
   int64_t boot_snapshot_space_mib = 8192;
   int orphan_retention_s = 24 * 3600;

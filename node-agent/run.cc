@@ -270,6 +270,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   options.node_name = node.text();
   options.node_ip = flags.node_ip;
   options.guest_timeout = std::chrono::seconds(flags.guest_timeout_s);
+  options.vmm_timeout = std::chrono::seconds(flags.vmm_timeout_s);
   options.memory_bytes = facts.memory_bytes - (flags.reserve_memory_mib << 20);
   options.capacity = capacity;
   options.wakes_at_once = std::max(1U, std::thread::hardware_concurrency());

@@ -36,7 +36,9 @@ class FakeMachine : public Machine {
     bool configured = false, frozen = false;
     Workload workload = Workload::kNone;
     int exit_code = 0;
-    bool silent = false;
+    bool silent = false;          ///< the guest
+    bool vmm_silent = false;      ///< the VMM answers nothing; its guest may
+    bool hangs_in_pause = false;  ///< at its next pause it becomes so
     std::string egress;           ///< the rules in force
     bool disk_suspended = false;  ///< then nothing that has it open ends, nor does a guest answer
     std::optional<Ending> ending;
@@ -76,10 +78,11 @@ class FakeMachine : public Machine {
     } else if (!record.vmm || record.vmm->pid != vm.pid) {
       seen.vmm = VmmState::kForeign;
     } else {
-      seen.vmm = vm.paused    ? VmmState::kPaused
-                 : vm.booted  ? VmmState::kRunning
-                 : vm.created ? VmmState::kCreated
-                              : VmmState::kStarting;
+      seen.vmm = vm.vmm_silent ? VmmState::kSilent
+                 : vm.paused   ? VmmState::kPaused
+                 : vm.booted   ? VmmState::kRunning
+                 : vm.created  ? VmmState::kCreated
+                               : VmmState::kStarting;
     }
     if (seen.vmm == VmmState::kRunning) GuestLocked(vm, &seen);
     for (const auto& [number, generation] : vm.generations) {
@@ -115,6 +118,7 @@ class FakeMachine : public Machine {
           return Fail(ErrorCode::kInternal, "launched out of order");
         vm.pid = ++last_pid;
         vm.created = vm.booted = vm.configured = vm.paused = vm.frozen = false;
+        vm.vmm_silent = vm.hangs_in_pause = false;
         vm.workload = Workload::kNone;
         vm.ending.reset();
         record->vmm = ProcessHint{vm.pid, 1, "boot"};
@@ -128,6 +132,10 @@ class FakeMachine : public Machine {
         vm.booted_store = std::exchange(vm.store, std::nullopt);
         break;
       case Step::kPauseVm:
+        if (vm.hangs_in_pause) {
+          vm.vmm_silent = true;
+          return Fail(ErrorCode::kDeadline, "vm.pause: no answer");
+        }
         vm.paused = true;
         break;
       case Step::kResumeVm:

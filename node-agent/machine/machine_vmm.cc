@@ -287,7 +287,9 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
     if (info.error().code() == ErrorCode::kPermission)
       log::Warning("a VMM's socket is another's",
                    {{"sandbox", record.key().ToString()}, {"error", info.error().message()}});
-    seen->vmm = VmmState::kStarting;
+    // Whatever else it answers is no answer.
+    seen->vmm =
+        info.error().code() == ErrorCode::kNotFound ? VmmState::kStarting : VmmState::kSilent;
     return {};
   }
   switch (info->state) {

@@ -20,7 +20,8 @@ enum class Presence {
 /// A VMM as its cgroup, its process and its API tell.
 enum class VmmState {
   kAbsent,    ///< no process in the cgroup
-  kStarting,  ///< a process, whose API does not answer yet or holds no VM
+  kSilent,    ///< a process whose API does not answer: it has just been launched, or hangs
+  kStarting,  ///< answers, and holds no VM yet
   kCreated,   ///< holds a VM that does not run
   kRunning,
   kPaused,
@@ -57,8 +58,9 @@ struct Observed {
   std::optional<int> workload_exit_code{};
   std::optional<Ending>
       guest_ending{};  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
-  bool guest_timed_out = false;        ///< it never answered within its boot deadline
-  std::optional<Ending> vmm_ending{};  ///< how the incarnation ended, when its process is gone
+  bool guest_timed_out = false;            ///< it never answered within its boot deadline
+  std::optional<std::string> vmm_hangs{};  ///< why its VMM is to be ended, where that is so
+  std::optional<Ending> vmm_ending{};      ///< how the incarnation ended, when its process is gone
   bool stale_files = false;  ///< generations, or parts of them, that the record does not need
 };
 

@@ -23,6 +23,8 @@ constexpr auto kGuestPoll = 3ms;
 constexpr auto kWorkloadPoll = 1s;
 // A guest that was restored answers within a second or two, where it does.
 constexpr auto kLongestTurn = 10s;
+// A VMM answers nothing while it writes its memory, or reads it (ApiClient::Snapshot, Restore).
+constexpr int64_t kSlowestRam = 64 << 20;  // bytes per second
 
 bool EndsHere(Outcome outcome) {
   return outcome == Outcome::kSuspended || outcome == Outcome::kNoRoom ||
@@ -368,6 +370,9 @@ Result<Observed> Agent::Look(const Record& record, bool is_new) {
       kept.look.Forget();
       if (seen->vmm == VmmState::kRunning) kept.look.Note(*seen, clock_.Now());
       if (seen->vmm != VmmState::kAbsent) kept.vmm.Found(clock_.Now());
+      kept.vmm.Looked(seen->vmm == VmmState::kSilent, clock_.Now());
+      const std::chrono::seconds for_ram(record.resources.memory_bytes / kSlowestRam);
+      seen->vmm_hangs = kept.vmm.WhyItHangs(options_.vmm_timeout + for_ram, clock_.Now());
     });
   }
   if (!Answers(seen->guest) && !record.started_at && seen->vmm == VmmState::kRunning)
@@ -391,6 +396,13 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
                         {"step", StepName(failed)},
                         {"error", error.message()}});
   };
+  // v53.0 can wait for its own vCPUs for ever: docs/snapshots.md, "Suspend".
+  const bool hangs = failed == Step::kPauseVm && error.code() == ErrorCode::kDeadline;
+  if (hangs) {
+    Remember(record->uid, [&](Remembered& kept) {
+      kept.vmm.PauseHung("the VMM did not pause, and was ended: " + error.message());
+    });
+  }
   if (FailedToCapture(plan, failed) && plan.record.capture_for) {
     TemplateCaptureFailed(plan.record, error);
     return true;
@@ -399,13 +411,18 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
       !CommitIsInDoubt(*record)) {
     // Failing keeps the sandbox: it runs on, and says so.
     Remember(record->uid, [&](Remembered& kept) {
-      kept.suspends.Note({std::string(reasons::kSnapshotFailed), error.message()},
-                         options_.capture_retry, clock_.Now());
+      kept.suspends.Note(
+          hangs
+              ? Problem{std::string(reasons::kVmmHung),
+                        error.message() + ": the VMM was ended, and its guest boots from its disk"}
+              : Problem{std::string(reasons::kSnapshotFailed), error.message()},
+          options_.capture_retry, clock_.Now());
     });
     desired->hold_suspend = true;
     warn("a capture failed, and the sandbox runs on");
     return true;
   }
+  if (hangs) return true;
   if (failed == Step::kThawGuest) {
     Remember(record->uid, [&](Remembered& kept) { kept.vmm.ThawFailed(error.message()); });
   }

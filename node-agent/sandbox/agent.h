@@ -40,6 +40,9 @@ struct AgentOptions {
   std::string node_ip;
   std::chrono::milliseconds guest_timeout{
       120'000};  ///< from the VMM's start to the guest's first answer
+  /// How long a VMM may be silent before it is ended; what it needs to write or read its RAM
+  /// (kSlowestRam) is added.
+  std::chrono::milliseconds vmm_timeout{120'000};
   std::chrono::milliseconds inline_wait{
       100};                         ///< how long a worker waits for a guest before it requeues
   std::chrono::seconds resync{60};  ///< how often a running sandbox is looked at in full

@@ -140,6 +140,40 @@ TEST_F(AgentSleepTest, WakeGoesOnWhereItWasWithOneWrite) {
   EXPECT_EQ(control_plane_.events.back().substr(0, 15), "Normal Resumed:");
 }
 
+TEST_F(AgentSleepTest, AVmmThatDoesNotPauseIsEndedAndItsGuestBootsAndSleepsLater) {
+  const int pid = vm().pid;
+  vm().hangs_in_pause = true;
+  Suspend();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(vm().pid, 0) << "it hangs for ever";
+  EXPECT_EQ(ReadyReason(), "VMMHung");
+  EXPECT_EQ(control_plane_.events.back().substr(0, 55),
+            "Warning VMMHung: the VMM did not pause, and was ended: ");
+  ASSERT_TRUE(Reconcile());
+  EXPECT_NE(vm().pid, pid);
+  EXPECT_TRUE(vm().booted);
+  EXPECT_EQ(control_plane_.live->status.restart_count, 1);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(Phase(), "Running");
+  const auto* suspended = api::FindCondition(control_plane_.live->status.conditions, "Suspended");
+  EXPECT_EQ(suspended->reason, "VMMHung");
+  clock_.Advance(options_.capture_retry);
+  ASSERT_TRUE(Reconcile());
+  ExpectAsleep();
+}
+
+TEST_F(AgentSleepTest, ASilentVmmIsNotPutToSleepWithoutItsMemory) {
+  const int pid = vm().pid;
+  vm().vmm_silent = true;
+  agent_->OnMachineChanged(kUid.text());
+  Suspend();
+  Settle();
+  EXPECT_EQ(vm().pid, pid);
+  vm().vmm_silent = false;
+  Settle();
+  ExpectAsleep();
+}
+
 TEST_F(AgentSleepTest, NobodyIsLetIntoAGuestThatIsNotAwakeYet) {
   const kube::ObjectKey key = control_plane_.live->meta.key();
   EXPECT_TRUE(agent_->Guest(key));

@@ -419,6 +419,65 @@ TEST_F(AgentTest, ASilentGuestEndsWithTheLastOfItsConsoleInTheEvent) {
   EXPECT_NE(control_plane_.events.back().find("panic: no init"), std::string::npos);
 }
 
+TEST_F(AgentTest, AVmmThatAnswersNothingIsEndedAndItsGuestBootsFromItsDisk) {
+  Settle();
+  const int pid = vm().pid;
+  vm().vmm_silent = true;
+  clock_.Advance(options_.resync);
+  for (int looks = 0; looks < 2; ++looks) {
+    ASSERT_TRUE(Reconcile());
+    EXPECT_EQ(ReadyReason(), "VMMHung");
+    EXPECT_EQ(Phase(), "Running") << "its guest may go on";
+  }
+  EXPECT_NE(agent_->Show(control_plane_.live->meta.key()).value().find("\"state\": \"silent\""),
+            std::string::npos);
+  const auto limit = options_.vmm_timeout + 512s / 64;  // of its RAM
+  clock_.Advance(limit - 1s);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(vm().pid, pid) << "it may answer yet";
+  clock_.Advance(1s);
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(vm().pid, 0);
+  EXPECT_EQ(control_plane_.events.back().substr(0, 54),
+            "Warning VMMHung: the VMM has not answered for 128 s, a");
+  Settle();
+  EXPECT_NE(vm().pid, pid);
+  EXPECT_EQ(Phase(), "Running");
+  EXPECT_EQ(ReadyReason(), "Ready");
+  EXPECT_EQ(control_plane_.live->status.restart_count, 1) << "whatever its restart policy says";
+}
+
+TEST_F(AgentTest, AVmmThatAnswersAgainGoesOn) {
+  Settle();
+  const int pid = vm().pid;
+  for (int times = 0; times < 3; ++times) {
+    vm().vmm_silent = true;
+    agent_->OnMachineChanged(kUid.text());
+    ASSERT_TRUE(Reconcile());
+    clock_.Advance(options_.vmm_timeout);
+    vm().vmm_silent = false;
+    Settle();
+    EXPECT_EQ(ReadyReason(), "Ready");
+  }
+  EXPECT_EQ(vm().pid, pid);
+}
+
+TEST_F(AgentTest, AVmmThatDoesNotPauseForAFullDiskIsEnded) {
+  Settle();
+  const int pid = vm().pid;
+  vm().hangs_in_pause = true;
+  machine_.disk_state = Machine::DiskState::kFull;
+  agent_->TendDisks();
+  ASSERT_TRUE(Reconcile());
+  EXPECT_EQ(vm().pid, 0);
+  EXPECT_EQ(ReadyReason(), "VMMHung");
+  machine_.disk_state = Machine::DiskState::kFine;
+  agent_->TendDisks();
+  Settle();
+  EXPECT_NE(vm().pid, pid);
+  EXPECT_EQ(ReadyReason(), "Ready");
+}
+
 TEST_F(AgentTest, AFullNodePausesGuestsAndRefusesNewOnes) {
   Settle();
   machine_.disk_state = Machine::DiskState::kFull;

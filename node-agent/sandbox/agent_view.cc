@@ -1,4 +1,5 @@
 // What the agent shows of itself: the AgentView side of Agent.
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -18,8 +19,9 @@ std::string_view PresenceName(Presence presence) {
 }
 
 std::string_view VmmStateName(VmmState state) {
-  static constexpr std::string_view kNames[] = {"absent",  "starting", "created",
-                                                "running", "paused",   "foreign"};
+  static constexpr std::string_view kNames[] = {"absent",  "silent", "starting", "created",
+                                                "running", "paused", "foreign"};
+  static_assert(std::size(kNames) == static_cast<size_t>(VmmState::kForeign) + 1);
   return kNames[static_cast<size_t>(state)];
 }
 
@@ -27,6 +29,7 @@ std::string_view GuestStateName(GuestState state) {
   static constexpr std::string_view kNames[] = {"unknown", "silent",        "protocol-violation",
                                                 "frozen",  "answering",     "configured",
                                                 "working", "workload-ended"};
+  static_assert(std::size(kNames) == static_cast<size_t>(GuestState::kWorkloadEnded) + 1);
   return kNames[static_cast<size_t>(state)];
 }
 

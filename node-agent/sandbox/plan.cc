@@ -167,6 +167,19 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
   return plan;
 }
 
+// Its VMM is at fault, not the guest: it is started again whatever the restart policy says. Its
+// memory is lost, but for one that was being woken.
+Plan PlanHung(Plan plan, Desired desired, const Observed& seen, WallTime now,
+              const PlanLimits& limits) {
+  if (plan.record.sleeping)
+    return PlanWakeFailed(std::move(plan), seen, *seen.vmm_hangs, now, limits);
+  desired.restart_policy = api::RestartPolicy::kAlways;
+  return PlanEnded(
+      std::move(plan), desired, seen,
+      Ending{std::string(api::reasons::kVmmHung), *seen.vmm_hangs, false, std::nullopt, now}, now,
+      limits);
+}
+
 // Up to a VM that runs. Everything before the launch is side by side: the VMM needs all of it.
 Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
   Record& record = plan.record;
@@ -220,6 +233,7 @@ Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime
     case VmmState::kCreated:
       plan.stages.push_back({Step::kBootVm});
       break;
+    case VmmState::kSilent:
     case VmmState::kPaused:
     case VmmState::kRunning:
       break;
@@ -282,6 +296,13 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   }
   if (GivesUpMemory(plan.record, desired)) return PlanDiskOnly(std::move(plan), seen);
   if (waking && desired.thaw_refused) return PlanWakeRefused(std::move(plan), desired, seen, now);
+  if (seen.vmm_hangs && HasVm(seen.vmm))
+    return PlanHung(std::move(plan), desired, seen, now, limits);
+  if (seen.vmm == VmmState::kSilent) {
+    // Nothing can be asked of it, and its guest may run.
+    plan.outcome = Outcome::kAwaitGuest;
+    return plan;
+  }
   if (seen.vmm_ending && seen.vmm == VmmState::kAbsent && plan.record.vmm) {
     if (waking) return PlanWakeFailed(std::move(plan), seen, seen.vmm_ending->message, now, limits);
     return PlanEnded(std::move(plan), desired, seen, *seen.vmm_ending, now, limits);

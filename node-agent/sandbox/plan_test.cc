@@ -141,6 +141,60 @@ TEST(PlanTest, ACrashFollowsTheRestartPolicy) {
   EXPECT_EQ(MakePlan(Started(), desired, Crashed(true), kNow).outcome, Outcome::kStopped);
 }
 
+// What a VMM that answers nothing may still be doing must not be lost, whatever is wanted of it.
+TEST(PlanTest, ASilentVmmIsWaitedForUntilItHangs) {
+  Desired suspended;
+  suspended.mode = api::OperatingMode::kSuspended;
+  Desired full;
+  full.node_disk_full = true;
+  Desired capture;
+  capture.capture_for.emplace();
+  Record waking = Started();
+  waking.sleeping = 3;
+  for (const Desired& desired : {Desired{}, suspended, full, capture}) {
+    EXPECT_EQ(PlanOf(Started(), desired, Whole(VmmState::kSilent)), "-> AwaitGuest");
+  }
+  EXPECT_EQ(PlanOf(waking, {}, Whole(VmmState::kSilent)), "-> AwaitGuest");
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true}, Whole(VmmState::kSilent)),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> "
+            "Released");
+}
+
+TEST(PlanTest, AVmmThatHangsIsEndedAndItsGuestBootsWhateverTheRestartPolicySays) {
+  for (const VmmState state : {VmmState::kSilent, VmmState::kRunning}) {
+    Observed seen = Whole(state);
+    seen.vmm_hangs = "the VMM did not pause";
+    const Plan plan = MakePlan(Started(), {.restart_policy = RestartPolicy::kNever}, seen, kNow);
+    EXPECT_EQ(plan.ToString(), "record.save | vmm.kill -> BackOff");
+    EXPECT_EQ(plan.at, kNow);
+    EXPECT_EQ(plan.record.restart_count, 1);
+    EXPECT_EQ(plan.record.ending->reason, api::reasons::kVmmHung);
+    EXPECT_EQ(plan.record.ending->message, "the VMM did not pause");
+  }
+  Observed ended = Whole(VmmState::kAbsent);
+  ended.vmm_hangs = "the VMM did not pause";
+  Record record = Started();
+  record.vmm.reset();
+  EXPECT_EQ(PlanOf(record, {}, ended),
+            "record.save | vmm.launch | vmm.create record.vmm | vmm.boot -> AwaitGuest");
+}
+
+TEST(PlanTest, AVmmThatHangsInAWakeLeavesTheMemoryToTheNext) {
+  Record waking = Started();
+  waking.intent = Intent::kSuspended;
+  waking.sleeping = 3;
+  Observed seen = Whole(VmmState::kSilent);
+  seen.vmm_hangs = "the VMM has not answered";
+  const Plan plan = MakePlan(waking, {}, seen, kNow);
+  EXPECT_EQ(plan.record.sleeping, 3u);
+  waking.intent = Intent::kRun;
+  const Plan failed = MakePlan(waking, {}, seen, kNow);
+  EXPECT_EQ(failed.ToString(),
+            "record.save | vmm.kill | disk.release net.remove vmm.remove -> BackOff");
+  EXPECT_EQ(failed.record.sleeping, 3u);
+  EXPECT_EQ(failed.record.ending->reason, api::reasons::kResumeFailed);
+}
+
 TEST(PlanTest, RestartsBackOffAndARunThatLastedStartsAnew) {
   const PlanLimits limits;
   EXPECT_EQ(RestartDelay(0, limits), 0s);

@@ -67,6 +67,25 @@ class VmmRun {
   void ToldItsTenant() { fresh_ = false; }
   [[nodiscard]] bool IsFresh() const { return fresh_; }
 
+  /// At each full look: whether it answered nothing.
+  void Looked(bool silent, MonotonicTime now) {
+    if (!silent) {
+      silent_since_.reset();
+    } else if (!silent_since_) {
+      silent_since_ = now;
+    }
+  }
+  /// It did not answer to a pause within its limit.
+  void PauseHung(std::string why) { pause_hung_ = std::move(why); }
+  /// Why it is to be ended; nothing while it may go on.
+  [[nodiscard]] std::optional<std::string> WhyItHangs(std::chrono::nanoseconds limit,
+                                                      MonotonicTime now) const {
+    if (pause_hung_) return pause_hung_;
+    if (!silent_since_ || now - *silent_since_ < limit) return std::nullopt;
+    const auto silent = std::chrono::duration_cast<std::chrono::seconds>(now - *silent_since_);
+    return "the VMM has not answered for " + std::to_string(silent.count()) + " s, and was ended";
+  }
+
   void Thawed() { thawed_ = true; }
   void ThawFailed(std::string why) { thaw_failed_ = std::move(why); }
   [[nodiscard]] bool thawed() const { return thawed_; }
@@ -74,6 +93,8 @@ class VmmRun {
 
  private:
   std::optional<MonotonicTime> launched_;
+  std::optional<MonotonicTime> silent_since_;
+  std::optional<std::string> pause_hung_;
   bool fresh_ = false;
   bool thawed_ = false;
   std::optional<std::string> thaw_failed_;

@@ -45,6 +45,21 @@ TEST(VmmRunTest, WhatAGuestWasToldEndsWithItsVmm) {
   EXPECT_FALSE(run.thaw_failed());
 }
 
+TEST(VmmRunTest, OneThatIsSilentForTooLongOrDoesNotPauseHangsUntilTheNextIsLaunched) {
+  VmmRun run;
+  run.Looked(/*silent=*/true, kMoment);
+  run.Looked(/*silent=*/true, kMoment + 9s);
+  EXPECT_FALSE(run.WhyItHangs(10s, kMoment + 9s));
+  EXPECT_EQ(run.WhyItHangs(10s, kMoment + 10s), "the VMM has not answered for 10 s, and was ended");
+  run.Looked(/*silent=*/false, kMoment + 11s);
+  run.Looked(/*silent=*/true, kMoment + 12s);
+  EXPECT_FALSE(run.WhyItHangs(10s, kMoment + 13s)) << "it has answered in between";
+  run.PauseHung("vm.pause: no answer");
+  EXPECT_EQ(run.WhyItHangs(10s, kMoment + 13s), "vm.pause: no answer");
+  run.Launched(kMoment + 14s);
+  EXPECT_FALSE(run.WhyItHangs(10s, kMoment + 60s));
+}
+
 TEST(FailedSuspendsTest, EachHoldsTheNextBackForLongerUpToFiveMinutes) {
   FailedSuspends failed;
   EXPECT_LE(failed.Hold(kMoment), 0s);

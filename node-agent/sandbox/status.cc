@@ -95,6 +95,8 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     Say(&ready, in.record.ending->reason,
         in.record.ending->message + what +
             (in.record.not_before ? " at " + FormatTime(*in.record.not_before) : ""));
+  } else if (in.observed.vmm == VmmState::kSilent && in.record.started_at) {
+    Say(&ready, reasons::kVmmHung, "the VMM does not answer; it is ended if that lasts");
   } else if (in.record.started_at) {
     Say(&ready, reasons::kGuestAgentTimeout, "the guest no longer answers");
   } else {

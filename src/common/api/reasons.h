@@ -39,6 +39,7 @@ inline constexpr std::string_view kImageNotFound = "ImageNotFound";
 inline constexpr std::string_view kImageDamaged = "ImageDamaged";
 inline constexpr std::string_view kGuestAgentTimeout = "GuestAgentTimeout";
 inline constexpr std::string_view kVmmCrashed = "VMMCrashed";
+inline constexpr std::string_view kVmmHung = "VMMHung";
 inline constexpr std::string_view kGuestRebooted = "GuestRebooted";
 inline constexpr std::string_view kGuestPoweredOff = "GuestPoweredOff";
 inline constexpr std::string_view kWorkloadFailed = "WorkloadFailed";

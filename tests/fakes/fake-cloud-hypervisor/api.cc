@@ -100,6 +100,8 @@ Reply Api::Handle(const Request& request) {
   const std::string_view target = request.target;
   if (!target.starts_with(kRoot)) return Error(404, {"Not Found"});
   const std::string_view name = target.substr(kRoot.size());
+  const ApiHang hang = vm_->Hang();
+  while (hang == ApiHang::kAlways || (hang == ApiHang::kInPause && name == "vm.pause")) ::pause();
   const bool get = request.method == "GET";
   const bool put = request.method == "PUT";
   const bool has_body = request.body.has_value();

@@ -38,6 +38,11 @@ void ParseWords(std::string_view text, Knobs* knobs) {
     if (name == "init") knobs->hang = value == "hang";
     if (name == "serial") knobs->serial_flood = value == "flood";
     if (name == "events") knobs->event_flood = value == "flood";
+    if (name == "api") {
+      knobs->api = value == "silent"          ? ApiHang::kAlways
+                   : value == "hang-in-pause" ? ApiHang::kInPause
+                                              : ApiHang::kNever;
+    }
     if (name == "vsock") {
       knobs->vsock = value == "silent"    ? Hostility::kSilent
                      : value == "endless" ? Hostility::kEndless

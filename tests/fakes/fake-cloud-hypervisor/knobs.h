@@ -12,6 +12,9 @@
 //                         it runs; a reboot once per process
 //   touch-mib=N           guest memory that the boot writes (default 1)
 //   events=flood          the guest resets its devices for ever
+//   api=hang-in-pause|silent   the VMM answers no more, from vm.pause on or at once; its guest runs
+//   on. Read at each
+//                         request, so that a test can say it to a VMM that runs
 // Unknown words are ignored.
 #pragma once
 
@@ -22,6 +25,7 @@
 
 namespace dormouse::fake_vmm {
 
+enum class ApiHang { kNever, kInPause, kAlways };
 enum class Hostility { kNone, kSilent, kEndless, kGarbage, kLengths };
 
 struct Knobs {
@@ -30,6 +34,7 @@ struct Knobs {
   bool serial_flood = false;
   bool event_flood = false;
   Hostility vsock = Hostility::kNone;
+  ApiHang api = ApiHang::kNever;
   std::optional<uint64_t> crash_ms;
   std::optional<uint64_t> poweroff_ms;
   std::optional<uint64_t> reboot_ms;

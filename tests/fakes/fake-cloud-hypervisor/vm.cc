@@ -125,6 +125,11 @@ void Vm::StartGuest(Machine& machine, bool booted) {
   if (booted) machine.memory->WriteCommandLine(TextAt(*config_, "payload", "cmdline"));
 }
 
+ApiHang Vm::Hang() const {
+  if (config_ == nullptr) return ApiHang::kNever;
+  return ReadKnobs(TextAt(*config_, "payload", "cmdline"), TextAt(*config_, "vsock", "socket")).api;
+}
+
 Outcome<> Vm::Pause() {
   if (machine_ == nullptr) return Refuse({kNotRunning});
   events_->Tell("vm", "pausing");

@@ -42,6 +42,9 @@ class Vm {
   /// vm.power-button and vm.nmi: taken while a VM is there, and nothing comes of it.
   [[nodiscard]] Outcome<> Poke() const;
 
+  /// How the VM's knobs want the API to hang, now.
+  [[nodiscard]] ApiHang Hang() const;
+
   [[nodiscard]] bool exists() const { return machine_ != nullptr; }
   [[nodiscard]] bool has_config() const { return config_ != nullptr; }
 
