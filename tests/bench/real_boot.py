@@ -9,7 +9,7 @@ from typing import Iterator
 
 from bed.cluster import Cluster
 from bed.manifests import object_path, sandbox, SANDBOXES
-from bench import clones, egress, sleep
+from bench import clones, egress, neighbours, sleep
 from bench.by_hand import by_hand
 from bench.figures import Figure, median
 from bench.starts import Watch
@@ -94,7 +94,7 @@ def run(folder: Path) -> Iterator[list[Figure]]:
         if not cluster.vmm.real:
             print("bench: no real VMM here: its figures are left out")
             return
-        for part in (measure, *egress.PARTS, *clones.PARTS, *sleep.PARTS):
+        for part in (measure, *egress.PARTS, *clones.PARTS, *sleep.PARTS, *neighbours.PARTS):
             try:
                 yield part(cluster)
             except Exception:
