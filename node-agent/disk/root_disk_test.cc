@@ -95,7 +95,7 @@ TEST_F(RootDiskTest, ABaseOfBeforeBasesWereCheckedIsCheckedAtItsNextUse) {
   ASSERT_OK(RemoveFile(base_.file + ".checked"));
   ASSERT_OK(disks_->Prepare(Spec(one_)));
   EXPECT_TRUE(PathExists(base_.file + ".checked"));
-  ASSERT_OK(disks_->Remove(Spec(one_)));
+  ASSERT_OK(disks_->Release(one_));
   ASSERT_OK(bases_->Unpin(kDigest));
   EXPECT_TRUE(ListDirectory(scratch_ / "bases")->empty());
 }

@@ -234,11 +234,15 @@ def test_an_agent_writes_no_event_but_as_itself(agent, admin, placed):
         (own, event("e1", reportingInstance="node-b")),
         (own, event("e1", reportingController="kubelet")),
         ("an agent's Events have the label dormouse.dev/reporter: agent", unlabelled),
-        ("an agent's Events are about Sandboxes and SnapshotTemplates", of_a_pod),
-        ("an agent's Events are about Sandboxes and SnapshotTemplates", event("e1", "SandboxNode")),
+        ("an agent's Events are about Sandboxes, SnapshotTemplates and its own SandboxNode", of_a_pod),
+        (
+            "an agent's Events are about Sandboxes, SnapshotTemplates and its own SandboxNode",
+            event("e1", "SandboxNode", "node-b"),
+        ),
     ):
         answer = agent.client.create(EVENTS, body, dryRun="All")
         assert answer.status == 403 and words in answer.message, answer.message
+    assert agent.client.create(EVENTS, event("e1", "SandboxNode", "node-a"), dryRun="All").ok
 
 
 def test_an_agent_changes_no_event_of_another(agent, admin, placed):

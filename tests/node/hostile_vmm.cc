@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -323,9 +324,14 @@ constexpr uint64_t kOwnBytes = 8 << 20;
 constexpr uint64_t kOwnNames = 256;
 constexpr uint64_t kMostRead = 1 << 20;
 
-int PlantTraps(const char* victim_directory) {
-  if (::chdir("/run/vm") != 0) return 1;
-  // As far as it is let; what fails is one trap less.
+// With the VMM's uid and in its directory, but not from within its walls: those refuse it most of
+// these names. The agent must not rely on that.
+int PlantTraps(const char* own_directory, const char* victim_directory) {
+  if (::chdir(own_directory) != 0 || ::setgroups(0, nullptr) != 0 ||
+      ::setresgid(kAttacker, kAttacker, kAttacker) != 0 ||
+      ::setresuid(kAttacker, kAttacker, kAttacker) != 0) {
+    return 1;
+  }
   (void)::symlink((std::string(victim_directory) + "/secret").c_str(), "link");
   (void)::symlink("/proc/self/fd/0", "magic");
   (void)::mkfifo("fifo", 0666);
@@ -421,6 +427,7 @@ class HostileVmmTest : public ::testing::Test {
       EXPECT_OK(host_->RunInMounts([&] { return DetachMount(vm->directory); }));
       EXPECT_OK(DeleteNetNs(*host_, scratch_ / (vm->name + ".netns")));
     }
+    if (planter_ > 0) ::waitpid(planter_, nullptr, 0);
     ::rmdir(slice_.c_str());
   }
   void Prepare(Vm* vm, const std::string& name, uid_t uid) {
@@ -490,6 +497,20 @@ class HostileVmmTest : public ::testing::Test {
   [[nodiscard]] std::string Counted(const Vm& vm) const {
     return PathExists(cgroups_->PathOf(vm.name) + "/pids.max") ? "counted" : "not counted";
   }
+  // In its cgroup, whose end is the planter's.
+  void StartPlanter(const Vm& vm, const std::string& victim_directory) {
+    const std::string program = OwnProgram();
+    planter_ = ::fork();
+    if (planter_ == 0) {
+      ::dup2(vm.log.get(), STDOUT_FILENO);
+      ::execl(program.c_str(), program.c_str(), "--as-planter", vm.directory.c_str(),
+              victim_directory.c_str(), nullptr);
+      ::_exit(1);
+    }
+    ASSERT_GT(planter_, 0);
+    ASSERT_OK(WriteKernelFile(cgroups_->PathOf(vm.name) + "/cgroup.procs",
+                              std::to_string(planter_)));
+  }
   // What it prints at once; a report of 64 KiB fits into the pipe.
   static std::string OutputOf(const Vm& vm, milliseconds timeout) {
     pollfd entry{vm.output.get(), POLLIN, 0};
@@ -506,6 +527,7 @@ class HostileVmmTest : public ::testing::Test {
   std::optional<HostNamespaces> host_;
   Vm victim_;
   Vm attacker_;
+  pid_t planter_ = -1;
 };
 
 TEST_F(HostileVmmTest, ReachesNothingThatIsNotItsOwn) {
@@ -589,8 +611,7 @@ TEST_F(HostileVmmTest, WhatItPlantsInItsOwnDirectoryIsRefusedBoundedAndRemoved) 
   const auto victim = Start(victim_, {"--as-victim"});
   ASSERT_OK(victim);
   ASSERT_FALSE(AddressOfSecret(victim_).empty());
-  const auto planter = Start(attacker_, {"--as-planter", victim_.directory});
-  ASSERT_OK(planter);
+  StartPlanter(attacker_, victim_.directory);
   const std::string planted = OutputOf(attacker_, milliseconds(60000));
   ASSERT_TRUE(planted.starts_with("planted ")) << planted;
 
@@ -645,7 +666,7 @@ TEST_F(HostileVmmTest, ItsOwnIsInReach) {
 int main(int argc, char** argv) {
   const std::string role = argc > 1 ? argv[1] : "";
   if (role == "--as-attacker" && argc == 8) return dormouse::test::Attack(argv + 2);
-  if (role == "--as-planter" && argc == 3) return dormouse::test::PlantTraps(argv[2]);
+  if (role == "--as-planter" && argc == 4) return dormouse::test::PlantTraps(argv[2], argv[3]);
   if (role == "--as-victim") return dormouse::test::HoldSecrets();
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
