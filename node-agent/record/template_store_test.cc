@@ -29,7 +29,7 @@ class TemplateStoreTest : public ::testing::Test {
   }
   void SetUp() override { ASSERT_OK(store_->Load()); }
   void Add(const api::SandboxUid& uid) {
-    ASSERT_OK(MakeDirectories(paths_.Template(uid) + "/large"));
+    ASSERT_OK(MakeDirectories(paths_.Template(uid) + "/large/inside"));
     TemplateRecord record;
     record.uid = uid;
     record.name = uid.short_id();
@@ -66,7 +66,7 @@ TEST_F(TemplateStoreTest, NobodyWaitsForTheFilesOfATemplateThatIsRemoved) {
   Add(kTwo);
   for (const bool committed : {true, false}) {
     if (committed) Add(kOne);
-    ASSERT_OK(MakeDirectories(paths_.Template(kOne) + "/large"));
+    ASSERT_OK(MakeDirectories(paths_.Template(kOne) + "/large/inside"));
     SlowDirectory large(paths_.Template(kOne) + "/large");
     if (!large.held()) GTEST_SKIP() << "fanotify is not ours to use";
     auto removal = std::async(std::launch::async, [&]() -> Result<> {
