@@ -30,7 +30,7 @@ struct AgentFlags {
   int netns_pool = 4;
   std::vector<std::string> resolvers;
   std::string resolv_conf = "/proc/1/root/etc/resolv.conf";  ///< the node's, from within a pod
-  std::vector<std::string> deny_always, allow_platform;  ///< CIDRs
+  std::vector<std::string> deny_always, allow_platform;      ///< CIDRs
   std::string lease_namespace = "dormouse-system";
   std::string health_address = "127.0.0.1:8083";
   std::string metrics_address = ":8084";

@@ -1,5 +1,5 @@
-// How the drop-in directories of a distribution are read: sysctl.d(5), tmpfiles.d(5) and their like.
-// Thread-safe.
+// How the drop-in directories of a distribution are read: sysctl.d(5), tmpfiles.d(5) and their
+// like. Thread-safe.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,7 @@
 // Files that are the machine's own and not its image's: /etc/hostname, hosts, resolv.conf and
 // machine-id. They lie in memory and are mounted over those of the disk, as container runtimes do
-// it, so that a start writes to no disk, and a disk that is full or read-only keeps no machine away.
+// it, so that a start writes to no disk, and a disk that is full or read-only keeps no machine
+// away.
 //
 // On PID 1's thread only; blocking, but never on what the disk holds in place of a file.
 #pragma once
@@ -15,14 +16,14 @@ namespace dormouse::guest {
 
 class OwnFiles {
  public:
-  /// `root` is "" for "/"; `directory`, below it, is made, and a small tmpfs mounted there: one that
-  /// no program of the guest fills.
+  /// `root` is "" for "/"; `directory`, below it, is made, and a small tmpfs mounted there: one
+  /// that no program of the guest fills.
   [[nodiscard]] static Result<OwnFiles> Make(std::string root, std::string directory);
 
   /// From now on `path` (absolute, below the root) reads as `text`. The first time it is mounted
-  /// over what is there; where nothing is, an empty file is made, and a link that leads nowhere gets
-  /// its end. What a full or read-only disk keeps from being made, or what is no file, is added to
-  /// `notes`, and the rest goes on.
+  /// over what is there; where nothing is, an empty file is made, and a link that leads nowhere
+  /// gets its end. What a full or read-only disk keeps from being made, or what is no file, is
+  /// added to `notes`, and the rest goes on.
   [[nodiscard]] Result<void> Put(const std::string& path, std::string_view text,
                                  std::vector<std::string>& notes);
 

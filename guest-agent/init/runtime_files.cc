@@ -17,7 +17,8 @@
 namespace dormouse::guest {
 namespace {
 
-constexpr size_t kTypeField = 0, kPathField = 1, kModeField = 2, kUserField = 3, kGroupField = 4, kArgumentField = 6;
+constexpr size_t kTypeField = 0, kPathField = 1, kModeField = 2, kUserField = 3, kGroupField = 4,
+                 kArgumentField = 6;
 
 std::string Field(const std::vector<std::string>& words, size_t at) {
   return words.size() > at && words[at] != "-" ? words[at] : std::string();
@@ -135,14 +136,14 @@ void MakeDirectoriesOfUnit(const std::string& file, Maker& maker) {
 
 void MakeDirectoriesOfUnits(const std::string& root, Maker& maker) {
   std::set<std::string> seen;
-  for (const char* above : {"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}) {
+  for (const char* above :
+       {"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}) {
     DIR* const dir = ::opendir((root + above).c_str());
     if (dir == nullptr) continue;
     while (const dirent* entry = ::readdir(dir)) {
       const std::string name(entry->d_name);
       if (!name.ends_with(".service") || name.find('@') != std::string::npos) continue;
-      if (seen.insert(name).second)
-        MakeDirectoriesOfUnit(root + above + ("/" + name), maker);
+      if (seen.insert(name).second) MakeDirectoriesOfUnit(root + above + ("/" + name), maker);
     }
     ::closedir(dir);
   }

@@ -9,8 +9,8 @@
 
 namespace dormouse::guest {
 
-/// Of tmpfiles.d only directories (d, D, v, q, Q), files (f, F) and links (L, L+) below /run, without
-/// specifiers (%): what is beyond it is the image's own. The first failure, after the rest.
+/// Of tmpfiles.d only directories (d, D, v, q, Q), files (f, F) and links (L, L+) below /run,
+/// without specifiers (%): what is beyond it is the image's own. The first failure, after the rest.
 [[nodiscard]] Result<void> MakeRuntimeFiles(const std::string& root);
 
 }  // namespace dormouse::guest

@@ -52,9 +52,10 @@ TEST_F(RuntimeFilesTest, TheUsualDirectoriesHaveTheirUsualModes) {
 TEST_F(RuntimeFilesTest, TmpfilesOfInstalledProgramsAreMadeBelowRunOnly) {
   Write("/etc/passwd", "app:x:1001:1002::/:/bin/sh\n");
   Write("/etc/group", "app:x:1002:\n");
-  Write("/usr/lib/tmpfiles.d/a.conf",
-        "# comment\nd /run/app 0750 app app -\nd /var/run/old 755\nf /run/app/motd 0640 - - - hello\n"
-        "L /run/link - - - - /etc/passwd\nd /srv/elsewhere\nd /run/%m\nd /run/../escape\nx /run/x\n");
+  Write(
+      "/usr/lib/tmpfiles.d/a.conf",
+      "# comment\nd /run/app 0750 app app -\nd /var/run/old 755\nf /run/app/motd 0640 - - - hello\n"
+      "L /run/link - - - - /etc/passwd\nd /srv/elsewhere\nd /run/%m\nd /run/../escape\nx /run/x\n");
   Write("/usr/lib/tmpfiles.d/b.conf", "d /run/masked\n");
   Write("/etc/tmpfiles.d/b.conf", "");
   ASSERT_TRUE(MakeRuntimeFiles(root_));
@@ -68,9 +69,11 @@ TEST_F(RuntimeFilesTest, TmpfilesOfInstalledProgramsAreMadeBelowRunOnly) {
 
 TEST_F(RuntimeFilesTest, RuntimeDirectoriesOfInstalledUnitsAreMade) {
   Write("/etc/passwd", "redis:x:1003:1003::/:/bin/sh\n");
-  Write("/lib/systemd/system/ssh.service", "[Service]\nRuntimeDirectory=sshd\nRuntimeDirectoryMode=0755\n");
-  Write("/lib/systemd/system/redis.service", "[Service]\nUser=redis\nRuntimeDirectory=redis redis-sentinel\n"
-                                             "RuntimeDirectoryMode=2750\n");
+  Write("/lib/systemd/system/ssh.service",
+        "[Service]\nRuntimeDirectory=sshd\nRuntimeDirectoryMode=0755\n");
+  Write("/lib/systemd/system/redis.service",
+        "[Service]\nUser=redis\nRuntimeDirectory=redis redis-sentinel\n"
+        "RuntimeDirectoryMode=2750\n");
   Write("/lib/systemd/system/odd.service", "RuntimeDirectory=%i ../x\n");
   Write("/lib/systemd/system/nobody.service", "User=nosuchuser\nRuntimeDirectory=nobodys\n");
   ASSERT_TRUE(MakeRuntimeFiles(root_));
@@ -82,13 +85,15 @@ TEST_F(RuntimeFilesTest, RuntimeDirectoriesOfInstalledUnitsAreMade) {
 }
 
 TEST_F(RuntimeFilesTest, SysctlsOfTheImageAreAppliedInOrder) {
-  for (const char* key : {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/vm/swappiness",
-                          "/proc/sys/net/ipv4/conf/eth0/rp_filter", "/proc/sys/net/ipv4/conf/eth1/rp_filter",
-                          "/proc/sys/net/ipv4/conf/eth0.5/rp_filter"}) {
+  for (const char* key :
+       {"/proc/sys/net/ipv4/ip_forward", "/proc/sys/vm/swappiness",
+        "/proc/sys/net/ipv4/conf/eth0/rp_filter", "/proc/sys/net/ipv4/conf/eth1/rp_filter",
+        "/proc/sys/net/ipv4/conf/eth0.5/rp_filter"}) {
     Write(key, "0\n");
   }
   Write("/usr/lib/sysctl.d/10-a.conf", "vm.swappiness = 10\nnet.ipv4.conf.eth?.rp_filter=2\n");
-  Write("/etc/sysctl.d/20-b.conf", "; comment\nnet/ipv4/ip_forward=1\nnet/ipv4/conf/eth0.5/rp_filter = 1\n");
+  Write("/etc/sysctl.d/20-b.conf",
+        "; comment\nnet/ipv4/ip_forward=1\nnet/ipv4/conf/eth0.5/rp_filter = 1\n");
   Write("/etc/sysctl.conf", "vm.swappiness=60\n-no.such.key=1\nalso.not.there=1\nnonsense\n");
   ASSERT_TRUE(ApplySysctls(root_));
   EXPECT_EQ(Read("/proc/sys/vm/swappiness"), "60");

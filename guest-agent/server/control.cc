@@ -83,8 +83,7 @@ Result<void> ControlHandler::Configure(std::string_view json) {
   if (request.wall_time_ns) DORMOUSE_TRY(context_.machine.SetWallTime(*request.wall_time_ns));
   if (!request.entropy.empty()) DORMOUSE_TRY(context_.machine.AddEntropy(request.entropy));
   if (request.hostname) DORMOUSE_TRY(context_.machine.SetHostname(*request.hostname));
-  if (!request.machine_id.empty())
-    DORMOUSE_TRY(context_.machine.SetMachineId(request.machine_id));
+  if (!request.machine_id.empty()) DORMOUSE_TRY(context_.machine.SetMachineId(request.machine_id));
   if (request.fresh_disk) DORMOUSE_TRY(context_.machine.RemoveHostKeys());
   DORMOUSE_TRY(context_.machine.SetDns(request.dns, request.resolvers));
   // The user must be one that the disk has: said now, not at the first exec.

@@ -55,9 +55,9 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-/// SIGCHLD, and what asks an init to stop: of busybox, SIGUSR1 (halt), SIGUSR2 (poweroff) and SIGTERM
-/// (reboot); of the kernel, SIGINT (Ctrl-Alt-Del: reboot) and SIGPWR (power fails: poweroff); of
-/// systemd, SIGRTMIN+3 (halt), +4 (poweroff) and +5 (reboot).
+/// SIGCHLD, and what asks an init to stop: of busybox, SIGUSR1 (halt), SIGUSR2 (poweroff) and
+/// SIGTERM (reboot); of the kernel, SIGINT (Ctrl-Alt-Del: reboot) and SIGPWR (power fails:
+/// poweroff); of systemd, SIGRTMIN+3 (halt), +4 (poweroff) and +5 (reboot).
 [[nodiscard]] sigset_t InitSignals();
 
 /// A non-blocking, close-on-exec listener.

@@ -391,8 +391,7 @@ Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record
   request.hostname = HostnameOf(record);
   request.machine_id = MachineIdOf(record);
   // A clone's disk was cleared of its source's keys before its hooks could make new ones.
-  request.fresh_disk =
-      record.incarnation == 1 && (!record.origin || record.origin->boot_snapshot);
+  request.fresh_disk = record.incarnation == 1 && (!record.origin || record.origin->boot_snapshot);
   request.dns = {spec.dns.nameservers, spec.dns.searches, spec.dns.options};
   request.resolvers = config_.net.resolvers;
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));

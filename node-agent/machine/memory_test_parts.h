@@ -9,8 +9,8 @@
 
 #include "node-agent/host/sparse_files.h"
 #include "node-agent/host/test_support.h"
-#include "node-agent/record/generation_files.h"
 #include "node-agent/machine/memory_check.h"
+#include "node-agent/record/generation_files.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
 #include "src/common/base/unique_fd.h"

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "node-agent/sandbox/status.h"
 #include "node-agent/record/template_record.h"
+#include "node-agent/sandbox/status.h"
 #include "src/common/api/snapshot_template.h"
 
 namespace dormouse {

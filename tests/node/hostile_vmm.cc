@@ -508,8 +508,8 @@ class HostileVmmTest : public ::testing::Test {
       ::_exit(1);
     }
     ASSERT_GT(planter_, 0);
-    ASSERT_OK(WriteKernelFile(cgroups_->PathOf(vm.name) + "/cgroup.procs",
-                              std::to_string(planter_)));
+    ASSERT_OK(
+        WriteKernelFile(cgroups_->PathOf(vm.name) + "/cgroup.procs", std::to_string(planter_)));
   }
   // What it prints at once; a report of 64 KiB fits into the pipe.
   static std::string OutputOf(const Vm& vm, milliseconds timeout) {

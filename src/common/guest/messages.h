@@ -60,10 +60,10 @@ struct Dns {
 /// Identity and defaults. May be sent again: a clone gets its own before anything thaws.
 struct ConfigureRequest {
   std::optional<std::string> hostname;
-  std::string machine_id;         ///< as Identity's; empty leaves it
-  bool fresh_disk = false;        ///< nothing of a tenant is on it: its host keys are the image's
-  Dns dns;                        ///< what the sandbox's user asks for
-  std::vector<std::string> resolvers;  ///< the node's
+  std::string machine_id;   ///< as Identity's; empty leaves it
+  bool fresh_disk = false;  ///< nothing of a tenant is on it: its host keys are the image's
+  Dns dns;                  ///< what the sandbox's user asks for
+  std::vector<std::string> resolvers;   ///< the node's
   std::optional<int64_t> wall_time_ns;  ///< since 1970
   std::string entropy;  ///< raw bytes, none or 16..512; credited to the kernel, which then reseeds
   std::vector<EnvVar> env;  ///< for all that runs from now on
