@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 
 #include "node-agent/host/inventory.h"
@@ -451,35 +452,41 @@ TEST_P(SandboxNetTest, ALinkThatLosesItsAddressOrRouteIsSeenAndMadeWhole) {
 
 TEST_P(SandboxNetTest, WhatGoesMissingOnTheNodeIsBackByItselfAndTold) {
   ASSERT_OK(nets_->Prepare(Spec(1)));
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::string> repaired, links;
-  const auto note = [&](std::vector<std::string>* into, const std::string& text) {
-    const std::lock_guard lock(mutex);
-    into->push_back(text);
-    changed.notify_all();
+  struct Told {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::string> repaired, links;
   };
-  ASSERT_OK(nets_->node().Watch({[&](const std::string& veth) { note(&links, veth); },
-                                 [&](const std::string& what) { note(&repaired, what); }}));
+  // The thread that tells lives longer than this test's body.
+  const auto told = std::make_shared<Told>();
+  const auto note = [told](std::vector<std::string> Told::*into, const std::string& text) {
+    const std::lock_guard lock(told->mutex);
+    ((*told).*into).push_back(text);
+    told->changed.notify_all();
+  };
+  ASSERT_OK(
+      nets_->node().Watch({[note](const std::string& veth) { note(&Told::links, veth); },
+                           [note](const std::string& what) { note(&Told::repaired, what); }}));
   // One look may find that several things are missing.
-  const auto expect_told = [&](std::vector<std::string>* of, const std::string& text) {
-    std::unique_lock lock(mutex);
-    const auto tells = [&](const std::string& told) { return told.find(text) != told.npos; };
-    EXPECT_TRUE(changed.wait_for(lock, std::chrono::milliseconds(kLongest), [&] {
-      return std::any_of(of->begin(), of->end(), tells);
+  const auto expect_told = [&](std::vector<std::string> Told::*of, const std::string& text) {
+    std::unique_lock lock(told->mutex);
+    const auto tells = [&](const std::string& each) { return each.find(text) != each.npos; };
+    std::vector<std::string>& said = (*told).*of;
+    EXPECT_TRUE(told->changed.wait_for(lock, std::chrono::milliseconds(kLongest), [&] {
+      return std::any_of(said.begin(), said.end(), tells);
     })) << text;
-    of->clear();
+    said.clear();
   };
   ASSERT_OK(host::ApplyNft("flush ruleset"));
-  expect_told(&repaired, "table inet dormouse");
+  expect_told(&Told::repaired, "table inet dormouse");
   ASSERT_OK(host::ApplyNft("flush chain inet dormouse postrouting"));
-  expect_told(&repaired, "table inet dormouse");
+  expect_told(&Told::repaired, "table inet dormouse");
   ASSERT_OK(ForgetRoutingRules());
-  expect_told(&repaired, "routing rules");
+  expect_told(&Told::repaired, "routing rules");
   ASSERT_OK(WriteKernelFile(kForwarding, "0"));
-  expect_told(&repaired, "net.ipv4.ip_forward");
+  expect_told(&Told::repaired, "net.ipv4.ip_forward");
   ASSERT_OK(FlushAddresses(VethName(Spec(1).short_id)));
-  expect_told(&links, VethName(Spec(1).short_id));
+  expect_told(&Told::links, VethName(Spec(1).short_id));
   EXPECT_GE(nets_->node().state().repairs, 4);
   EXPECT_FALSE(nets_->node().state().broken);
   EXPECT_EQ(nets_->node().Repair().value(), "");

@@ -44,7 +44,7 @@ def test_describe_shows_what_happened(cluster, web):
 
 def test_status_says_what_runs(cluster, web):
     status = cluster.get(web)["status"]
-    assert status["resources"] == {"cpu": 1, "memory": "128Mi"}
+    assert status["resources"] == {"cpu": 1, "memory": "128Mi", "disk": "1Gi"}
     assert status["vm"]["startMode"] in ("Boot", "BootSnapshot") and status["vm"]["bootToReady"]
     assert status["vm"]["hypervisor"] == "cloud-hypervisor"
     assert status["observedGeneration"] == cluster.get(web)["metadata"]["generation"]
