@@ -254,7 +254,8 @@ Result<> LinuxMachine::CaptureState(const Record& record) {
   DORMOUSE_ASSIGN(const VmmDrop drop, MemoryDrop(record));
   DORMOUSE_ASSIGN(const auto space, host::SpaceOf(drop.directory.path()));
   const uint64_t floor = config_.capacity.pause_bytes;
-  if (space.available_bytes < floor + bytes) {
+  // Twice: where the file system has no reflinks, what is taken over is a copy.
+  if (space.available_bytes < floor + 2 * bytes) {
     return Fail(ErrorCode::kNoSpace, "No space left for " + std::to_string(bytes >> 20) +
                                          " MiB of memory, which its VMM writes itself");
   }
@@ -541,9 +542,8 @@ Result<std::vector<std::string>> LinuxMachine::StaleFiles(const Record& record) 
       stale.push_back(mark);
   }
   // Of a capture that was cut short between the VMM's writing and our taking.
-  for (const std::string& drop : {config_.paths.Drop(record.uid), config_.paths.Drop(record.uid)}) {
-    if (const std::string left = LeftMemory(drop); !left.empty()) stale.push_back(left);
-  }
+  if (const std::string left = LeftMemory(config_.paths.Drop(record.uid)); !left.empty())
+    stale.push_back(left);
   // Its generation has it.
   if (record.intent == Intent::kSuspended && record.sleeping &&
       PathExists(config_.paths.Store(record.uid))) {

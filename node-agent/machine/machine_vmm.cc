@@ -158,6 +158,9 @@ Result<> LinuxMachine::Launch(Record* record) {
   DORMOUSE_ASSIGN(const auto kernel, artifacts_.Find(record->kernel_digest, "kernel"));
   DORMOUSE_ASSIGN(const auto initramfs, artifacts_.Find(record->initramfs_digest, "initramfs"));
   DORMOUSE_ASSIGN(const auto disk, dm_.Find(host::DmName::RootOf(short_id)));
+  // One that an earlier VMM died in may be frozen, or kill whatever is born in it, and counts its
+  // deaths. kBusy: that VMM is not gone yet.
+  DORMOUSE_TRY(cgroups_.Remove(short_id));
   DORMOUSE_TRY(MakeCgroup(*record));
   DORMOUSE_ASSIGN(const UniqueFd cgroup, cgroups_.OpenDirectory(short_id));
   DORMOUSE_ASSIGN(const UniqueFd netns, nets_.Open(NetSpec({}, *record)));
@@ -176,6 +179,9 @@ Result<> LinuxMachine::Launch(Record* record) {
   // node's disk.
   const std::string drop = config_.paths.Drop(record->uid);
   DORMOUSE_TRY(MakeDirectories(drop, 0700));
+  // An agent that died in a capture has left it to the VMM before, which had the same user.
+  DORMOUSE_TRY(TakeBack(drop));
+  DORMOUSE_TRY(EmptyDirectory(drop));
   spec.binds = {{directory, kInnerDirectory, true},
                 {drop, kInnerDrop, true},
                 {binary.path, kInnerBinary, false, /*executable=*/true},
@@ -267,14 +273,26 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
   const std::string short_id = record.uid.short_id();
   seen->vmm_directory = PathExists(config_.paths.VmDirectory(short_id));
   seen->cgroup = cgroups_.Exists(short_id);
-  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(short_id));
-  if (processes.empty()) {
+  const auto absent = [&] {
     seen->vmm = VmmState::kAbsent;
     if (record.vmm) seen->vmm_ending = ExplainEnd(record);
+  };
+  DORMOUSE_ASSIGN(auto processes, cgroups_.Processes(short_id));
+  if (processes.empty()) {
+    absent();
     return {};
   }
-  if (!VmmOf(record)) {
-    seen->vmm = VmmState::kForeign;
+  if (const auto vmm = VmmOf(record); !vmm) {
+    // A foreign VMM is killed, so no passing trouble of ours may be taken for one.
+    if (vmm.error().code() != ErrorCode::kNotFound && vmm.error().code() != ErrorCode::kPermission)
+      return Fail(vmm.error());
+    // It may have ended just now.
+    DORMOUSE_ASSIGN(processes, cgroups_.Processes(short_id));
+    if (processes.empty()) {
+      absent();
+    } else {
+      seen->vmm = VmmState::kForeign;
+    }
     return {};
   }
   if (cgroups_.IsFrozen(short_id)) {

@@ -166,6 +166,14 @@ std::string EncodeRecord(const Record& record) {
   return SealJson(kRecordSeal, now);
 }
 
+std::optional<uint32_t> SlotIn(std::string_view text) {
+  const json whole = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const json::json_pointer at("/" + std::string(kRecordSeal.name) + "/slot");
+  if (!whole.is_object() || !whole.contains(at) || !whole[at].is_number_unsigned())
+    return std::nullopt;
+  return whole[at].get<uint32_t>();
+}
+
 Result<Record> DecodeRecord(std::string_view text) {
   Record record;
   DORMOUSE_TRY(OpenSealedJson(kRecordSeal, text, [&](const json& body) {

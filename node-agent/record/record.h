@@ -148,5 +148,8 @@ struct Record : Shape {
 /// kUnsupported for one that only a newer agent may write, kCorrupt for anything else that
 /// EncodeRecord did not write.
 Result<Record> DecodeRecord(std::string_view text);
+/// The slot in a record that may be a newer agent's, as far as it can be told: nobody else may get
+/// it.
+[[nodiscard]] std::optional<uint32_t> SlotIn(std::string_view text);
 
 }  // namespace dormouse

@@ -40,6 +40,7 @@ Result<RecordStore::Loaded> RecordStore::Load() {
       log::Error("a record is left alone, and its sandbox: only a newer agent may write it",
                  {{"uid", name}, {"error", record.error().message()}});
       unusable_[*uid] = Unusable::kNewer;
+      if (const auto slot = SlotIn(*text)) slots_[*uid] = *slot;
       loaded.newer.push_back(*uid);
     } else if (!record) {
       log::Error("a record is unreadable, and quarantined",

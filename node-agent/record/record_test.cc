@@ -151,6 +151,14 @@ TEST(RecordTest, FieldsOfATemplateThatANewerAgentKnowsSurviveARewrite) {
   }));
 }
 
+TEST(RecordTest, TheSlotOfANewerAgentsRecordIsKnownAllTheSame) {
+  const int newer = Record::kVersion + 1;
+  EXPECT_EQ(SlotIn(SealJson({"record", newer, newer}, {{"slot", 21}, {"new", true}})), 21U);
+  EXPECT_EQ(SlotIn(SealJson({"record", newer, newer}, {{"slot", "21"}})), std::nullopt);
+  EXPECT_EQ(SlotIn("{"), std::nullopt);
+  EXPECT_EQ(SlotIn("[]"), std::nullopt);
+}
+
 TEST(RecordTest, ARecordThatOnlyANewerAgentMayWriteIsNotCalledCorrupt) {
   const int newer = Record::kVersion + 1;
   const auto refused = DecodeRecord(SealJson({"record", newer, newer}, {{"as", "never seen"}}));

@@ -167,7 +167,9 @@ Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
     log::Info("the object of a sandbox is back, and it goes on",
               {{"sandbox", record->key().ToString()}, {"uid", record->uid.text()}});
     record->orphaned_at.reset();
-    if (record->intent == Intent::kStopped && !record->ending) record->intent = Intent::kRun;
+    // Its memory may be given to others by now: it starts when there is room, as one that sleeps.
+    if (record->intent == Intent::kStopped && !record->ending)
+      record->intent = Intent::kSuspended;
     DORMOUSE_TRY(records_.Save(*record));
   }
   if (record) return Drive(sandbox, std::move(*record), false);

@@ -162,7 +162,8 @@ void Agent::BeforeStep(Step step, const Record& record) {
   // Before the guest is frozen: its memory shall hold no connection of ours, and one that stands
   // still cannot answer. It is asked anew when it works again.
   if (step == Step::kPrepareCapture || step == Step::kPauseVm) machine_.StopAwaiting(record);
-  if (step == Step::kKillVmm) machine_.Unwatch(record);
+  // One that died by itself is not killed; what is watched of it would keep its directory.
+  if (step == Step::kKillVmm || step == Step::kRemoveVmm) machine_.Unwatch(record);
 }
 
 Result<> Agent::AfterStep(Step step, const Record& record) {

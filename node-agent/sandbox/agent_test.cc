@@ -612,6 +612,23 @@ TEST_F(AgentTest, ASandboxWhoseObjectComesBackGoesOnFromItsDiskOrItsMemory) {
   }
 }
 
+TEST_F(AgentTest, ASandboxWhoseObjectComesBackWaitsForTheMemoryThatOthersGotMeanwhile) {
+  Settle();
+  const api::Sandbox object = *control_plane_.live;
+  store_.Remove({object.meta.key(), object.meta.uid, {}});
+  control_plane_.live.reset();
+  Settle();
+  options_.memory_bytes = 1 << 20;
+  Restart();
+  Put(object);
+  Settle();
+  EXPECT_EQ(vm().pid, 0);
+  options_.memory_bytes = 0;
+  Restart();
+  Settle();
+  EXPECT_EQ(Phase(), "Running");
+}
+
 TEST_F(AgentTest, ARecordOfAnotherClusterIsLeftAlone) {
   Settle();
   Restart("cluster-2");
