@@ -41,6 +41,7 @@ Result<void> WriteSetting(const std::string& path, std::string_view value) {
 }
 
 Result<void> MakeDirectories(const std::string& path) {
+  if (path.empty()) return {};  // "/", where what is made lies directly below it
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
     if (::mkdir(part.c_str(), 0755) != 0 && errno != EEXIST) return FailErrno("make " + part);

@@ -83,6 +83,8 @@ Result<void> GuestMachine::SetHostname(const std::string& hostname) {
 }
 
 Result<void> GuestMachine::SetMachineId(const std::string& machine_id) {
+  if (machine_id == machine_id_) return {};
+  machine_id_ = machine_id;
   const std::string text = machine_id + "\n";
   DORMOUSE_TRY(Put("/etc/machine-id", text));
   struct stat info {};
@@ -95,8 +97,11 @@ Result<void> GuestMachine::SetMachineId(const std::string& machine_id) {
 
 Result<void> GuestMachine::SetDns(const Dns& asked, const std::vector<std::string>& resolvers) {
   if (!files_) return {};
-  const auto text = ResolvConfText(asked, resolvers, files_->Image("/etc/resolv.conf"));
-  return text ? Put("/etc/resolv.conf", *text) : Result<void>();
+  const std::string image = files_->Image("/etc/resolv.conf");
+  const auto text = ResolvConfText(asked, resolvers, image);
+  // A clone may have been told other resolvers than its source.
+  if (!text && !files_->Covers("/etc/resolv.conf")) return {};
+  return Put("/etc/resolv.conf", text.value_or(image));
 }
 
 Result<void> GuestMachine::RemoveHostKeys() {

@@ -43,6 +43,7 @@ class GuestMachine : public Machine {
   std::optional<OwnFiles> files_;
   const uint32_t address_;
   const std::string boot_id_;
+  std::string machine_id_;  ///< as last set
   std::vector<std::string> warnings_;
   std::vector<std::string> identity_notes_;  ///< since the last TakeIdentity
 };

@@ -47,6 +47,13 @@ TEST(ModulesTest, TheListIsReadInOrder) {
   }
 }
 
+TEST_F(InitTest, DirectoriesAreMadeWithAllThatLeadsToThem) {
+  ASSERT_TRUE(MakeDirectories(directory_ + "/a/b"));
+  EXPECT_TRUE(std::filesystem::is_directory(directory_ + "/a/b"));
+  EXPECT_TRUE(MakeDirectories(directory_ + "/a/b")) << "twice is fine";
+  EXPECT_TRUE(MakeDirectories("")) << "what leads to /tmp";
+}
+
 TEST_F(InitTest, NoListIsNoModulesAndAMissingFileIsSaid) {
   auto none = ModuleSet::Open(directory_);
   ASSERT_TRUE(none);

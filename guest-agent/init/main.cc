@@ -77,6 +77,7 @@ Result<void> Boot(const KernelArgs& args, uint64_t began_ms) {
   if (!files) Note(warnings, Fail(files.error()));
   if (::mkdir(kCgroups, 0755) != 0 && errno != EEXIST) return FailErrno("make cgroup dormouse");
 
+  (void)::reboot(RB_DISABLE_CAD);  // Ctrl-Alt-Del is SIGINT then
   const sigset_t signals = InitSignals();
   (void)::sigprocmask(SIG_BLOCK, &signals, nullptr);
 

@@ -88,4 +88,9 @@ std::string OwnFiles::Image(const std::string& path) const {
   return ImageFile(root_ + path);
 }
 
+bool OwnFiles::Covers(const std::string& path) const {
+  return std::any_of(files_.begin(), files_.end(),
+                     [&path](const File& each) { return each.path == path && each.over; });
+}
+
 }  // namespace dormouse::guest

@@ -29,6 +29,8 @@ class OwnFiles {
 
   /// What the image has at `path`: what it had before Put; "" where it has nothing.
   [[nodiscard]] std::string Image(const std::string& path) const;
+  /// Whether Put has mounted over it.
+  [[nodiscard]] bool Covers(const std::string& path) const;
 
  private:
   struct File {

@@ -77,6 +77,16 @@ TEST_F(OwnFilesTest, AMissingFileAndALinkThatLeadsNowhereGetTheirPlace) {
   EXPECT_TRUE(notes_.empty());
 }
 
+TEST_F(OwnFilesTest, WhatIsCoveredIsKnownAndCanReadAsTheImageHasItAgain) {
+  Write("/etc/resolv.conf", "nameserver 9.9.9.9\n");
+  OwnFiles files = Make();
+  EXPECT_FALSE(files.Covers("/etc/resolv.conf"));
+  ASSERT_TRUE(files.Put("/etc/resolv.conf", "nameserver 10.0.0.2\n", notes_));
+  EXPECT_TRUE(files.Covers("/etc/resolv.conf"));
+  ASSERT_TRUE(files.Put("/etc/resolv.conf", files.Image("/etc/resolv.conf"), notes_));
+  EXPECT_EQ(Read("/etc/resolv.conf"), "nameserver 9.9.9.9\n");
+}
+
 TEST_F(OwnFilesTest, AFullOrReadOnlyDiskCostsANoteOnlyWhereAFileIsMissing) {
   Write("/etc/hostname", "image\n");
   ASSERT_EQ(::mount(nullptr, root_.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);

@@ -37,6 +37,7 @@ constexpr uint64_t kLargestWeight = 10'000;
 constexpr uint64_t kVmmFileBytes = uint64_t{32} << 20;
 constexpr uint64_t kVmmFileNames = 256;
 constexpr auto kKillLimit = 20s;  // memory teardown
+constexpr auto kEndMoment = 1s;   // from a VMM's exit to its last thread's
 constexpr auto kHealthTimeout = 2s;
 // While it boots the VMM holds the connection until the guest listens: a worker waits no longer
 // than this.
@@ -277,7 +278,7 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
     seen->vmm = VmmState::kAbsent;
     if (record.vmm) seen->vmm_ending = ExplainEnd(record);
   };
-  DORMOUSE_ASSIGN(auto processes, cgroups_.Processes(short_id));
+  DORMOUSE_ASSIGN(const auto processes, cgroups_.Processes(short_id));
   if (processes.empty()) {
     absent();
     return {};
@@ -286,9 +287,8 @@ Result<> LinuxMachine::ObserveVmm(const Record& record, Observed* seen) {
     // A foreign VMM is killed, so no passing trouble of ours may be taken for one.
     if (vmm.error().code() != ErrorCode::kNotFound && vmm.error().code() != ErrorCode::kPermission)
       return Fail(vmm.error());
-    // It may have ended just now.
-    DORMOUSE_ASSIGN(processes, cgroups_.Processes(short_id));
-    if (processes.empty()) {
+    // It may be ending just now: then its group is empty in a moment.
+    if (record.vmm && cgroups_.WaitEmpty(short_id, kEndMoment)) {
       absent();
     } else {
       seen->vmm = VmmState::kForeign;
@@ -409,7 +409,7 @@ Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record
   request.hostname = HostnameOf(record);
   request.machine_id = MachineIdOf(record);
   // A clone's disk was cleared of its source's keys before its hooks could make new ones.
-  request.fresh_disk = record.incarnation == 1 && (!record.origin || record.origin->boot_snapshot);
+  request.fresh_disk = !record.was_ready && (!record.origin || record.origin->boot_snapshot);
   request.dns = {spec.dns.nameservers, spec.dns.searches, spec.dns.options};
   request.resolvers = config_.net.resolvers;
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));

@@ -63,6 +63,7 @@ json ToJson(const Record& record) {
       {"restartCount", record.restart_count},
       {"ending", record.ending ? EndingToJson(*record.ending) : json(nullptr)},
       {"startedAt", TimeOrNull(record.started_at)},
+      {"wasReady", record.was_ready},
       {"bootToReadyMs", record.boot_to_ready_ms ? json(*record.boot_to_ready_ms) : json(nullptr)},
       {"notBefore", TimeOrNull(record.not_before)},
       {"orphanedAt", TimeOrNull(record.orphaned_at)},
@@ -112,6 +113,7 @@ Record RecordFromJson(const json& object) {
   record.restart_count = object.at("restartCount");
   if (!object.at("ending").is_null()) record.ending = ReadEnding(object.at("ending"));
   record.started_at = ReadTime(object, "startedAt");
+  record.was_ready = object.value("wasReady", record.started_at.has_value());
   if (!object.at("bootToReadyMs").is_null())
     record.boot_to_ready_ms = object.at("bootToReadyMs").get<int64_t>();
   record.not_before = ReadTime(object, "notBefore");

@@ -99,6 +99,7 @@ struct Record : Shape {
   int restart_count = 0;
   std::optional<Ending> ending;        ///< of the incarnation before, or of the sandbox (kStopped)
   std::optional<WallTime> started_at;  ///< first Ready of this incarnation
+  bool was_ready = false;  ///< an incarnation was: its disk holds what a tenant has made
   std::optional<int64_t> boot_to_ready_ms;
   std::optional<WallTime> not_before;   ///< back-off: no new incarnation before this
   std::optional<WallTime> orphaned_at;  ///< its object was found to be gone

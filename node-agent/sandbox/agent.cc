@@ -532,6 +532,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   const bool first_ready = plan.outcome == Outcome::kRunning && !failure && !record.started_at;
   if (first_ready) {
     record.started_at = clock_.WallNow();
+    record.was_ready = true;
     if (const auto since = SinceLaunch(record))
       record.boot_to_ready_ms =
           std::chrono::duration_cast<std::chrono::milliseconds>(*since).count();
