@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "src/common/base/json_text.h"
 #include "src/common/base/time.h"
 
 namespace dormouse {
@@ -22,7 +23,7 @@ bool SaysMore(const json& read, const json& known) {
 }  // namespace
 
 std::string UnknownIn(const json& read, const json& known) {
-  return SaysMore(read, known) ? read.dump() : "";
+  return SaysMore(read, known) ? JsonText(read) : "";
 }
 
 void KeepUnknown(const json& read, const json& known, json* now) {

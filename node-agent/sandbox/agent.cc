@@ -7,6 +7,7 @@
 
 #include "src/common/api/quantity.h"
 #include "src/common/api/reasons.h"
+#include "src/common/base/json_text.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
@@ -168,8 +169,7 @@ Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
               {{"sandbox", record->key().ToString()}, {"uid", record->uid.text()}});
     record->orphaned_at.reset();
     // Its memory may be given to others by now: it starts when there is room, as one that sleeps.
-    if (record->intent == Intent::kStopped && !record->ending)
-      record->intent = Intent::kSuspended;
+    if (record->intent == Intent::kStopped && !record->ending) record->intent = Intent::kSuspended;
     DORMOUSE_TRY(records_.Save(*record));
   }
   if (record) return Drive(sandbox, std::move(*record), false);
@@ -259,7 +259,7 @@ Result<ReconcileResult> Agent::ReconcileNewer(const api::Sandbox& sandbox) {
     return ReconcileResult::Done();
   DORMOUSE_ASSIGN(const auto written, control_plane_.WriteStatus(sandbox, status));
   control_plane_.Event(sandbox, true, reasons::kAgentTooOld, message);
-  if (written) NoteWritten(*written, api::AgentStatusToJson(status).dump());
+  if (written) NoteWritten(*written, JsonText(api::AgentStatusToJson(status)));
   return ReconcileResult::Done();
 }
 
