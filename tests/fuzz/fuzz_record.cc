@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "node-agent/record/record.h"
@@ -14,8 +15,11 @@ namespace {
 void Try(std::string_view text) {
   const auto record = dormouse::DecodeRecord(text);
   if (!record) return;
-  const auto again = dormouse::DecodeRecord(dormouse::EncodeRecord(*record));
-  if (!again || !(*again == *record)) std::abort();
+  // Its text, and not the value: that remembers a newer agent's fields as they were read, beside
+  // those that were left out.
+  const std::string text_again = dormouse::EncodeRecord(*record);
+  const auto again = dormouse::DecodeRecord(text_again);
+  if (!again || dormouse::EncodeRecord(*again) != text_again) std::abort();
 }
 
 }  // namespace
