@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node-agent/host/sparse_files.h"
+#include "src/common/api/spec_check.h"
 #include "src/common/base/files.h"
 #include "src/common/base/hash.h"
 #include "src/common/base/json_text.h"
@@ -63,13 +64,6 @@ std::string ProblemOf(const Image& image, std::optional<uint64_t> earlier_size) 
 
 }  // namespace
 
-bool IsImageName(std::string_view name) {
-  const auto edge = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (name.empty() || name.size() > 63 || !edge(name.front()) || !edge(name.back())) return false;
-  return std::all_of(name.begin(), name.end(),
-                     [&](char c) { return edge(c) || c == '-' || c == '.'; });
-}
-
 Images::Images(std::string directory, std::string cache_file)
     : directory_(std::move(directory)), cache_file_(std::move(cache_file)) {}
 
@@ -116,7 +110,7 @@ Result<std::vector<Image>> Images::ScanLocked() {
     image.name = file.substr(0, file.size() - suffix->size());
     image.path = directory_ + "/" + file;
     const auto facts = FactsOf(image.path);
-    if (!facts || !IsImageName(image.name)) continue;
+    if (!facts || !api::IsImageName(image.name)) continue;
     image.size_bytes = facts->size;
     const auto cached = cache_.find(image.path);
     const bool same_file = cached != cache_.end() && cached->second.inode == facts->inode;
@@ -140,7 +134,7 @@ Result<std::vector<Image>> Images::Scan() {
 }
 
 Result<Image> Images::Resolve(const std::string& name) {
-  if (!IsImageName(name)) return Fail(ErrorCode::kInvalid, "'" + name + "' is no image name");
+  if (!api::IsImageName(name)) return Fail(ErrorCode::kInvalid, "'" + name + "' is no image name");
   DORMOUSE_ASSIGN(const auto images, Scan());
   for (const auto& image : images) {
     if (image.name != name) continue;

@@ -28,10 +28,6 @@ struct Image {
       problem;  ///< why it cannot be used ("image debian-12 is truncated: ..."); empty = fine
 };
 
-/// Lower-case letters, digits, '-' and '.', at most 63, beginning and ending with a letter or
-/// digit: no path can be made of it. Pure.
-[[nodiscard]] bool IsImageName(std::string_view name);
-
 /// How large the ext2/3/4, XFS or btrfs file system that begins in `head` (its first 68 KiB, or
 /// what there is) says it is. Nothing for other content (a partition table). Pure; the content is
 /// untrusted.

@@ -62,15 +62,6 @@ TEST(FileSystemBytesTest, SaysNothingOfOtherContent) {
   EXPECT_FALSE(FileSystemBytes(absurd));
 }
 
-TEST(ImageNameTest, NoPathCanBeMadeOfIt) {
-  EXPECT_TRUE(IsImageName("debian-12"));
-  EXPECT_TRUE(IsImageName("ubuntu-24.04"));
-  for (const char* bad : {"", "..", ".hidden", "../etc", "a/b", "Debian", "a_b", "-a", "a."}) {
-    EXPECT_FALSE(IsImageName(bad)) << bad;
-  }
-  EXPECT_FALSE(IsImageName(std::string(64, 'a')));
-}
-
 TEST_F(ImagesTest, AnImageIsUsableOnceItsDigestIsKnown) {
   Write("debian-12.img", std::string(4096, 'd'));
   Write("notes.txt", "no image");

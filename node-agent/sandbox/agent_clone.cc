@@ -2,11 +2,13 @@
 #include <algorithm>
 
 #include "node-agent/sandbox/agent.h"
+#include "src/common/api/spec_check.h"
 #include "src/common/base/log.h"
 
 namespace dormouse {
 
 Result<Record> Agent::Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held) {
+  DORMOUSE_TRY(api::CheckSpec(sandbox.spec));
   if (!sandbox.spec.snapshot_template.empty()) {
     *held = templates_.FindByName(sandbox.meta.ns, sandbox.spec.snapshot_template);
     if (*held == nullptr) {

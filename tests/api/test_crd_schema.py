@@ -20,6 +20,13 @@ GOOD_SANDBOXES = {
     "the least": {},
     "from a template": source(snapshotTemplate={"name": "warm-python"}),
     "a dotted image": source(image={"name": "Ubuntu_24.04"}),
+    "a vendor's image": source(image={"name": "Fedora-Cloud-Base-Generic.x86_64-40-1.14"}),
+    "the longest image": source(image={"name": "a" * 251}),
+    "all the words that a guest can be sent": {
+        "command": ["sh"],
+        "args": ["x" * 16000, "x" * (24 * 1024 - 16002)],
+        "env": [{"name": "A", "value": "\x1b" * 5000}, {"name": "B", "value": "\n" * 9574}],
+    },
     "one vCPU": {"resources": {"cpu": 1}},
     "64 vCPUs": {"resources": {"cpu": 64, "memory": "64Mi"}},
     "decimal memory": {"resources": {"memory": "1.5Gi"}},
@@ -94,6 +101,22 @@ BAD_SANDBOXES = {
     "an image's path": (
         source(image={"name": "../../etc/passwd"}),
         f"spec.source.image.name: {{}}: {IMAGE_NAME}",
+    ),
+    "an image whose file has too long a name": (
+        source(image={"name": "a" * 252}),
+        "spec.source.image.name: Too long",
+    ),
+    "more arguments than a guest can be sent": (
+        {"command": ["sh"], "args": ["x" * 16000, "ü" * 4288]},
+        "spec.args: Invalid value: {}: must be at most 24 KiB together with command",
+    ),
+    "more environment than a guest can be sent": (
+        {"env": [{"name": "A", "value": "x" * 16000}, {"name": "B", "value": "x" * 8575}]},
+        "spec.env: Invalid value: {}: must be at most 24 KiB in all",
+    ),
+    "control characters, which are long on their way": (
+        {"env": [{"name": "A", "value": "\x1b" * 8192}]},
+        "a value with control characters counts three times",
     ),
     "an empty image": (source(image={"name": ""}), IMAGE_NAME),
     "an image without a name": (source(image={}), "spec.source.image.name: Required value"),

@@ -72,6 +72,19 @@ std::optional<int64_t> FieldReader::Bytes(const char* key) const {
   return bytes;
 }
 
+std::optional<int64_t> FieldReader::Amount(const char* key, int64_t least, int64_t most,
+                                           const char* wanted) const {
+  const json* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  const auto amount =
+      value->is_string() ? ParseQuantity(value->get<std::string>()) : std::optional<Quantity>();
+  const bool too_little =
+      amount && (amount->bytes < least || (amount->bytes == least && amount->rounded_up));
+  if (amount && !too_little && amount->bytes <= most) return amount->bytes;
+  Refuse(key, std::string("must be ") + wanted);
+  return std::nullopt;
+}
+
 std::optional<WallTime> FieldReader::Time(const char* key) const {
   const json* value = Find(key);
   if (value == nullptr) return std::nullopt;

@@ -38,6 +38,10 @@ class FieldReader {
   [[nodiscard]] std::optional<int64_t> Integer(const char* key, int64_t least, int64_t most) const;
   /// A quantity, as text or as a number of bytes.
   [[nodiscard]] std::optional<int64_t> Bytes(const char* key) const;
+  /// A quantity as text, of at least `least` and at most `most` bytes, rounded up; else it must be
+  /// `wanted`.
+  [[nodiscard]] std::optional<int64_t> Amount(const char* key, int64_t least, int64_t most,
+                                              const char* wanted) const;
   [[nodiscard]] std::optional<WallTime> Time(const char* key) const;
   [[nodiscard]] std::vector<std::string> TextList(const char* key) const;
   [[nodiscard]] std::map<std::string, std::string> TextMap(const char* key) const;

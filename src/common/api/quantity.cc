@@ -48,7 +48,7 @@ std::optional<Suffix> ParseSuffix(std::string_view text) {
 
 }  // namespace
 
-std::optional<int64_t> ParseBytes(std::string_view text) {
+std::optional<Quantity> ParseQuantity(std::string_view text) {
   if (!text.empty() && text[0] == '+') text.remove_prefix(1);
   // The value is mantissa · 10^-fraction; 18 digits keep every product below in 128 bits.
   __int128 mantissa = 0;
@@ -85,7 +85,12 @@ std::optional<int64_t> ParseBytes(std::string_view text) {
   }
   if (rest) ++mantissa;
   if (mantissa > kLargest) return std::nullopt;
-  return static_cast<int64_t>(mantissa);
+  return Quantity{static_cast<int64_t>(mantissa), rest};
+}
+
+std::optional<int64_t> ParseBytes(std::string_view text) {
+  const auto quantity = ParseQuantity(text);
+  return quantity ? std::optional(quantity->bytes) : std::nullopt;
 }
 
 std::string FormatBytes(int64_t bytes) {

@@ -10,7 +10,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kSmallestMemory = 64LL << 20;
+constexpr int64_t kMiB = 1LL << 20;
+constexpr int64_t kSmallestMemory = 64 * kMiB;
+constexpr int64_t kLargestMemory = 16LL << 40;
+constexpr int64_t kLargestDisk = 64LL << 40;
 
 /// 0 where there is none that can be read.
 std::chrono::milliseconds ReadMilliseconds(const FieldReader& object, const char* key) {
@@ -31,10 +34,11 @@ void ReadResources(const FieldReader& spec, SandboxSpec* into) {
   const FieldReader resources = spec.Object("resources");
   if (!resources.present()) return;
   if (const auto cpu = resources.Integer("cpu", 1, 64)) into->asked.vcpus = static_cast<int>(*cpu);
-  into->asked.memory_bytes = resources.Bytes("memory");
-  if (into->asked.memory_bytes.value_or(kSmallestMemory) < kSmallestMemory) {
-    resources.Refuse("memory", "must be at least 64Mi");
-  }
+  const auto memory = resources.Amount(
+      "memory", kSmallestMemory, kLargestMemory,
+      "an amount of memory from 64Mi to 16Ti, with its unit, such as 512Mi or 2Gi");
+  // VMMs have whole MiB only.
+  if (memory) into->asked.memory_bytes = (*memory + kMiB - 1) / kMiB * kMiB;
   const Resources defaults;
   into->resources = Resources{into->asked.vcpus.value_or(defaults.vcpus),
                               into->asked.memory_bytes.value_or(defaults.memory_bytes)};
@@ -83,7 +87,9 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   SandboxSpec result;
   ReadSource(spec, &result);
   ReadResources(spec, &result);
-  result.disk_bytes = spec.Object("disk").Bytes("size");
+  result.disk_bytes = spec.Object("disk").Amount(
+      "size", kMiB, kLargestDisk,
+      "an amount of storage from 1Mi to 64Ti, with its unit, such as 5Gi");
   ReadWorkload(spec, &result.workload);
   const FieldReader dns = spec.Object("dns");
   result.dns = {dns.TextList("nameservers"), dns.TextList("searches"), dns.TextList("options")};

@@ -84,10 +84,13 @@ TEST(SandboxTest, AnErrorNamesTheField) {
       {R"({"resources": {"cpu": "2"}})", "spec.resources.cpu: must be a whole number"},
       {R"({"resources": {"cpu": 18446744073709551615}})",
        "spec.resources.cpu: must be a whole number"},
-      {R"({"resources": {"memory": "lots"}})", "spec.resources.memory: must be a quantity"},
-      {R"({"resources": {"memory": "1Mi"}})", "spec.resources.memory: must be at least 64Mi"},
+      {R"({"resources": {"memory": "lots"}})",
+       "spec.resources.memory: must be an amount of memory from 64Mi to 16Ti"},
+      {R"({"resources": {"memory": "1Mi"}})",
+       "spec.resources.memory: must be an amount of memory from 64Mi to 16Ti"},
       {R"({"resources": 3})", "spec.resources: must be an object"},
-      {R"({"disk": {"size": "-5Gi"}})", "spec.disk.size: must be a quantity"},
+      {R"({"disk": {"size": "-5Gi"}})",
+       "spec.disk.size: must be an amount of storage from 1Mi to 64Ti"},
       {R"({"command": "sh"})", "spec.command: must be a list"},
       {R"({"command": ["a", 2]})", "spec.command[1]: must be a string"},
       {R"({"env": [{"name": "A"}, {"value": "x"}]})", "spec.env[1].name: must not be empty"},
@@ -107,6 +110,26 @@ TEST(SandboxTest, AnErrorNamesTheField) {
     object["spec"].merge_patch(json::parse(patch));
     EXPECT_EQ(ErrorOf(object).substr(0, std::string(message).size()), message) << patch;
     EXPECT_EQ(ParseSandbox(object).error().code(), ErrorCode::kInvalid) << patch;
+  }
+}
+
+TEST(SandboxTest, MemoryIsRoundedUpToWholeMiB) {
+  const std::vector<std::pair<const char*, int64_t>> table = {
+      {"300M", 287},    {"0.3Gi", 308}, {"268435457", 257},  {"256Mi", 256},
+      {"67108864", 64}, {"1e9", 954},   {"16Ti", 16LL << 20}};
+  for (const auto& [memory, mib] : table) {
+    json object = MinimalSandbox();
+    object["spec"]["resources"] = {{"memory", memory}};
+    const auto sandbox = ParseSandbox(object);
+    ASSERT_TRUE(sandbox) << memory;
+    EXPECT_EQ(sandbox->EffectiveResources().memory_bytes, mib << 20) << memory;
+    EXPECT_EQ(sandbox->spec.asked.memory_bytes, mib << 20) << memory;
+  }
+  for (const auto& wrong :
+       std::vector<json>{"67108863", "67108863.5", "17592186044416.5", 536870912}) {
+    json object = MinimalSandbox();
+    object["spec"]["resources"] = {{"memory", wrong}};
+    EXPECT_EQ(ErrorOf(object).substr(0, 22), "spec.resources.memory:") << wrong;
   }
 }
 
