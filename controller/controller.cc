@@ -103,12 +103,14 @@ struct Controller::Parts {
         api(MakeSandboxApi(client, events)),
         sandbox_controller(sandboxes.store, scheduler, health, *api, sandbox_queue, Clock::System(),
                            {}),
-        node_controller({nodes.store, kubernetes_nodes.store, leases.store, sandboxes.store,
-                         scheduler, health, node_queue, sandbox_queue},
-                        options.node_lease_namespace,
-                        [this](const auto& node, const auto& kubernetes) {
-                          return Identify(node, kubernetes);
-                        }),
+        node_controller(
+            {nodes.store, kubernetes_nodes.store, leases.store, sandboxes.store, scheduler, health,
+             node_queue, sandbox_queue},
+            options.node_lease_namespace,
+            [this](const auto& node, const auto& kubernetes) { return Identify(node, kubernetes); },
+            [this, ns = options.node_lease_namespace](const auto& node, const auto& lease) {
+              return SayLost(node, {ns, NodeLeaseName(node.meta.name)}, lease);
+            }),
         template_api(MakeTemplateApi(client, events)),
         template_controller(templates.store, sandboxes.store, health, *template_api, template_queue,
                             Clock::System(), {}),
@@ -132,6 +134,27 @@ struct Controller::Parts {
   Result<> Identify(const api::SandboxNode& node, const KubernetesNode& kubernetes) {
     auto applied =
         client.Apply(kSandboxNodes, node.meta.key(), IdentityApplyBody(node, kubernetes));
+    if (!applied) return Fail(applied.error());
+    return {};
+  }
+
+  Result<> SayLost(const api::SandboxNode& node, const kube::ObjectKey& lease_key,
+                   const kube::ResourceVersion& lease) {
+    // The agent renews its Lease before it takes our word back: seen in the wrong order, it would
+    // be said again, and stand.
+    const auto live = client.Get(kube::types::kLeases, lease_key);
+    if (!live && live.error().code() != ErrorCode::kNotFound) return Fail(live.error());
+    if (live) {
+      DORMOUSE_ASSIGN(const auto read, kube::ParseLease(*live));
+      if (read.ref.resource_version != lease) return {};
+    }
+    const json status = {
+        {"conditions", api::ConditionsToJson(NodeLostConditions(node, Clock::System().WallNow()))}};
+    kube::ApplyOptions apply;
+    apply.subresource = "status";
+    apply.resource_version = node.meta.resource_version;
+    auto applied = client.Apply(kSandboxNodes, node.meta.key(),
+                                api::StatusApplyBody("SandboxNode", node.meta, status), apply);
     if (!applied) return Fail(applied.error());
     return {};
   }

@@ -300,9 +300,10 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   publishing.allowance.cpu_overcommit = flags.cpu_overcommit;
   publishing.allowance.disk_overcommit = flags.disk_overcommit;
   publishing.allowance.reserve_disk_bytes = static_cast<uint64_t>(flags.disk_reserve_mib) << 20;
+  kube::Heartbeat heartbeat(transport, NodeLeaseOptions(node, flags.lease_namespace));
+  publishing.lease_beginnings = [&heartbeat] { return heartbeat.beginnings(); };
   NodePublisher publisher(client, publishing,
                           [&] { return ObserveNode(agent, *machine, templates, paths); });
-  kube::Heartbeat heartbeat(transport, NodeLeaseOptions(node, flags.lease_namespace));
 
   kube::Reflector<api::Sandbox> reflector(
       *transport,

@@ -1,5 +1,7 @@
 #include "controller/nodes/node_controller.h"
 
+#include "src/common/api/reasons.h"
+#include "src/common/api/sandbox.h"
 #include "src/common/base/log.h"
 
 namespace dormouse::controller {
@@ -21,11 +23,27 @@ const char* StateName(NodeState state) {
 
 }  // namespace
 
+api::Conditions NodeLostConditions(const api::SandboxNode& node, WallTime now) {
+  api::Conditions conditions;
+  if (const auto* known = api::FindCondition(node.status.conditions, api::condition::kReady))
+    conditions.push_back(*known);
+  api::SetCondition(&conditions,
+                    {api::condition::kReady,
+                     api::ConditionStatus::kUnknown,
+                     std::string(api::reasons::kNodeLost),
+                     "its agent does not renew its Lease; what runs there may still run",
+                     node.meta.generation,
+                     {}},
+                    now);
+  return conditions;
+}
+
 NodeController::NodeController(Rooms rooms, std::string lease_namespace,
-                               ApplyIdentity apply_identity)
+                               ApplyIdentity apply_identity, ApplyLost apply_lost)
     : rooms_(rooms),
       lease_namespace_(std::move(lease_namespace)),
-      apply_identity_(std::move(apply_identity)) {
+      apply_identity_(std::move(apply_identity)),
+      apply_lost_(std::move(apply_lost)) {
   rooms_.nodes.Subscribe(
       [this](const auto& change) { rooms_.node_queue.Add(change.ref.key.name); });
   rooms_.kubernetes_nodes.Subscribe([this](const auto& change) {
@@ -85,8 +103,19 @@ Result<ReconcileResult> NodeController::Reconcile(const std::string& name) {
     }
   }
   if (node != nullptr) DORMOUSE_TRY(TendIdentity(*node));
-  if (verdict.state == NodeState::kLost) return ReconcileResult::Done();
+  if (verdict.state == NodeState::kLost) {
+    if (node != nullptr) DORMOUSE_TRY(TellLost(*node));
+    return ReconcileResult::Done();
+  }
   return ReconcileResult::RequeueAfter(verdict.ends_in + std::chrono::milliseconds(1));
+}
+
+Result<> NodeController::TellLost(const api::SandboxNode& node) {
+  const auto* ready = api::FindCondition(node.status.conditions, api::condition::kReady);
+  const bool told = ready != nullptr && ready->status == api::ConditionStatus::kUnknown;
+  if (told || node.meta.deletion_time) return {};
+  const auto lease = rooms_.leases.Get({lease_namespace_, NodeLeaseName(node.meta.name)});
+  return apply_lost_(node, lease ? lease->ref.resource_version : kube::ResourceVersion());
 }
 
 Result<> NodeController::TendIdentity(const api::SandboxNode& node) {

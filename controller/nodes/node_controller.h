@@ -20,6 +20,14 @@ namespace dormouse::controller {
 /// Writes IdentityApplyBody.
 using ApplyIdentity =
     std::function<Result<>(const api::SandboxNode& node, const KubernetesNode& kubernetes)>;
+/// Writes NodeLostStatus to the version that was checked, unless a live read shows a Lease that is
+/// newer than `lease`.
+using ApplyLost =
+    std::function<Result<>(const api::SandboxNode& node, const kube::ResourceVersion& lease)>;
+
+/// What the controller says of a node whose agent is silent: that is all that it knows. The agent
+/// takes it back.
+[[nodiscard]] api::Conditions NodeLostConditions(const api::SandboxNode& node, WallTime now);
 
 class NodeController {
  public:
@@ -36,7 +44,8 @@ class NodeController {
 
   /// All rooms must outlive it. Subscribes to the stores: before their reflectors start. One worker
   /// only. `lease_namespace` is where the agents keep their Leases.
-  NodeController(Rooms rooms, std::string lease_namespace, ApplyIdentity apply_identity);
+  NodeController(Rooms rooms, std::string lease_namespace, ApplyIdentity apply_identity,
+                 ApplyLost apply_lost);
 
   Result<kube::ReconcileResult> Reconcile(const std::string& name);
 
@@ -48,10 +57,12 @@ class NodeController {
   [[nodiscard]] bool HasLease(const std::string& name) const;
   NodeHealth::Verdict Refresh(const std::string& name);
   Result<> TendIdentity(const api::SandboxNode& node);
+  Result<> TellLost(const api::SandboxNode& node);
 
   Rooms rooms_;
   const std::string lease_namespace_;
   ApplyIdentity apply_identity_;
+  ApplyLost apply_lost_;
   struct Applied {
     std::string sandbox_node_uid;
     KubernetesNode kubernetes;

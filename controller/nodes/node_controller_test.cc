@@ -73,6 +73,7 @@ class NodeControllerTest : public testing::Test {
   NodeHealth health_{clock_, 40s};
   int version_ = 0;
   int applied_ = 0;
+  std::vector<std::string> lost_;  ///< told so, and by which version of the Lease
   std::optional<ErrorCode> fail_next_;
   NodeController controller_{{nodes_, kubernetes_nodes_, leases_, sandboxes_, scheduler_, health_,
                               node_queue_, sandbox_queue_},
@@ -81,6 +82,10 @@ class NodeControllerTest : public testing::Test {
                                if (fail_next_)
                                  return Fail(*std::exchange(fail_next_, std::nullopt), "asked to");
                                ++applied_;
+                               return {};
+                             },
+                             [this](const auto& node, const auto& lease) -> Result<> {
+                               lost_.push_back(node.meta.name + " " + lease.text());
                                return {};
                              }};
 };
@@ -101,6 +106,23 @@ TEST_F(NodeControllerTest, TheSandboxesOfALostNodeAreLookedAt) {
   EXPECT_EQ(Queued(sandbox_queue_), (std::vector<std::string>{kRetryKey, "team/web"}));
   ASSERT_TRUE(controller_.Reconcile("n"));
   EXPECT_EQ(Queued(sandbox_queue_), std::vector<std::string>{}) << "told once";
+}
+
+TEST_F(NodeControllerTest, ANodeWhoseAgentIsSilentIsNotReady) {
+  PutNode();
+  Renew();
+  ASSERT_TRUE(controller_.Reconcile("n"));
+  EXPECT_EQ(lost_, std::vector<std::string>{});
+  clock_.Advance(41s);
+  ASSERT_TRUE(controller_.Reconcile("n"));
+  EXPECT_EQ(lost_, (std::vector<std::string>{"n 2"}));
+  api::SandboxNode node = *nodes_.Get({"", "n"});
+  node.status.conditions = NodeLostConditions(node, clock_.WallNow());
+  EXPECT_EQ(node.status.conditions.at(0).status, api::ConditionStatus::kUnknown);
+  EXPECT_EQ(node.status.conditions.at(0).reason, "NodeLost");
+  Put(nodes_, {"", "n"}, node);
+  ASSERT_TRUE(controller_.Reconcile("n"));
+  EXPECT_EQ(lost_.size(), 1U) << "told once";
 }
 
 TEST_F(NodeControllerTest, ANodeThatComesBackIsTriedAtOnce) {

@@ -79,8 +79,11 @@ milliseconds NodePublisher::Failed(const Error& error) {
 
 milliseconds NodePublisher::Tick() {
   const MonotonicTime now = options_.clock->Now();
-  if (!known_ || !verified_at_ || now - *verified_at_ >= options_.verify_every) {
+  const uint64_t beginnings = options_.lease_beginnings();
+  if (!known_ || !verified_at_ || now - *verified_at_ >= options_.verify_every ||
+      beginnings != lease_beginnings_) {
     if (const Result<> verified = Verify(); !verified) return Failed(verified.error());
+    lease_beginnings_ = beginnings;
   }
   const auto status = ComputeNodeStatus(options_.facts, options_.allowance, options_.endpoint,
                                         observe_(), known_->conditions, options_.clock->WallNow());

@@ -35,6 +35,9 @@ struct NodePublisherOptions {
       60'000};  ///< between two writes for the sake of disk amounts alone
   std::chrono::milliseconds verify_every{
       5 * 60'000};  ///< whether the object is still there, and as written
+  /// kube::Heartbeat::beginnings: while the Lease was old, the controller has said so in the
+  /// object.
+  std::function<uint64_t()> lease_beginnings = [] { return uint64_t{0}; };
   const Clock* clock = &Clock::System();
 };
 
@@ -67,6 +70,7 @@ class NodePublisher {
   std::optional<api::SandboxNodeStatus>
       known_;  ///< what the API server has; nothing: to be verified
   std::optional<MonotonicTime> verified_at_, written_at_;
+  uint64_t lease_beginnings_ = 0;  ///< as it was verified last
   int failures_ = 0;
 
   std::mutex mutex_;

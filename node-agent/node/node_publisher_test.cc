@@ -79,6 +79,7 @@ class NodePublisherTest : public testing::Test {
                                            .kvm = true},
                                  .allowance = {},
                                  .endpoint = "10.0.0.1:8443",
+                                 .lease_beginnings = [this] { return beginnings; },
                                  .clock = &clock};
     return std::make_unique<NodePublisher>(client, options, [this] { return seen; });
   }
@@ -87,7 +88,25 @@ class NodePublisherTest : public testing::Test {
   std::shared_ptr<OneNodeServer> server = std::make_shared<OneNodeServer>();
   kube::Client client{server, {.field_manager = "dormouse-agent", .clock = &clock}};
   NodeObservation seen;
+  uint64_t beginnings = 0;
 };
+
+TEST_F(NodePublisherTest, WhatTheControllerSaidOfASilentAgentIsTakenBackOnceTheLeaseIsRenewed) {
+  auto publisher = Publisher();
+  publisher->Tick();
+  json& ready = (*server->object)["status"]["conditions"][0];
+  ASSERT_EQ(ready["type"], "Ready");
+  ready["status"] = "Unknown";
+  ready["reason"] = "NodeLost";
+  clock.Advance(seconds(5));
+  publisher->Tick();
+  EXPECT_EQ((*server->object)["status"]["conditions"][0]["status"], "Unknown")
+      << "nobody told it; it looks each five minutes";
+  ++beginnings;
+  clock.Advance(seconds(5));
+  publisher->Tick();
+  EXPECT_EQ((*server->object)["status"]["conditions"][0]["status"], "True");
+}
 
 TEST_F(NodePublisherTest, AMissingObjectIsMadeAndItsStatusWritten) {
   auto publisher = Publisher();

@@ -55,7 +55,10 @@ class Fleet:
         self._alive.discard(name)
 
     def start_agent(self, name: str) -> None:
+        """Its Lease first: then it takes back what the controller has said of its SandboxNode."""
+        self._renew(name)
         self._alive.add(name)
+        self.offer(name)
 
     def close(self) -> None:
         self._stop.set()
@@ -146,6 +149,11 @@ class World:
     def reason(self, name: str, kind: str = "Scheduled") -> str:
         one = self.condition(name, kind)
         return f"{one['status']} {one['reason']}"
+
+    def node_reason(self, name: str) -> str:
+        found = self.admin.get("sandboxnodes", name).body["status"]["conditions"]
+        (ready,) = [one for one in found if one["type"] == "Ready"]
+        return f"{ready['status']} {ready['reason']}"
 
     def placed(self, name: str, node: str = "", seconds: float = 15) -> str:
         return eventually(
@@ -389,6 +397,7 @@ def test_a_lost_node_is_said_and_taken_back_and_nothing_moves(world):
     world.fleet.stop_agent("n1")
     eventually(lambda: world.reason("web", "Ready") == "Unknown NodeLost", "it says so", LEASE_SECONDS + 10)
     assert world.node_of("web") == "n1" and world.get("web")["status"]["phase"] == "Running"
+    eventually(lambda: world.node_reason("n1") == "Unknown NodeLost", "its SandboxNode says so", 5)
     world.apply("next")
     assert world.placed("next") == "n2", "nothing new goes to a lost node"
     world.fleet.start_agent("n1")
@@ -398,6 +407,7 @@ def test_a_lost_node_is_said_and_taken_back_and_nothing_moves(world):
     world.apply("last")
     world.placed("last")
     assert world.reason("web", "Ready") == "True Ready"
+    assert world.node_reason("n1") == "True Ready", "its condition is the agent's again"
 
 
 def test_a_persons_word_moves_it_off_a_lost_node_and_ends_a_deletion_there(world):

@@ -287,6 +287,9 @@ Result<> Heartbeat::Beat() {
     lease_.reset();
     return Fail(std::move(text).error());
   }
+  const MonotonicTime now = options_.clock->Now();
+  if (!last_taken_ || now - *last_taken_ >= options_.duration / 2) ++beginnings_;
+  last_taken_ = now;
   DORMOUSE_ASSIGN(lease_, ParseLease(*text));
   return {};
 }
@@ -314,6 +317,11 @@ void Heartbeat::Stop() {
 std::optional<MonotonicTime> Heartbeat::last_attempt() const {
   std::lock_guard lock(mutex_);
   return last_attempt_;
+}
+
+uint64_t Heartbeat::beginnings() const {
+  std::lock_guard lock(mutex_);
+  return beginnings_;
 }
 
 void LeaseObserver::Observe(const LeaseRecord& lease) {

@@ -117,13 +117,17 @@ class Heartbeat {
   /// When the last beat began, whether or not the server took it; nothing before the first. Where
   /// this stands still, the thread does.
   [[nodiscard]] std::optional<MonotonicTime> last_attempt() const;
+  /// How often it began: with its first beat that the server took, and with each that came so late
+  /// that watchers may have called the holder dead before it (half the Lease's duration).
+  [[nodiscard]] uint64_t beginnings() const;
 
  private:
   Client client_;
   HeartbeatOptions options_;
   mutable std::mutex mutex_;
   std::optional<LeaseRecord> lease_;
-  std::optional<MonotonicTime> last_attempt_;
+  std::optional<MonotonicTime> last_attempt_, last_taken_;
+  uint64_t beginnings_ = 0;
   std::jthread thread_;
 };
 

@@ -191,6 +191,26 @@ TEST(HeartbeatTest, ALeaseSomebodyChangedOrDeletedIsTakenUpAgain) {
   EXPECT_TRUE(heartbeat.Beat());
 }
 
+TEST(HeartbeatTest, ABeatThatComesLateIsABeginning) {
+  FakeClock clock;
+  LeaseServer server;
+  Heartbeat heartbeat(server.Transport(&clock),
+                      {.lease = {"ns", "n1"}, .holder = "n1", .clock = &clock});
+  EXPECT_EQ(heartbeat.beginnings(), 0U);
+  ASSERT_TRUE(heartbeat.Beat());
+  EXPECT_EQ(heartbeat.beginnings(), 1U);
+  clock.Advance(19s);
+  ASSERT_TRUE(heartbeat.Beat());
+  EXPECT_EQ(heartbeat.beginnings(), 1U);
+  server.reachable = false;
+  clock.Advance(10s);
+  EXPECT_FALSE(heartbeat.Beat());
+  server.reachable = true;
+  clock.Advance(10s);
+  (void)heartbeat.Beat();
+  EXPECT_EQ(heartbeat.beginnings(), 2U);
+}
+
 TEST(HeartbeatTest, OneThatFailsIsAnAttempt) {
   FakeClock clock;
   LeaseServer server;
