@@ -1,5 +1,7 @@
 #include "guest-agent/server/control.h"
 
+#include <sys/stat.h>
+
 #include "guest-agent/server/exec_session.h"
 #include "guest-agent/server/log_session.h"
 #include "guest-agent/server/power_off.h"
@@ -7,6 +9,13 @@
 namespace dormouse::guest {
 namespace {
 constexpr size_t kMaxWarnings = 64;  // what the host reads (messages.cc)
+
+Result<void> CheckDirectory(const std::string& path) {
+  struct stat info {};
+  if (path.empty() || (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) return {};
+  return Fail(ErrorCode::kInvalid, "workingDir: " + path + " is no directory of this machine");
+}
+
 }  // namespace
 
 ControlHandler::~ControlHandler() {
@@ -86,8 +95,10 @@ Result<void> ControlHandler::Configure(std::string_view json) {
   if (!request.machine_id.empty()) DORMOUSE_TRY(context_.machine.SetMachineId(request.machine_id));
   if (request.fresh_disk) DORMOUSE_TRY(context_.machine.RemoveHostKeys());
   DORMOUSE_TRY(context_.machine.SetDns(request.dns, request.resolvers));
-  // The user must be one that the disk has: said now, not at the first exec.
-  DORMOUSE_TRY(ResolveUser(request.user, context_.machine.Users()));
+  // The disk must have user and directory: said now, not at the first exec.
+  if (const auto user = ResolveUser(request.user, context_.machine.Users()); !user)
+    return Fail(user.error().Wrap("user").WithCode(ErrorCode::kInvalid));
+  DORMOUSE_TRY(CheckDirectory(request.working_dir));
   request.entropy.clear();
   context_.defaults = std::move(request);
   context_.configured = true;

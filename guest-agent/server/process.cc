@@ -133,6 +133,19 @@ constexpr const char* kSteps[] = {"enter the cgroup", "set up the terminal", "be
                                   "change to the working directory", "run"};
 enum Step { kCgroup, kTerminal, kUser, kDirectory, kRun };
 
+Error ErrorOf(const Failure& failure, const LaunchPlan& plan) {
+  std::string what = kSteps[failure.step];
+  if (failure.step == kRun) what += " " + plan.argv.front();
+  if (failure.step == kDirectory) what = "workingDir: change to " + plan.working_dir;
+  const Error error = Error::FromErrno(what, failure.errnum);
+  const ErrorCode code = error.code();
+  if (failure.step == kDirectory) return error.WithCode(ErrorCode::kInvalid);
+  if (failure.step != kRun) return error.WithCode(ErrorCode::kInternal);
+  const bool passes = code == ErrorCode::kNoSpace || code == ErrorCode::kBusy;
+  const bool is_told_apart = code == ErrorCode::kNotFound || code == ErrorCode::kPermission;
+  return passes || is_told_apart ? error : error.WithCode(ErrorCode::kUnsupported);
+}
+
 /// Everything the child needs, laid out before the fork: it must not allocate.
 struct ChildImage {
   std::vector<char*> argv;
@@ -269,10 +282,7 @@ Result<Child> Launch(const LaunchPlan& plan) {
   const ssize_t got = ::read(report.read_end.get(), &failure, sizeof(failure));
   if (got == static_cast<ssize_t>(sizeof(failure))) {
     (void)::waitpid(pid, nullptr, 0);
-    std::string what = kSteps[failure.step];
-    if (failure.step == kRun) what += " " + plan.argv.front();
-    if (failure.step == kDirectory) what += " " + plan.working_dir;
-    return FailErrno(what, failure.errnum);
+    return Fail(ErrorOf(failure, plan));
   }
   child.pidfd = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!child.pidfd) {

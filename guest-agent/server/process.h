@@ -43,7 +43,8 @@ struct Child {
                                           const IdentityFiles& files);
 
 /// The child leads a session of its own. Our ends are non-blocking and close-on-exec.
-/// kNotFound, kPermission ... tell which step failed ("run foo: ENOENT").
+/// kNotFound, kPermission, kUnsupported: the program is not there, or none ("run foo: ENOENT").
+/// kInvalid: the working directory cannot be entered. Other codes: no process could be made of it.
 [[nodiscard]] Result<Child> Launch(const LaunchPlan& plan);
 
 /// Collects an ended child of ours; nothing while it runs.

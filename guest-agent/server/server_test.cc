@@ -41,9 +41,25 @@ TEST_F(ServerTest, AConfigurationThatFailedIsNotTaken) {
   ASSERT_EQ(got.type, FrameType::kError);
   EXPECT_EQ(ParseError(got.payload).code(), ErrorCode::kUnsupported);
   EXPECT_FALSE(ParseHealthReply(peer.Ask(EncodeHealthRequest()).payload)->configured);
-  request = {};
+}
+
+TEST_F(ServerTest, AnUnknownUserOrAMissingDirectoryIsTheRequestsFault) {
+  Serve();
+  Peer peer = Dial();
+  ConfigureRequest request;
   request.user = "nobody-of-that-name";
-  EXPECT_EQ(peer.Ask(Encode(request).value()).type, FrameType::kError);
+  auto got = peer.Ask(Encode(request).value());
+  ASSERT_EQ(got.type, FrameType::kError);
+  EXPECT_EQ(ParseError(got.payload).code(), ErrorCode::kInvalid);
+  EXPECT_EQ(ParseError(got.payload).message(),
+            "user: no user \"nobody-of-that-name\" in /etc/passwd");
+  request = {};
+  request.working_dir = directory_ + "/nothing";
+  got = peer.Ask(Encode(request).value());
+  ASSERT_EQ(got.type, FrameType::kError);
+  EXPECT_EQ(ParseError(got.payload).code(), ErrorCode::kInvalid);
+  EXPECT_EQ(ParseError(got.payload).message().substr(0, 12), "workingDir: ");
+  EXPECT_FALSE(ParseHealthReply(peer.Ask(EncodeHealthRequest()).payload)->configured);
 }
 
 TEST_F(ServerTest, ExecGivesOutputErrorAndExitCode) {
@@ -81,7 +97,7 @@ TEST_F(ServerTest, AProgramThatIsNotThereIsSaidBeforeAnyStream) {
   EXPECT_EQ(error.code(), ErrorCode::kNotFound);
   EXPECT_NE(error.message().find("no-such-program"), std::string::npos);
   request.process = {{"/bin/true"}, {}, "/no/such/dir", ""};
-  EXPECT_EQ(ParseError(peer.Ask(Encode(request).value()).payload).code(), ErrorCode::kNotFound);
+  EXPECT_EQ(ParseError(peer.Ask(Encode(request).value()).payload).code(), ErrorCode::kInvalid);
 }
 
 TEST_F(ServerTest, ASignalReachesTheCommandAndEndsInItsStatus) {

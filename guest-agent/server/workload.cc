@@ -16,6 +16,11 @@ int64_t NowMs() {
       .count();
 }
 
+bool IsNoProgram(const Error& error) {
+  return error.code() == ErrorCode::kNotFound || error.code() == ErrorCode::kPermission ||
+         error.code() == ErrorCode::kUnsupported;
+}
+
 }  // namespace
 
 Workload::Workload(EventLoop& loop, ProcessTable& processes, Machine& machine, Cgroup cgroup,
@@ -39,25 +44,45 @@ Result<void> Workload::Start(const StartWorkloadRequest& request,
   if (status_.state == WorkloadState::kRunning) {
     return Fail(ErrorCode::kBusy, "workload " + status_.id + " is running");
   }
-  DORMOUSE_ASSIGN(LaunchPlan plan, MakePlan(request.process, defaults, machine_.Users()));
+  auto resolved = MakePlan(request.process, defaults, machine_.Users());
+  if (!resolved) return Fail(resolved.error().Wrap("user").WithCode(ErrorCode::kInvalid));
+  LaunchPlan plan = *std::move(resolved);
   plan.cgroup_procs_fd = cgroup_.procs_fd();
   plan.merge_output = true;
-  DORMOUSE_ASSIGN(Child child, Launch(plan));
+  auto launched = Launch(plan);
+  if (!launched && !IsNoProgram(launched.error())) return Fail(launched.error());
   // What outlived the main process of the one before was killed with it; its pipe may still be
   // open.
   if (out_) loop_.Forget(out_.get());
-  pid_ = child.pid;
-  out_ = std::move(child.out);
+  out_.Reset();
   console_ = request.console;
   status_ = {};
   status_.state = WorkloadState::kRunning;
   status_.id = request.id;
   status_.started_at_ms = NowMs();
+  if (!launched) {
+    NoteNotRun(launched.error());
+    return {};
+  }
+  Child child = *std::move(launched);
+  pid_ = child.pid;
+  out_ = std::move(child.out);
   DORMOUSE_TRY(
       processes_.Add(pid_, std::move(child.pidfd), [this](ExitStatus status) { OnExit(status); }));
   DORMOUSE_TRY(loop_.Watch(out_.get(), EPOLLIN, [this](uint32_t) { ReadOutput(); }));
   Notify();
   return {};
+}
+
+void Workload::NoteNotRun(const Error& error) {
+  const std::string line = error.message() + "\n";
+  log_.Append(line);
+  if (console_) machine_.WriteConsole(line);
+  status_.state = WorkloadState::kExited;
+  status_.exit = {error.code() == ErrorCode::kNotFound ? 127U : 126U, 0};
+  status_.finished_at_ms = NowMs();
+  status_.detail = error.message();
+  Notify();
 }
 
 void Workload::ReadOutput() {

@@ -23,7 +23,8 @@ class Workload {
            size_t log_bytes, WorkloadStatus known);
   ~Workload();
 
-  /// See StartWorkloadRequest. A program that cannot be run is an error and leaves no trace.
+  /// See StartWorkloadRequest. A program that is not there, or none, has ended at once, as in a
+  /// shell: with 127 or 126, and why in its log. kInvalid: no such user, or working directory.
   [[nodiscard]] Result<void> Start(const StartWorkloadRequest& request,
                                    const ConfigureRequest& defaults);
   /// SIGTERM, and SIGKILL to its whole cgroup after the grace. Nothing to do is fine.
@@ -39,6 +40,7 @@ class Workload {
  private:
   void ReadOutput();
   void OnExit(ExitStatus status);
+  void NoteNotRun(const Error& error);
   void Notify();
 
   EventLoop& loop_;

@@ -33,6 +33,38 @@ TEST_F(WorkloadTest, AWorkloadRunsOnceAndItsEndIsReported) {
   EXPECT_NE(logs.out.find("oops\n"), std::string::npos);
 }
 
+TEST_F(WorkloadTest, AProgramThatIsNotThereHasEndedAsInAShell) {
+  Serve();
+  Peer peer = Dial();
+  StartWorkloadRequest request;
+  request.id = "a";
+  request.process.argv = {"/no/such/program"};
+  const auto status = ParseWorkloadStatus(peer.Ask(Encode(request).value()).payload);
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->state, WorkloadState::kExited);
+  EXPECT_EQ(status->exit.code, 127U);
+  EXPECT_EQ(status->detail, "run /no/such/program: ENOENT (No such file or directory)");
+  const auto health = ParseHealthReply(peer.Ask(EncodeHealthRequest()).payload);
+  EXPECT_EQ(health->workload.detail, status->detail);
+  request.id = "b";
+  request.process.argv = {directory_};
+  EXPECT_EQ(ParseWorkloadStatus(peer.Ask(Encode(request).value()).payload)->exit.code, 126U);
+  EXPECT_EQ(peer.Ask(Encode(LogsRequest{})).type, FrameType::kReply);
+  EXPECT_NE(peer.Finish().out.find("run /no/such/program"), std::string::npos);
+}
+
+TEST_F(WorkloadTest, AWorkloadWithoutItsDirectoryDoesNotStart) {
+  Serve();
+  Peer peer = Dial();
+  StartWorkloadRequest request = Workload("a", "true");
+  request.process.working_dir = directory_ + "/nothing";
+  const auto got = peer.Ask(Encode(request).value());
+  ASSERT_EQ(got.type, FrameType::kError);
+  EXPECT_EQ(ParseError(got.payload).code(), ErrorCode::kInvalid);
+  EXPECT_EQ(ParseHealthReply(peer.Ask(EncodeHealthRequest()).payload)->workload.state,
+            WorkloadState::kNone);
+}
+
 TEST_F(WorkloadTest, AnotherWorkloadWaitsForTheEndOfTheFirst) {
   Serve();
   Peer peer = Dial();

@@ -36,6 +36,7 @@ class FakeMachine : public Machine {
     bool configured = false, frozen = false;
     Workload workload = Workload::kNone;
     int exit_code = 0;
+    std::string detail;           ///< why its program could not be run
     bool silent = false;          ///< the guest
     bool vmm_silent = false;      ///< the VMM answers nothing; its guest may
     bool hangs_in_pause = false;  ///< at its next pause it becomes so
@@ -142,9 +143,11 @@ class FakeMachine : public Machine {
         vm.paused = vm.disk_suspended = false;
         break;
       case Step::kConfigureGuest:
+        if (configure_error) return Fail(*configure_error);
         vm.configured = true;
         break;
       case Step::kStartWorkload:
+        if (start_error) return Fail(*start_error);
         vm.workload = Workload::kRunning;
         break;
       case Step::kKillVmm:
@@ -348,7 +351,7 @@ class FakeMachine : public Machine {
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
   std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error,
-      network_error;
+      network_error, configure_error, start_error;
   /// What else happens on the machine while it takes a step.
   std::function<void(Step)> meanwhile;
   DiskUsage usage;
@@ -398,6 +401,7 @@ class FakeMachine : public Machine {
     } else if (vm.workload == Workload::kExited) {
       seen->guest = GuestState::kWorkloadEnded;
       seen->workload_exit_code = vm.exit_code;
+      seen->workload_detail = vm.detail;
     } else {
       seen->guest = GuestState::kConfigured;
     }

@@ -371,6 +371,7 @@ Ending LinuxMachine::ExplainEnd(const Record& record) const {
 void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
   seen->guest_ending = GuestEnding(record, seen->vmm);
   seen->workload_exit_code.reset();
+  seen->workload_detail.clear();
   GuestClient client(VsockSocket(record));
   const auto health = client.Health(record.started_at ? kHealthTimeout
                                     : record.sleeping ? kWakeProbe
@@ -400,6 +401,7 @@ void LinuxMachine::ObserveGuest(const Record& record, Observed* seen) {
     case guest::WorkloadState::kExited:
       seen->guest = GuestState::kWorkloadEnded;
       seen->workload_exit_code = health->workload.exit.ShellCode();
+      seen->workload_detail = health->workload.detail;
       break;
   }
 }
@@ -413,7 +415,8 @@ Result<> LinuxMachine::ConfigureGuest(const api::SandboxSpec& spec, const Record
   request.dns = {spec.dns.nameservers, spec.dns.searches, spec.dns.options};
   request.resolvers = config_.net.resolvers;
   DORMOUSE_TRY(GiveTimeAndEntropy(&request));
-  // What the workload runs with, a command that is run beside it has too.
+  // What the workload runs with, a command that is run beside it has too: StartWorkload's message
+  // holds its words alone, which may fill half of it.
   for (const api::EnvVar& variable : spec.workload.env)
     request.env.emplace_back(variable.name, variable.value);
   request.working_dir = spec.workload.working_dir;
@@ -427,10 +430,6 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
   request.process.argv = spec.workload.command;
   request.process.argv.insert(request.process.argv.end(), spec.workload.args.begin(),
                               spec.workload.args.end());
-  for (const api::EnvVar& variable : spec.workload.env)
-    request.process.env.emplace_back(variable.name, variable.value);
-  request.process.working_dir = spec.workload.working_dir;
-  request.process.user = spec.workload.user;
   return GuestClient(VsockSocket(record))
       .StartWorkload(request, kGuestTimeout)
       .map([](const auto&) {});

@@ -56,6 +56,7 @@ struct Observed {
   VmmState vmm = VmmState::kAbsent;
   GuestState guest = GuestState::kUnknown;
   std::optional<int> workload_exit_code{};
+  std::string workload_detail{};  ///< why it could not be run, as the guest says
   std::optional<Ending>
       guest_ending{};  ///< the guest ended itself (poweroff, reboot, panic), its VMM did not
   bool guest_timed_out = false;            ///< it never answered within its boot deadline

@@ -425,6 +425,12 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
     return true;
   }
   if (hangs) return true;
+  if ((failed == Step::kConfigureGuest || failed == Step::kStartWorkload) &&
+      error.code() == ErrorCode::kInvalid) {
+    desired->guest_refuses = "the guest cannot be what is asked for: " + error.message();
+    warn("a guest refuses what its spec asks for; its VM is ended");
+    return true;
+  }
   if (failed == Step::kThawGuest) {
     Remember(record->uid, [&](Remembered& kept) { kept.vmm.ThawFailed(error.message()); });
   }

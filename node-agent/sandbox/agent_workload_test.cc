@@ -49,6 +49,95 @@ TEST_F(AgentWorkloadTest, ItsEndIsSeenAtOnceAndItsExitCodeTold) {
   EXPECT_FALSE(Awaited());
 }
 
+const api::Condition& ConditionOf(const FakeControlPlane& api, const char* type) {
+  static const api::Condition none;
+  const auto* found = api::FindCondition(api.live->status.conditions, type);
+  return found == nullptr ? none : *found;
+}
+
+TEST_F(AgentWorkloadTest, OneThatEndedWithZeroIsCompletedWhereverItIsTold) {
+  const std::string mode = control_plane_.live->status.vm.start_mode;
+  EXPECT_EQ(mode, "Boot");
+  vm().workload = FakeMachine::Workload::kExited;
+  Tell();
+  EXPECT_EQ(Phase(), "Finished");
+  for (const char* type : {"Ready", "GuestReady", "Finished"})
+    EXPECT_EQ(ConditionOf(control_plane_, type).reason, "Completed") << type;
+  EXPECT_EQ(ConditionOf(control_plane_, "GuestReady").message, "no guest runs");
+  EXPECT_EQ(control_plane_.live->status.exit_code, 0);
+}
+
+TEST_F(AgentWorkloadTest, OneThatIsStartedAgainHasEndedAndIsNotCompleted) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Turn();
+  vm().workload = FakeMachine::Workload::kExited;
+  Tell();
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").reason, "WorkloadEnded");
+  EXPECT_EQ(ConditionOf(control_plane_, "GuestReady").reason, "WorkloadEnded");
+}
+
+TEST_F(AgentWorkloadTest, AProgramThatCannotBeRunIsToldAsTheGuestSays) {
+  vm().workload = FakeMachine::Workload::kExited;
+  vm().exit_code = 127;
+  vm().detail = "run job: No such file or directory";
+  Tell();
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").reason, "WorkloadFailed");
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").message,
+            "the workload ended with exit code 127: run job: No such file or directory");
+}
+
+// What a guest refuses as it is set up.
+class AgentRefusedTest : public AgentTest {
+ protected:
+  void Start() {
+    Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"job"}; });
+    ASSERT_TRUE(agent_->Reconcile(kUid.text()));
+  }
+};
+
+TEST_F(AgentRefusedTest, AnUnknownUserIsTheManifestsFaultAndNotTriedForEver) {
+  machine_.configure_error = Error(ErrorCode::kInvalid, "user: no user \"app\" in /etc/passwd");
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kAlways; });
+  Start();
+  EXPECT_EQ(Phase(), "Failed");
+  for (const char* type : {"Ready", "GuestReady", "Finished"})
+    EXPECT_EQ(ConditionOf(control_plane_, type).reason, "InvalidSpec") << type;
+  EXPECT_NE(ConditionOf(control_plane_, "Ready").message.find("user: no user \"app\""),
+            std::string::npos);
+  EXPECT_TRUE(vm().Nothing());
+  EXPECT_EQ(control_plane_.live->status.restart_count, 0);
+  const size_t steps = machine_.steps.size();
+  ASSERT_TRUE(agent_->Reconcile(kUid.text()));
+  EXPECT_EQ(machine_.steps.size(), steps);
+}
+
+TEST_F(AgentRefusedTest, AMissingDirectoryIsTheManifestsFaultToo) {
+  machine_.start_error = Error(ErrorCode::kInvalid, "workingDir: change to /srv: ENOENT");
+  Start();
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").reason, "InvalidSpec");
+  EXPECT_TRUE(vm().Nothing());
+}
+
+TEST_F(AgentRefusedTest, AGuestThatDoesNotAnswerIsNoErrorOfTheNode) {
+  machine_.configure_error = Error(ErrorCode::kDeadline, "no answer in 10 s");
+  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"job"}; });
+  EXPECT_FALSE(agent_->Reconcile(kUid.text())) << "tried again";
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").reason, "GuestAgentTimeout");
+  EXPECT_EQ(ConditionOf(control_plane_, "GuestReady").message,
+            "the guest agent answers, and is being set up");
+}
+
+TEST_F(AgentRefusedTest, WhatCameFromAnOlderSchemaIsNotStartedAndSaysWhy) {
+  Change([](api::Sandbox& sandbox) {
+    sandbox.spec.workload.env = {{"BIG", std::string(100'000, 'x')}};
+  });
+  ASSERT_TRUE(agent_->Reconcile(kUid.text()));
+  EXPECT_EQ(Phase(), "Failed");
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").reason, "InvalidSpec");
+  EXPECT_EQ(ConditionOf(control_plane_, "Ready").message.substr(0, 18), "spec.env[0].value:");
+  EXPECT_TRUE(machine_.steps.empty());
+}
+
 TEST_F(AgentWorkloadTest, AGuestThatWorksIsAskedNothingUntilTheResync) {
   const int asked = machine_.guest_asked;
   const int observations = machine_.observations;

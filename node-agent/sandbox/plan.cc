@@ -167,6 +167,20 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
   return plan;
 }
 
+// It would answer the same after each restart. A template's clone keeps what it starts from.
+Plan PlanGuestRefuses(Plan plan, Desired desired, const Observed& seen, WallTime now,
+                      const PlanLimits& limits) {
+  if (plan.record.IsCloning() && plan.record.origin->boot_snapshot) {
+    plan.record.sleeping.reset();
+    plan.record.origin.reset();
+  }
+  desired.restart_policy = api::RestartPolicy::kNever;
+  return PlanEnded(std::move(plan), desired, seen,
+                   Ending{std::string(api::reasons::kInvalidSpec), *desired.guest_refuses, false,
+                          std::nullopt, now},
+                   now, limits);
+}
+
 // Its VMM is at fault, not the guest: it is started again whatever the restart policy says. Its
 // memory is lost, but for one that was being woken.
 Plan PlanHung(Plan plan, Desired desired, const Observed& seen, WallTime now,
@@ -280,6 +294,18 @@ Plan PlanGuest(Plan plan, const Desired& desired, const Observed& seen) {
   return plan;
 }
 
+Ending WorkloadEnding(const Desired& desired, const Observed& seen, WallTime now) {
+  const int code = seen.workload_exit_code.value_or(-1);
+  Ending ending{std::string(api::reasons::kWorkloadFailed),
+                "the workload ended with exit code " + std::to_string(code), code == 0, code, now};
+  if (!seen.workload_detail.empty()) ending.message += ": " + seen.workload_detail;
+  if (ending.success) {
+    ending.reason = ShouldRestart(desired.restart_policy, ending) ? api::reasons::kWorkloadEnded
+                                                                  : api::reasons::kCompleted;
+  }
+  return ending;
+}
+
 Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime now,
              const PlanLimits& limits) {
   if (seen.disk_lost) {
@@ -296,6 +322,7 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   }
   if (GivesUpMemory(plan.record, desired)) return PlanDiskOnly(std::move(plan), seen);
   if (waking && desired.thaw_refused) return PlanWakeRefused(std::move(plan), desired, seen, now);
+  if (desired.guest_refuses) return PlanGuestRefuses(std::move(plan), desired, seen, now, limits);
   if (seen.vmm_hangs && HasVm(seen.vmm))
     return PlanHung(std::move(plan), desired, seen, now, limits);
   if (seen.vmm == VmmState::kSilent) {
@@ -328,13 +355,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
   }
   // A workload that ended in the moment of its wake is awake first, and then has ended.
   if (seen.guest == GuestState::kWorkloadEnded && !waking) {
-    const int code = seen.workload_exit_code.value_or(-1);
-    return PlanEnded(
-        std::move(plan), desired, seen,
-        Ending{
-            std::string(code == 0 ? api::reasons::kWorkloadEnded : api::reasons::kWorkloadFailed),
-            "the workload ended with exit code " + std::to_string(code), code == 0, code, now},
-        now, limits);
+    return PlanEnded(std::move(plan), desired, seen, WorkloadEnding(desired, seen, now), now,
+                     limits);
   }
   const bool whole = seen.disk == Presence::kComplete && seen.net == Presence::kComplete &&
                      seen.cgroup && seen.vmm_directory;

@@ -35,7 +35,9 @@ struct Desired {
   bool thawed = false;          ///< this VM's guest was, since its restore and by this agent
   std::optional<std::string> thaw_failed{};  ///< why its last thaw did
   bool thaw_refused = false;                 ///< and each other would
-  int64_t generation = 0;                    ///< of the object: a wish that is new has another
+  /// Its guest has answered that it cannot be what the spec asks for, and why.
+  std::optional<std::string> guest_refuses{};
+  int64_t generation = 0;  ///< of the object: a wish that is new has another
 };
 
 /// Steps of one stage touch different parts and run side by side; stages run one after the other.

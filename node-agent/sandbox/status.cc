@@ -21,7 +21,12 @@ bool IsWaking(const Record& record) {
   return record.sleeping && !record.IsCloning();
 }
 
-const char* StartModeOf(const Record& record) {
+// How the machine that runs came to be; of one that does not run, how it last did.
+std::string StartModeOf(const api::Sandbox& sandbox, const StatusInputs& in) {
+  const Record& record = in.record;
+  const bool runs = in.outcome == Outcome::kRunning || in.outcome == Outcome::kPaused ||
+                    in.outcome == Outcome::kAwaitGuest || in.outcome == Outcome::kProceed;
+  if (!runs) return sandbox.status.vm.start_mode;
   const auto from = record.sleeping ? record.sleeping : record.memory_generation;
   if (!from) return "Boot";
   if (*from > 0) return "Resume";
@@ -120,14 +125,22 @@ Condition GuestReady(const StatusInputs& in) {
       Say(&guest, reasons::kGuestAgentTimeout,
           "what answers in the guest does not speak the guest agent's protocol");
       break;
+    case GuestState::kAnswering:
+      Say(&guest, reasons::kStarting, "the guest agent answers, and is being set up");
+      break;
+    case GuestState::kFrozen:
+      Say(&guest, IsWaking(in.record) ? reasons::kResuming : reasons::kSuspending,
+          "the guest agent answers; the guest's programs stand still");
+      break;
     default:
       if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
         Say(&guest, reasons::kSuspendedByUser, "the guest stands still");
       } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
         Say(&guest, reasons::kResumeFailed, "no guest runs: it refused to go on");
       } else {
-        Say(&guest, in.outcome == Outcome::kStopped ? reasons::kCompleted : reasons::kStarting,
-            "the guest agent does not answer");
+        const bool ended = in.outcome == Outcome::kStopped || in.outcome == Outcome::kBackOff;
+        Say(&guest, ended && in.record.ending ? in.record.ending->reason : reasons::kStarting,
+            ended ? "no guest runs" : "the guest agent does not answer");
       }
       break;
   }
@@ -265,7 +278,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   }
   if (!in.refused) {
     status.network = {in.node_ip, in.host_address, net::kGuestAddress};
-    status.vm = {in.vmm.name, in.vmm.version, StartModeOf(in.record), std::nullopt};
+    status.vm = {in.vmm.name, in.vmm.version, StartModeOf(sandbox, in), std::nullopt};
   }
   if (in.record.boot_to_ready_ms)
     status.vm.boot_to_ready = std::chrono::milliseconds(*in.record.boot_to_ready_ms);
@@ -313,6 +326,9 @@ Problem ProblemOf(std::optional<Step> step, const Error& error) {
     return with(reasons::kImageDamaged);
   if (*step == Step::kPrepareNet && error.code() == ErrorCode::kInvalid)
     return with(reasons::kInvalidSpec);
+  // What a guest answers, or does not, is none of the node's kernel.
+  if (*step == Step::kConfigureGuest || *step == Step::kStartWorkload)
+    return with(reasons::kGuestAgentTimeout);
   return with(reasons::kHostError);
 }
 

@@ -56,6 +56,7 @@ Json StatusJson(const WorkloadStatus& status) {
     json["exitCode"] = status.exit.code;
     json["signal"] = status.exit.signal;
   }
+  if (!status.detail.empty()) json["detail"] = status.detail.substr(0, kMaxErrorText);
   return json;
 }
 
@@ -74,6 +75,7 @@ WorkloadStatus ReadStatus(Reader& reader) {
   status.exit.signal = static_cast<uint32_t>(reader.Unsigned("signal", 127, 0));
   status.started_at_ms = reader.Signed("startedAtMs");
   status.finished_at_ms = reader.Signed("finishedAtMs");
+  status.detail = reader.String("detail", 4 * kMaxErrorText).substr(0, kMaxErrorText);
   return status;
 }
 

@@ -37,6 +37,7 @@ struct WorkloadStatus {
   ExitStatus exit;            ///< meaningful when kExited
   int64_t started_at_ms = 0;  ///< guest's wall clock, milliseconds since 1970; 0 = never
   int64_t finished_at_ms = 0;
+  std::string detail{};  ///< why its program could not be run, where exit has a shell's 126 or 127
 };
 
 struct HealthReply {
