@@ -31,6 +31,12 @@ bool IsTrueNow(const api::Sandbox& sandbox, const char* type) {
 
 bool HasNoMachine(const api::Sandbox& sandbox) {
   if (IsTrueNow(sandbox, api::condition::kFinished)) return true;
+  if (sandbox.spec.operating_mode == api::OperatingMode::kStopped) {
+    const api::Condition* ready =
+        api::FindCondition(sandbox.status.conditions, api::condition::kReady);
+    return ready != nullptr && ready->observed_generation == sandbox.meta.generation &&
+           (ready->reason == api::reasons::kStopped || ready->reason == api::reasons::kExpired);
+  }
   return sandbox.spec.operating_mode == api::OperatingMode::kSuspended &&
          IsTrueNow(sandbox, api::condition::kSuspended);
 }

@@ -38,6 +38,7 @@ class FakeMachine : public Machine {
     int exit_code = 0;
     std::string detail;           ///< why its program could not be run
     bool silent = false;          ///< the guest
+    bool ignores_stop = false;    ///< asked to power off, it runs on
     bool vmm_silent = false;      ///< the VMM answers nothing; its guest may
     bool hangs_in_pause = false;  ///< at its next pause it becomes so
     std::string egress;           ///< the rules in force
@@ -149,6 +150,13 @@ class FakeMachine : public Machine {
       case Step::kStartWorkload:
         if (start_error) return Fail(*start_error);
         vm.workload = Workload::kRunning;
+        break;
+      case Step::kStopGuest:
+        if (vm.silent) return Fail(ErrorCode::kDeadline, "the guest does not answer");
+        graces.push_back(spec.termination_grace);
+        if (vm.ignores_stop) break;
+        vm.pid = 0;
+        vm.ending = Ending{"GuestPoweredOff", "the guest shut itself down", true, {}, {}};
         break;
       case Step::kKillVmm:
         vm.disk_suspended = false;
@@ -350,6 +358,7 @@ class FakeMachine : public Machine {
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
+  std::vector<std::chrono::seconds> graces;  ///< that guests were given to power off
   std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error,
       network_error, configure_error, start_error;
   /// What else happens on the machine while it takes a step.

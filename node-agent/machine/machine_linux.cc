@@ -222,6 +222,8 @@ Result<> LinuxMachine::Do(Step step, const api::SandboxSpec& spec, Record* recor
       return ConfigureGuest(spec, *record);
     case Step::kStartWorkload:
       return StartWorkload(spec, *record);
+    case Step::kStopGuest:
+      return StopGuest(spec, *record);
     case Step::kKillVmm:
       DORMOUSE_TRY(ResumeDisk(record->uid));
       return Kill(short_id);

@@ -137,6 +137,7 @@ class LinuxMachine : public Machine {
   Result<> FreezeGuest(const Record& record);
   Result<> ThawGuest(const Record& record);
   Result<> StartWorkload(const api::SandboxSpec& spec, const Record& record);
+  Result<> StopGuest(const api::SandboxSpec& spec, const Record& record);
   /// Its processes, and their cgroup.
   Result<> Kill(const std::string& short_id);
   Result<> RemoveVmm(const std::string& short_id);

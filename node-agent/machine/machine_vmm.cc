@@ -435,6 +435,12 @@ Result<> LinuxMachine::StartWorkload(const api::SandboxSpec& spec, const Record&
       .map([](const auto&) {});
 }
 
+Result<> LinuxMachine::StopGuest(const api::SandboxSpec& spec, const Record& record) {
+  const std::chrono::milliseconds grace = spec.termination_grace;
+  return GuestClient(VsockSocket(record))
+      .PowerOff({/*reboot=*/false, static_cast<uint32_t>(grace.count())}, kGuestTimeout);
+}
+
 Result<> LinuxMachine::FreezeGuest(const Record& record) {
   auto frozen = GuestClient(VsockSocket(record)).Freeze(kFreezeLimit);
   if (frozen) NoteFreeze(record, std::move(frozen->agent_version), frozen->frozen);

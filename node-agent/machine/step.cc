@@ -23,6 +23,7 @@ constexpr StepTraits kSteps[] = {
      &api::CaptureStages::pause},
     {Step::kConfigureGuest, "guest.configure"},
     {Step::kStartWorkload, "guest.start"},
+    {Step::kStopGuest, "guest.stop"},
     {Step::kKillVmm, "vmm.kill"},
     {Step::kReleaseDisk, "disk.release"},
     {Step::kRemoveNet, "net.remove"},

@@ -58,6 +58,8 @@ json ToJson(const Record& record) {
       {"name", record.name},
       {"slot", record.slot},
       {"intent", IntentName(record.intent)},
+      {"stopped", record.stopped},
+      {"restartedAt", TimeOrNull(record.restarted_at)},
       {"incarnation", record.incarnation},
       {"vmm", nullptr},
       {"restartCount", record.restart_count},
@@ -106,6 +108,8 @@ Record RecordFromJson(const json& object) {
   static_cast<Shape&>(record) = ReadShape(object);
   record.slot = object.at("slot");
   record.intent = ReadIntent(object.at("intent"));
+  record.stopped = object.value("stopped", false);
+  if (object.contains("restartedAt")) record.restarted_at = ReadTime(object, "restartedAt");
   record.incarnation = object.at("incarnation");
   if (const json& vmm = object.at("vmm"); !vmm.is_null()) {
     record.vmm = ProcessHint{vmm.at("pid"), vmm.at("startTime"), vmm.at("bootId")};

@@ -94,6 +94,11 @@ struct Record : Shape {
   uint32_t slot = 0;  ///< gives the VMM's uid and the host-side address; unique on the node
 
   Intent intent = Intent::kRun;
+  /// Of kStopped: operatingMode Stopped was carried out, so that Running starts it. One that has
+  /// ended, and was not stopped since, stays as it is.
+  bool stopped = false;
+  /// spec.restartedAt as it was carried out, or was there when the sandbox came to this node.
+  std::optional<WallTime> restarted_at;
   uint64_t incarnation = 0;  ///< of the VMM: counts every start
   std::optional<ProcessHint> vmm;
   int restart_count = 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <thread>
-#include <tuple>
 
 #include "src/common/api/quantity.h"
 #include "src/common/api/reasons.h"
@@ -187,6 +186,7 @@ Result<ReconcileResult> Agent::ReconcileWanted(const api::Sandbox& sandbox,
   auto resolved = Resolve(sandbox, &held);
   if (!resolved) return Refuse(sandbox, resolved.error());
   resolved->uid = sandbox.uid;
+  resolved->restarted_at = sandbox.spec.restarted_at;
   const bool starts = sandbox.spec.operating_mode == api::OperatingMode::kRunning;
   if (starts && !TakeRoomFor(*resolved)) {
     return Refuse(
@@ -331,13 +331,18 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
   desired.generation = sandbox.meta.generation;
-  desired.restart_policy = sandbox.spec.restart_policy;
   desired.has_workload = !sandbox.spec.workload.empty();
+  desired.restart_policy = api::RestartPolicyOf(
+      sandbox.spec, desired.has_workload || (record.origin && record.origin->has_workload));
+  desired.restarted_at = sandbox.spec.restarted_at;
+  desired.grace = sandbox.spec.termination_grace;
   desired.node_disk_full = StoppedByDisk(record.uid).has_value();
   desired.boot_from_disk = AsksToBootFromDisk(sandbox);
-  if (record.intent == Intent::kSuspended) {
-    const bool stays = IsRefused(record, desired) && !GivesUpMemory(record, desired);
-    if (desired.deleting || desired.mode == api::OperatingMode::kSuspended || stays) {
+  if (record.intent == Intent::kSuspended || record.intent == Intent::kStopped) {
+    const bool stays = record.intent == Intent::kStopped
+                           ? !StartsAgain(record, desired)
+                           : IsRefused(record, desired) && !GivesUpMemory(record, desired);
+    if (desired.deleting || desired.mode != api::OperatingMode::kRunning || stays) {
       LeaveRoom(record);
     } else {
       desired.no_room = !TakeRoomFor(record);
@@ -348,6 +353,15 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
     return !kept.commit_in_doubt && kept.suspends.Hold(clock_.Now()) > 0ns;
   });
   return desired;
+}
+
+void Agent::RecallVmm(const api::SandboxUid& uid, Desired* desired) const {
+  Recall(uid, [&](const Remembered& kept) {
+    desired->thawed = kept.vmm.thawed();
+    desired->thaw_failed = kept.vmm.thaw_failed();
+    desired->stop_asked = kept.vmm.IsStopAsked();
+    desired->stop_overdue = kept.vmm.IsStopOverdue(clock_.Now());
+  });
 }
 
 std::optional<std::chrono::nanoseconds> Agent::SinceLaunch(const Record& record) const {
@@ -431,6 +445,11 @@ Result<bool> Agent::FindAnotherWay(const Plan& plan, Step failed, const Error& e
     warn("a guest refuses what its spec asks for; its VM is ended");
     return true;
   }
+  if (failed == Step::kStopGuest) {
+    warn("a guest could not be told to power off; it is cut off");
+    Remember(record->uid, [&](Remembered& kept) { kept.vmm.StopAsked(clock_.Now()); });
+    return true;
+  }
   if (failed == Step::kThawGuest) {
     Remember(record->uid, [&](Remembered& kept) { kept.vmm.ThawFailed(error.message()); });
   }
@@ -474,10 +493,7 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
       }
       desired.capture_for = CaptureWantedFrom(sandbox.spec, record);
       desired.wake_failed = WhyWakeFailed(record).has_value();
-      std::tie(desired.thawed, desired.thaw_failed) =
-          Recall(record.uid, [](const Remembered& kept) {
-            return std::pair(kept.vmm.thawed(), kept.vmm.thaw_failed());
-          });
+      RecallVmm(record.uid, &desired);
       plan = MakePlan(record, desired, *seen, clock_.WallNow(), options_.limits);
       if (Suspends(plan)) {
         StatusInputs begun = in;
@@ -588,6 +604,7 @@ std::chrono::nanoseconds Agent::NextLook(Outcome outcome, const Plan& plan,
       return 2s;
     case Outcome::kProceed:
     case Outcome::kSuspending:
+    case Outcome::kStopping:
       return 1s;
     case Outcome::kSuspended:
     case Outcome::kStopped:

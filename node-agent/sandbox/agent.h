@@ -167,7 +167,7 @@ class Agent : public AgentView {
   Result<> SaveIntent(const Record& record);
   /// What the agent does itself right before and after a step of the machine's.
   void BeforeStep(Step step, const Record& record);
-  Result<> AfterStep(Step step, const Record& record);
+  Result<> AfterStep(Step step, const api::SandboxSpec& spec, const Record& record);
   /// A record for a sandbox that has none: resolved, or a clone. `held` keeps its template until
   /// the record is saved.
   Result<Record> Resolve(const api::Sandbox& sandbox, TemplateStore::Ptr* held);
@@ -198,7 +198,7 @@ class Agent : public AgentView {
   [[nodiscard]] std::optional<std::string> WhyWakeFailed(const Record& record) const;
   /// False where the error says nothing of the memory: it lacked room, or an answer in time.
   bool NoteFailedWake(const Record& record, Step step, const Error& error);
-  Result<> ForgetMemory(Record* record);
+  Result<> ForgetMemory(const api::SandboxSpec& spec, Record* record);
   void AnnounceDiskBoot(const api::Sandbox& sandbox, const Plan& plan, const Record& record);
   /// Takes memory of the node for a wake, or for the start of one that has no record yet. False
   /// where it has none left. Those that were told so before come first, so that small ones do not
@@ -221,6 +221,8 @@ class Agent : public AgentView {
   /// Why the node's disk stops it; nothing where it does not.
   [[nodiscard]] std::optional<std::string> StoppedByDisk(const api::SandboxUid& uid) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
+  /// What its VMM's guest was told so far.
+  void RecallVmm(const api::SandboxUid& uid, Desired* desired) const;
 
   /// Our own last write may be ahead of the watch.
   static const api::Sandbox& Newer(const api::Sandbox& cached,

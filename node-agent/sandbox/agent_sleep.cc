@@ -20,7 +20,7 @@ bool Agent::TakeRoomFor(const Record& record) {
     if (!recorded.insert(other.uid).second) continue;
     const auto found = remembered_.find(other.uid);
     const bool comes_first = found != remembered_.end() && found->second.room.ComesBefore(mine);
-    if (other.intent == Intent::kRun || (other.intent == Intent::kSuspended && comes_first))
+    if (other.intent == Intent::kRun || (other.intent != Intent::kRelease && comes_first))
       given += other.resources.memory_bytes;
   }
   for (const auto& [uid, kept] : remembered_) {

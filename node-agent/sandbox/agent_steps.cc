@@ -9,6 +9,9 @@
 namespace dormouse {
 namespace {
 
+// From a workload's SIGKILL to the exit of the VMM: the guest's last writes, in emulation too.
+constexpr auto kPowerOffMargin = std::chrono::seconds(15);
+
 Observed RunningVm() {
   Observed seen;
   seen.disk = seen.net = Presence::kComplete;
@@ -120,7 +123,7 @@ Result<> Agent::DoStep(Step step, const api::SandboxSpec& spec, Record* record) 
   if (TraitsOf(step).owner == StepOwner::kAgent) return DoOwnStep(step, spec, record);
   BeforeStep(step, *record);
   DORMOUSE_TRY(machine_.Do(step, spec, record));
-  return AfterStep(step, *record);
+  return AfterStep(step, spec, *record);
 }
 
 Result<> Agent::DoOwnStep(Step step, const api::SandboxSpec& spec, Record* record) {
@@ -134,7 +137,7 @@ Result<> Agent::DoOwnStep(Step step, const api::SandboxSpec& spec, Record* recor
     case Step::kCommitWake:
       return CommitWake(record);
     case Step::kForgetMemory:
-      return ForgetMemory(record);
+      return ForgetMemory(spec, record);
     case Step::kCommitTemplate:
       return CommitTemplate(spec, record);
     default:
@@ -166,7 +169,7 @@ void Agent::BeforeStep(Step step, const Record& record) {
   if (step == Step::kKillVmm || step == Step::kRemoveVmm) machine_.Unwatch(record);
 }
 
-Result<> Agent::AfterStep(Step step, const Record& record) {
+Result<> Agent::AfterStep(Step step, const api::SandboxSpec& spec, const Record& record) {
   if (step == Step::kLaunchVmm) {
     DORMOUSE_TRY(failpoint::Hit("agent.step.launched." + std::string(StepName(step)),
                                 record.key().ToString()));
@@ -176,6 +179,10 @@ Result<> Agent::AfterStep(Step step, const Record& record) {
   if (step == Step::kBootVm) {
     Remember(record.uid,
              [&](Remembered& kept) { kept.vmm.Booted(record.incarnation == 1 && !record.origin); });
+  }
+  if (step == Step::kStopGuest) {
+    const MonotonicTime due = clock_.Now() + spec.termination_grace + kPowerOffMargin;
+    Remember(record.uid, [&](Remembered& kept) { kept.vmm.StopAsked(due); });
   }
   if (step == Step::kThawGuest) Remember(record.uid, [](Remembered& kept) { kept.vmm.Thawed(); });
   if (step == Step::kRemoveFiles) {

@@ -100,7 +100,9 @@ void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
                          note);
     return;
   }
-  if (ready->reason == reasons::kStarting || ready->reason == reasons::kTerminating) return;
+  if (ready->reason == reasons::kStarting || ready->reason == reasons::kStopping ||
+      ready->reason == reasons::kTerminating)
+    return;
   const std::string warning = ready->reason + ": " + ready->message;
   std::string last;
   Remember(sandbox.uid,

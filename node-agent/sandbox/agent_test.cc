@@ -283,6 +283,7 @@ TEST_F(AgentTest, NoWriteReachesASuccessorOfTheSameName) {
 }
 
 TEST_F(AgentTest, ACrashIsTold) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kNever; });
   Settle();
   machine_.Crash(kUid);
   agent_->OnMachineChanged(kUid.text());
@@ -295,6 +296,7 @@ TEST_F(AgentTest, ACrashIsTold) {
 }
 
 TEST_F(AgentTest, WhatAVmmSaidLastIsToldThoughItIsNoUtf8) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kNever; });
   Settle();
   vm().ending = Ending{"VMMCrashed", "it said \xff\xc3( last", false, std::nullopt, {}};
   machine_.Crash(kUid);
@@ -410,6 +412,7 @@ TEST_F(AgentTest, ASpecThatNoNodeCanMeetFailsAndStays) {
 }
 
 TEST_F(AgentTest, ASilentGuestEndsWithTheLastOfItsConsoleInTheEvent) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.restart_policy = api::RestartPolicy::kNever; });
   options_.guest_timeout = 5s;
   Restart();
   vm().silent = true;

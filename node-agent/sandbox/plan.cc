@@ -142,6 +142,59 @@ Plan PlanStopped(Plan plan, const Observed& seen) {
   return plan;
 }
 
+// Nothing of it runs, and nothing is to: its mode is Stopped, or it is being started again.
+Plan PlanPoweredOff(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
+  Record& record = plan.record;
+  record.vmm.reset();
+  record.memory_generation.reset();
+  record.started_at.reset();
+  record.boot_to_ready_ms.reset();
+  record.not_before.reset();
+  record.ending.reset();
+  plan.stages.push_back({Step::kSaveIntent});
+  if (desired.mode == api::OperatingMode::kRunning) {
+    // Its disk and network stay: the next incarnation finds them complete.
+    record.restarted_at = desired.restarted_at;
+    ++record.restart_count;
+    if (HasVm(seen.vmm)) plan.stages.push_back({Step::kKillVmm});
+    return plan;
+  }
+  record.intent = Intent::kStopped;
+  record.stopped = true;
+  record.ending = Ending{
+      std::string(desired.expired ? api::reasons::kExpired : api::reasons::kStopped),
+      desired.expired ? "powered off, as its shutdownTime has come; its disk is kept"
+                      : "powered off, as operatingMode asks for; its disk is kept",
+      true, seen.workload_exit_code, now};
+  return PlanStopped(std::move(plan), seen);
+}
+
+// Its workload gets its signal and its grace. Who cannot be asked is not waited for.
+Plan PlanStopping(Plan plan, const Desired& desired, const Observed& seen) {
+  if (seen.guest == GuestState::kFrozen && !desired.stop_asked) {
+    // A capture did not come to its end: nothing that is frozen can end by itself.
+    plan.stages.push_back({Step::kThawGuest});
+    return plan;
+  }
+  if (!desired.stop_asked) plan.stages.push_back({Step::kStopGuest});
+  plan.outcome = Outcome::kStopping;
+  return plan;
+}
+
+bool MayStopByItself(const Record& record, const Desired& desired, const Observed& seen) {
+  const bool reachable = seen.vmm == VmmState::kRunning && !seen.guest_ending && !seen.disk_lost &&
+                         (Answers(seen.guest) || seen.guest == GuestState::kFrozen ||
+                          desired.stop_asked || record.started_at);
+  return reachable && !desired.stop_overdue && desired.grace.count() > 0;
+}
+
+Plan PlanStop(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
+  if (plan.record.sleeping && !plan.record.IsCloning()) return PlanDiskOnly(std::move(plan), seen);
+  return !plan.record.sleeping && MayStopByItself(plan.record, desired, seen)
+             ? PlanStopping(std::move(plan), desired, seen)
+             : PlanPoweredOff(std::move(plan), desired, seen, now);
+}
+
 // An incarnation has ended: another one follows by the policy, or the sandbox is finished.
 Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending ending, WallTime now,
                const PlanLimits& limits) {
@@ -256,6 +309,29 @@ Plan PlanStart(Plan plan, const Desired& desired, const Observed& seen, WallTime
   return plan;
 }
 
+// It has ended or was stopped, and a start of it is asked for.
+Plan PlanStartAgain(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
+  if (HasVm(seen.vmm)) {
+    plan = PlanStopped(std::move(plan), seen);
+    plan.outcome = Outcome::kProceed;
+    return plan;
+  }
+  if (desired.no_room) {
+    plan = PlanStopped(std::move(plan), seen);
+    plan.outcome = Outcome::kNoRoom;
+    return plan;
+  }
+  Record& record = plan.record;
+  if (!record.stopped) ++record.restart_count;
+  record.stopped = false;
+  record.restarted_at = desired.restarted_at;
+  record.ending.reset();
+  record.not_before.reset();
+  record.started_at.reset();
+  record.boot_to_ready_ms.reset();
+  return PlanStart(std::move(plan), desired, seen, now);
+}
+
 // `plan.record` says running when the stages are done, and not before: until then the generation is
 // whole.
 Plan PlanAwake(Plan plan) {
@@ -317,6 +393,12 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
                      now, limits);
   }
   const bool waking = plan.record.sleeping.has_value();
+  const bool restart = !waking && desired.mode == api::OperatingMode::kRunning &&
+                       desired.restarted_at > plan.record.restarted_at;
+  // A guest that powers off cannot be called back: another wish comes after it.
+  const bool powers_off = desired.stop_asked && plan.record.vmm;
+  if (desired.mode == api::OperatingMode::kStopped || restart || powers_off)
+    return PlanStop(std::move(plan), desired, seen, now);
   if (waking && desired.mode == api::OperatingMode::kSuspended) {
     return PlanAsleep(std::move(plan), seen, Outcome::kSuspended);
   }
@@ -403,8 +485,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
 
 std::string Plan::ToString() const {
   static constexpr std::string_view kOutcomes[] = {
-      "Proceed", "AwaitGuest", "Running", "BackOff", "Suspending", "Suspended",
-      "NoRoom",  "InLine",     "Stopped", "Paused",  "Released",   "Failed"};
+      "Proceed",  "AwaitGuest", "Running", "BackOff", "Suspending", "Suspended", "Stopping",
+      "NoRoom",   "InLine",     "Stopped", "Paused",  "Released",   "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";
@@ -422,10 +504,28 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
   Plan plan;
   plan.record = record;
   plan.record.capture_for.reset();
+  // Nothing that a deletion takes is kept, so only what a workload has to say to others is waited
+  // for.
+  const bool winds_up = record.intent == Intent::kRun && !record.sleeping &&
+                        (observed.guest == GuestState::kWorking || desired.stop_asked) &&
+                        MayStopByItself(record, desired, observed);
+  if (desired.deleting && winds_up) return PlanStopping(std::move(plan), desired, observed);
   if (desired.deleting || record.intent == Intent::kRelease)
     return PlanRelease(std::move(plan), observed);
-  if (record.intent == Intent::kStopped) return PlanStopped(std::move(plan), observed);
+  if (record.intent == Intent::kStopped) {
+    if (StartsAgain(record, desired))
+      return PlanStartAgain(std::move(plan), desired, observed, now);
+    if (desired.mode == api::OperatingMode::kStopped && !record.stopped) {
+      plan.record.stopped = true;
+      plan.stages.push_back({Step::kSaveIntent});
+    }
+    return PlanStopped(std::move(plan), observed);
+  }
   if (record.intent == Intent::kSuspended) {
+    if (desired.mode == api::OperatingMode::kStopped) {
+      if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
+      return PlanStop(std::move(plan), desired, observed, now);
+    }
     if (desired.capture_for && record.sleeping && !AnythingInKernel(observed))
       return PlanTemplateOfAsleep(std::move(plan), desired);
     if (desired.mode == api::OperatingMode::kSuspended)
@@ -447,6 +547,12 @@ bool GivesUpMemory(const Record& record, const Desired& desired) {
 
 bool IsRefused(const Record& record, const Desired& desired) {
   return record.wake_refused == desired.generation;
+}
+
+bool StartsAgain(const Record& record, const Desired& desired) {
+  return record.intent == Intent::kStopped && !desired.deleting &&
+         desired.mode == api::OperatingMode::kRunning &&
+         (record.stopped || desired.restarted_at > record.restarted_at);
 }
 
 bool ShouldRestart(api::RestartPolicy policy, const Ending& ending) {

@@ -24,8 +24,13 @@ struct Desired {
   api::OperatingMode mode = api::OperatingMode::kRunning;
   api::RestartPolicy restart_policy = api::RestartPolicy::kNever;
   bool has_workload = false;
+  std::optional<WallTime> restarted_at{};  ///< spec.restartedAt
+  bool expired = false;                    ///< its shutdownTime has come
+  std::chrono::seconds grace{30};          ///< of the workload's end; 0: without a signal
+  bool stop_asked = false;                 ///< this VM's guest was told to power off
+  bool stop_overdue = false;               ///< and has had its time, or could not be told
   bool node_disk_full = false;  ///< the node must stop what writes
-  bool no_room = false;         ///< the node's memory is given to others: no wake now
+  bool no_room = false;         ///< the node's memory is given to others: no wake or start now
   bool no_turn = false;         ///< others are waking: one that has not begun waits
   /// A template that is to be captured from this sandbox, or the boot snapshot of its shape.
   std::optional<TemplateCapture> capture_for{};
@@ -51,9 +56,10 @@ enum class Outcome {
   kBackOff,     ///< restart when Plan::at has come
   kSuspending,  ///< being captured; only ever told, never planned
   kSuspended,   ///< asleep
-  kNoRoom,      ///< asleep, and wanted awake: the node has no memory for it
+  kStopping,    ///< its guest powers off, within its grace
+  kNoRoom,      ///< asleep or stopped, and wanted awake: the node has no memory for it
   kInLine,      ///< wakes, or starts as a clone, when others have woken
-  kStopped,     ///< ended for good: the files are kept
+  kStopped,     ///< ended, or stopped by its mode: the files are kept
   kPaused,      ///< stands still for lack of disk
   kReleased,    ///< nothing is left
   kFailed,      ///< cannot be what is wanted (Plan::ending says why); nothing is destroyed
@@ -87,6 +93,8 @@ struct PlanLimits {
 [[nodiscard]] bool GivesUpMemory(const Record& record, const Desired& desired);
 /// Whether the wake that is wanted is one that the guest has refused already.
 [[nodiscard]] bool IsRefused(const Record& record, const Desired& desired);
+/// Whether one that has ended, or was stopped, is to be started again.
+[[nodiscard]] bool StartsAgain(const Record& record, const Desired& desired);
 
 /// Whether an ending is followed by another incarnation.
 [[nodiscard]] bool ShouldRestart(api::RestartPolicy policy, const Ending& ending);

@@ -106,7 +106,7 @@ TEST(PlanTest, DeletingReleasesInOrderFromEveryState) {
   gone.deleting = true;
   EXPECT_EQ(PlanOf({}, gone, {}), "record.save | files.remove -> Released");
   EXPECT_EQ(
-      PlanOf(Started(), gone, Whole(VmmState::kRunning, GuestState::kWorking)),
+      PlanOf(Started(), gone, Whole(VmmState::kRunning, GuestState::kConfigured)),
       "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released");
   Record releasing = Started();
   releasing.intent = Intent::kRelease;
@@ -119,6 +119,90 @@ TEST(PlanTest, ADeletionThatBeganIsNeverUndone) {
   Record releasing;
   releasing.intent = Intent::kRelease;
   EXPECT_EQ(PlanOf(releasing, {}, {}), "files.remove -> Released");
+}
+
+TEST(PlanTest, ADeletionWaitsForAWorkloadWithinItsGrace) {
+  const Observed working = Whole(VmmState::kRunning, GuestState::kWorking);
+  constexpr char kRelease[] =
+      "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released";
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true}, working), "guest.stop -> Stopping");
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true, .stop_asked = true}, working), "-> Stopping");
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true, .stop_asked = true, .stop_overdue = true}, working),
+            kRelease);
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true, .grace = 0s}, working), kRelease);
+  EXPECT_EQ(PlanOf(Started(), {.deleting = true}, Whole(VmmState::kPaused, GuestState::kUnknown)),
+            kRelease)
+      << "what stands still is not woken to be told";
+}
+
+constexpr auto kModeStopped = api::OperatingMode::kStopped;
+
+TEST(PlanTest, OneThatIsToBeStoppedPowersOffAndKeepsItsDisk) {
+  constexpr char kOff[] =
+      "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped";
+  const Observed idle = Whole(VmmState::kRunning, GuestState::kConfigured);
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped}, idle), "guest.stop -> Stopping");
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true},
+                   Whole(VmmState::kRunning, GuestState::kSilent)),
+            "-> Stopping");
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true},
+                   Whole(VmmState::kAbsent)),
+            "record.save | disk.release net.remove vmm.remove -> Stopped");
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true, .stop_overdue = true}, idle),
+            kOff);
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .grace = 0s}, idle), kOff);
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped},
+                   Whole(VmmState::kRunning, GuestState::kFrozen)),
+            "guest.thaw -> Proceed")
+      << "nothing that is frozen can end";
+  EXPECT_EQ(PlanOf({}, {.mode = kModeStopped}, {}), "record.save -> Stopped")
+      << "made as a machine that is off";
+  const Plan plan = MakePlan(Started(), {.mode = kModeStopped}, Whole(VmmState::kAbsent), kNow);
+  EXPECT_TRUE(plan.record.stopped);
+  EXPECT_EQ(plan.record.ending->reason, api::reasons::kStopped);
+}
+
+TEST(PlanTest, OneThatSleepsIsStoppedWithoutItsMemory) {
+  Record asleep;
+  asleep.intent = Intent::kSuspended;
+  asleep.sleeping = 3;
+  EXPECT_EQ(PlanOf(asleep, {.mode = kModeStopped}, {}),
+            "disk.take | record.disk-only | files.prune -> Proceed");
+  asleep.sleeping.reset();  // as the commit leaves it
+  EXPECT_EQ(PlanOf(asleep, {.mode = kModeStopped}, {}), "record.save -> Stopped");
+}
+
+TEST(PlanTest, OneThatHasEndedStartsAgainWhenItIsAskedFor) {
+  constexpr char kStart[] =
+      "record.save disk.store | disk.prepare net.prepare vmm.prepare | vmm.launch | "
+      "vmm.create record.vmm | vmm.boot -> AwaitGuest";
+  Record ended;
+  ended.intent = Intent::kStopped;
+  ended.ending = Ending{std::string(api::reasons::kCompleted), "", true, 0, kNow};
+  EXPECT_EQ(PlanOf(ended, {}, {}), "-> Stopped") << "nobody asked";
+  EXPECT_EQ(PlanOf(ended, {.restarted_at = kNow}, {}), kStart);
+  EXPECT_EQ(PlanOf(ended, {.restarted_at = kNow, .no_room = true}, {}), "-> NoRoom");
+  EXPECT_EQ(PlanOf(ended, {.mode = kModeStopped}, {}), "record.save -> Stopped");
+  const Record stopped = MakePlan(ended, {.mode = kModeStopped}, {}, kNow).record;
+  EXPECT_EQ(stopped.ending->exit_code, 0) << "how it ended stays known";
+  EXPECT_EQ(PlanOf(stopped, {.mode = api::OperatingMode::kSuspended}, {}), "-> Stopped");
+  EXPECT_EQ(PlanOf(stopped, {}, {}), kStart);
+  const Record again = MakePlan(ended, {.restarted_at = kNow}, {}, kNow).record;
+  EXPECT_EQ(PlanOf(again, {.restarted_at = kNow},
+                   Whole(VmmState::kRunning, GuestState::kConfigured)),
+            "-> Running")
+      << "once";
+}
+
+TEST(PlanTest, OneThatRunsIsStartedAgainWhenItIsAskedFor) {
+  const Observed idle = Whole(VmmState::kRunning, GuestState::kConfigured);
+  EXPECT_EQ(PlanOf(Started(), {.restarted_at = kNow}, idle), "guest.stop -> Stopping");
+  EXPECT_EQ(PlanOf(Started(), {.restarted_at = kNow, .stop_asked = true, .stop_overdue = true},
+                   idle),
+            "record.save | vmm.kill -> Proceed");
+  EXPECT_EQ(PlanOf(Started(), {.stop_asked = true}, Whole(VmmState::kAbsent)),
+            "record.save -> Proceed")
+      << "wanted again while it powered off: it starts, whatever its policy says";
 }
 
 Observed Crashed(bool success) {

@@ -86,6 +86,12 @@ class VmmRun {
     return "the VMM has not answered for " + std::to_string(silent.count()) + " s, and was ended";
   }
 
+  /// Its guest was told to power off, and is waited for until then; `due` in the past: it could not
+  /// be told.
+  void StopAsked(MonotonicTime due) { stop_due_ = due; }
+  [[nodiscard]] bool IsStopAsked() const { return stop_due_.has_value(); }
+  [[nodiscard]] bool IsStopOverdue(MonotonicTime now) const { return stop_due_ && now >= *stop_due_; }
+
   void Thawed() { thawed_ = true; }
   void ThawFailed(std::string why) { thaw_failed_ = std::move(why); }
   [[nodiscard]] bool thawed() const { return thawed_; }
@@ -95,6 +101,7 @@ class VmmRun {
   std::optional<MonotonicTime> launched_;
   std::optional<MonotonicTime> silent_since_;
   std::optional<std::string> pause_hung_;
+  std::optional<MonotonicTime> stop_due_;
   bool fresh_ = false;
   bool thawed_ = false;
   std::optional<std::string> thaw_failed_;

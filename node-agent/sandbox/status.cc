@@ -40,7 +40,10 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
     case Outcome::kRunning:
     case Outcome::kPaused:
       return api::phase::kRunning;
+    case Outcome::kStopping:
+      return api::phase::kStopping;
     case Outcome::kStopped:
+      if (in.record.stopped) return api::phase::kStopped;
       return in.record.ending && in.record.ending->success ? api::phase::kFinished
                                                            : api::phase::kFailed;
     case Outcome::kFailed:
@@ -53,8 +56,9 @@ std::string PhaseOf(const api::Sandbox& sandbox, const StatusInputs& in) {
       return in.record.started_at ? api::phase::kRunning : api::phase::kStarting;
     case Outcome::kSuspending:
       return api::phase::kSuspending;
-    case Outcome::kSuspended:
     case Outcome::kNoRoom:
+      return in.record.intent == Intent::kStopped ? api::phase::kStopped : api::phase::kSuspended;
+    case Outcome::kSuspended:
       return api::phase::kSuspended;
     case Outcome::kBackOff:
     case Outcome::kInLine:
@@ -87,7 +91,11 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
     Say(&ready, reasons::kSuspendedByUser,
         in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
   } else if (in.outcome == Outcome::kNoRoom) {
-    Say(&ready, reasons::kNoCapacity, "asleep until the node has memory for it");
+    Say(&ready, reasons::kNoCapacity,
+        std::string(in.record.intent == Intent::kStopped ? "off" : "asleep") +
+            " until the node has memory for it");
+  } else if (in.outcome == Outcome::kStopping) {
+    Say(&ready, reasons::kStopping, "its workload is asked to end, then it is powered off");
   } else if (in.outcome == Outcome::kInLine) {
     Say(&ready, reasons::kStarting, "in line: others wake first");
   } else if ((in.outcome == Outcome::kStopped || in.outcome == Outcome::kFailed) &&
@@ -137,6 +145,9 @@ Condition GuestReady(const StatusInputs& in) {
         Say(&guest, reasons::kSuspendedByUser, "the guest stands still");
       } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
         Say(&guest, reasons::kResumeFailed, "no guest runs: it refused to go on");
+      } else if (in.record.intent == Intent::kStopped) {
+        Say(&guest, in.record.ending ? in.record.ending->reason : reasons::kStopped,
+            "no guest runs");
       } else {
         const bool ended = in.outcome == Outcome::kStopped || in.outcome == Outcome::kBackOff;
         Say(&guest, ended && in.record.ending ? in.record.ending->reason : reasons::kStarting,
@@ -151,7 +162,8 @@ Condition GuestReady(const StatusInputs& in) {
 std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInputs& in) {
   Condition suspended;
   suspended.type = api::condition::kSuspended;
-  if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kNoRoom ||
+  if (in.outcome == Outcome::kSuspended ||
+      (in.outcome == Outcome::kNoRoom && in.record.intent == Intent::kSuspended) ||
       ((in.outcome == Outcome::kBackOff || in.outcome == Outcome::kInLine ||
         in.outcome == Outcome::kFailed) &&
        IsWaking(in.record))) {
@@ -224,8 +236,11 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   status.phase = PhaseOf(sandbox, in);
   // Only the agent's own conditions, with the times they had.
   for (const Condition& condition : before.conditions) {
+    // One that was started again has not finished.
+    const bool over = condition.type == api::condition::kFinished && !in.refused &&
+                      in.record.intent == Intent::kRun && in.outcome != Outcome::kFailed;
     if (condition.type != api::condition::kScheduled &&
-        condition.type != api::condition::kReleased) {
+        condition.type != api::condition::kReleased && !over) {
       status.conditions.push_back(condition);
     }
   }
@@ -241,11 +256,14 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   if (!in.refused) {
     if (auto suspended = Suspended(sandbox, in)) set(std::move(*suspended));
   }
-  if (in.outcome == Outcome::kStopped) {
+  const bool ended = in.outcome == Outcome::kStopped && in.record.ending &&
+                     in.record.ending->reason != reasons::kStopped &&
+                     in.record.ending->reason != reasons::kExpired;
+  if (ended) {
     set({api::condition::kFinished,
          ConditionStatus::kTrue,
-         in.record.ending ? in.record.ending->reason : std::string(reasons::kCompleted),
-         in.record.ending ? in.record.ending->message : "ended",
+         in.record.ending->reason,
+         in.record.ending->message,
          0,
          {}});
   }
@@ -265,7 +283,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   if (!in.refused && in.record.disk_bytes > 0) status.disk_bytes = in.record.disk_bytes;
   if (in.record.ending) {
     status.exit_code = in.record.ending->exit_code;
-    if (in.outcome == Outcome::kStopped) status.finished_at = in.record.ending->at;
+    if (ended) status.finished_at = in.record.ending->at;
   }
   status.started_at = in.record.started_at;
   status.restart_count = in.record.restart_count;

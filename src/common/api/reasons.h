@@ -27,6 +27,9 @@ inline constexpr std::string_view kNotInUse = "NotInUse";
 inline constexpr std::string_view kRunning = "Running";
 inline constexpr std::string_view kTerminating = "Terminating";
 
+inline constexpr std::string_view kStopping = "Stopping";
+inline constexpr std::string_view kStopped = "Stopped";
+
 // On the way, or wrong.
 inline constexpr std::string_view kStarting = "Starting";
 inline constexpr std::string_view kSourceNotReady = "SourceNotReady";

@@ -14,6 +14,7 @@ constexpr int64_t kMiB = 1LL << 20;
 constexpr int64_t kSmallestMemory = 64 * kMiB;
 constexpr int64_t kLargestMemory = 16LL << 40;
 constexpr int64_t kLargestDisk = 64LL << 40;
+constexpr int64_t kLongestGrace = 3600;  // seconds
 
 /// 0 where there is none that can be read.
 std::chrono::milliseconds ReadMilliseconds(const FieldReader& object, const char* key) {
@@ -95,11 +96,20 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   result.dns = {dns.TextList("nameservers"), dns.TextList("searches"), dns.TextList("options")};
   result.operating_mode = spec.OneOf<OperatingMode>(
       "operatingMode",
-      {{"Running", OperatingMode::kRunning}, {"Suspended", OperatingMode::kSuspended}});
-  result.restart_policy =
-      spec.OneOf<RestartPolicy>("restartPolicy", {{"Never", RestartPolicy::kNever},
-                                                  {"OnFailure", RestartPolicy::kOnFailure},
-                                                  {"Always", RestartPolicy::kAlways}});
+      {{"Running", OperatingMode::kRunning},
+       {"Suspended", OperatingMode::kSuspended},
+       {"Stopped", OperatingMode::kStopped}});
+  // As records keep it: what was carried out must not look older than it is.
+  if (const auto restarted_at = spec.Time("restartedAt"))
+    result.restarted_at = std::chrono::floor<std::chrono::microseconds>(*restarted_at);
+  if (const auto grace = spec.Integer("terminationGracePeriodSeconds", 0, kLongestGrace))
+    result.termination_grace = std::chrono::seconds(*grace);
+  if (spec.Has("restartPolicy")) {
+    result.restart_policy =
+        spec.OneOf<RestartPolicy>("restartPolicy", {{"Never", RestartPolicy::kNever},
+                                                    {"OnFailure", RestartPolicy::kOnFailure},
+                                                    {"Always", RestartPolicy::kAlways}});
+  }
   result.boot_snapshot = spec.OneOf<bool>("bootSnapshot", {{"Auto", true}, {"Never", false}});
   ReadNetwork(spec, &result.network);
   result.node_selector = spec.TextMap("nodeSelector");

@@ -48,12 +48,14 @@ inline constexpr char kRunning[] = "Running";
 inline constexpr char kSuspending[] = "Suspending";
 inline constexpr char kSuspended[] = "Suspended";
 inline constexpr char kResuming[] = "Resuming";
+inline constexpr char kStopping[] = "Stopping";
+inline constexpr char kStopped[] = "Stopped";
 inline constexpr char kFailed[] = "Failed";
 inline constexpr char kFinished[] = "Finished";
 inline constexpr char kTerminating[] = "Terminating";
 }  // namespace phase
 
-enum class OperatingMode { kRunning, kSuspended };
+enum class OperatingMode { kRunning, kSuspended, kStopped };
 enum class RestartPolicy { kNever, kOnFailure, kAlways };
 enum class Egress { kRestricted, kOpen, kNone };
 
@@ -118,13 +120,23 @@ struct SandboxSpec {
   Workload workload;
   DnsSpec dns;
   OperatingMode operating_mode = OperatingMode::kRunning;
-  RestartPolicy restart_policy = RestartPolicy::kNever;
+  std::optional<WallTime> restarted_at;  ///< a later one than before asks for a restart
+  /// Between the workload's stop signal and its end.
+  std::chrono::seconds termination_grace{30};
+  /// Absent: RestartPolicyOf.
+  std::optional<RestartPolicy> restart_policy;
   bool boot_snapshot = true;  ///< bootSnapshot: Auto
   NetworkSpec network;
   std::map<std::string, std::string> node_selector;
   std::vector<Toleration> tolerations;
   bool operator==(const SandboxSpec&) const = default;
 };
+
+/// The restart policy in force: a machine without a workload is there to be there.
+[[nodiscard]] inline RestartPolicy RestartPolicyOf(const SandboxSpec& spec, bool has_workload) {
+  return spec.restart_policy.value_or(has_workload ? RestartPolicy::kNever
+                                                   : RestartPolicy::kAlways);
+}
 
 /// What the steps of a capture took, under the names that the status has for them. Memory and disk
 /// are captured side by side.

@@ -32,7 +32,9 @@ TEST(SandboxTest, WhatIsLeftOutHasItsDefault) {
   EXPECT_FALSE(sandbox->spec.resources);
   EXPECT_FALSE(sandbox->spec.disk_bytes);
   EXPECT_EQ(sandbox->spec.operating_mode, OperatingMode::kRunning);
-  EXPECT_EQ(sandbox->spec.restart_policy, RestartPolicy::kNever);
+  EXPECT_EQ(RestartPolicyOf(sandbox->spec, /*has_workload=*/true), RestartPolicy::kNever);
+  EXPECT_EQ(RestartPolicyOf(sandbox->spec, /*has_workload=*/false), RestartPolicy::kAlways);
+  EXPECT_EQ(sandbox->spec.termination_grace, std::chrono::seconds(30));
   EXPECT_TRUE(sandbox->spec.boot_snapshot);
   EXPECT_EQ(sandbox->spec.network.egress, Egress::kRestricted);
   EXPECT_TRUE(sandbox->spec.workload.empty());
@@ -95,7 +97,7 @@ TEST(SandboxTest, AnErrorNamesTheField) {
       {R"({"command": ["a", 2]})", "spec.command[1]: must be a string"},
       {R"({"env": [{"name": "A"}, {"value": "x"}]})", "spec.env[1].name: must not be empty"},
       {R"({"operatingMode": "Sleeping"})",
-       "spec.operatingMode: must be one of Running, Suspended, not \"Sleeping\""},
+       "spec.operatingMode: must be one of Running, Suspended, Stopped, not \"Sleeping\""},
       {R"({"restartPolicy": "Perhaps"})", "spec.restartPolicy: must be one of"},
       {R"({"network": {"egress": "All"}})",
        "spec.network.egress: must be one of Restricted, Open, None"},

@@ -206,7 +206,7 @@ Result<PowerOffRequest> ParsePowerOff(std::string_view json) {
   Reader reader(json);
   PowerOffRequest request;
   request.reboot = reader.Bool("reboot", false);
-  request.grace_ms = static_cast<uint32_t>(reader.Unsigned("graceMs", kMaxWaitMs, 2'000));
+  request.grace_ms = static_cast<uint32_t>(reader.Unsigned("graceMs", kMaxGraceMs, 2'000));
   return reader.Finish(request);
 }
 

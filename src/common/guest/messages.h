@@ -103,9 +103,10 @@ struct LogsRequest {
   bool follow = false;
 };
 
+inline constexpr uint32_t kMaxGraceMs = 3'600'000;
 struct PowerOffRequest {
   bool reboot = false;
-  uint32_t grace_ms = 2'000;  ///< between SIGTERM and SIGKILL to everything
+  uint32_t grace_ms = 2'000;  ///< between SIGTERM and SIGKILL to everything; at most kMaxGraceMs
 };
 
 /// Before a snapshot: from now on nothing new is started (kUnavailable, "frozen: ..."), the
