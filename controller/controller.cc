@@ -31,7 +31,8 @@ Result<api::Sandbox> DecodeSandbox(const json& object) {
   sandbox.spec.network = {};
   sandbox.meta.labels.clear();
   std::erase_if(sandbox.meta.annotations, [](const auto& annotation) {
-    return annotation.first != api::kNodeIsGoneAnnotation;
+    return annotation.first != api::kNodeIsGoneAnnotation &&
+           annotation.first != api::kIdleSuspendAnnotation;
   });
   sandbox.status.network = {};
   sandbox.status.vm = {};
@@ -231,6 +232,7 @@ uint64_t Controller::Reconciles() const {
 void Controller::StartWorking() {
   parts_->node_controller.Prime();
   parts_->node_loop.Start();
+  parts_->sandbox_queue.Add(kClockKey);
   parts_->sandbox_loop.Start();
   parts_->template_loop.Start();
 }

@@ -19,6 +19,8 @@ using LeaseStore = kube::Store<kube::LeaseRecord>;
 /// A key of the sandbox queue that stands for "decide again for all that wait"; no object has this
 /// name.
 inline constexpr char kRetryKey[] = "/retry";
+/// ... and one that stands for "look whether the clock was set".
+inline constexpr char kClockKey[] = "/clock";
 /// The index of the sandbox store by status.nodeName.
 inline constexpr char kByNode[] = "node";
 /// ... and by the template that a sandbox starts from, as "namespace/name".

@@ -111,6 +111,21 @@ class FakeSandboxApi : public SandboxApi {
     Bump(sandbox);
     return sandbox->meta.resource_version;
   }
+  Result<> Delete(const kube::ObjectMeta& checked) override {
+    DORMOUSE_TRY(Guard("delete", checked));
+    Delete(checked.name);
+    return {};
+  }
+  Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked, api::OperatingMode mode,
+                                        const std::string& mark) override {
+    DORMOUSE_ASSIGN(api::Sandbox* const sandbox, Guard(api::OperatingModeName(mode), checked));
+    sandbox->spec.operating_mode = mode;
+    ++sandbox->meta.generation;
+    sandbox->meta.annotations.erase(api::kIdleSuspendAnnotation);
+    if (!mark.empty()) sandbox->meta.annotations[api::kIdleSuspendAnnotation] = mark;
+    Bump(sandbox);
+    return sandbox->meta.resource_version;
+  }
   void Record(const api::Sandbox& about, kube::EventType, std::string_view reason, std::string_view,
               const std::string&) override {
     events.push_back(std::string(reason) + " " + about.meta.name);

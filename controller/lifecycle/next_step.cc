@@ -1,6 +1,9 @@
 #include "controller/lifecycle/next_step.h"
 
+#include <algorithm>
+
 #include "src/common/api/reasons.h"
+#include "src/common/base/time.h"
 
 namespace dormouse::controller {
 namespace {
@@ -20,14 +23,14 @@ bool SaysLost(const api::Sandbox& sandbox) {
 }  // namespace
 
 const api::Condition* ReleasedNow(const api::Sandbox& sandbox) {
-  const api::Condition* released =
-      api::FindCondition(sandbox.status.conditions, api::condition::kReleased);
-  const bool now = released != nullptr && released->status == api::ConditionStatus::kTrue &&
-                   released->observed_generation == sandbox.meta.generation;
-  return now ? released : nullptr;
+  const api::Condition* released = api::FindConditionNow(sandbox, api::condition::kReleased);
+  return released != nullptr && released->status == api::ConditionStatus::kTrue ? released : nullptr;
 }
 
-Step NextStep(const api::Sandbox& sandbox, NodeState node) {
+namespace {
+
+/// Of its node and of its end: what time does not change.
+Step StepOfPlace(const api::Sandbox& sandbox, NodeState node) {
   const bool deleting = sandbox.meta.deletion_time.has_value();
   const bool ours = sandbox.meta.HasFinalizer(api::kCleanupFinalizer);
   if (deleting && !ours) return Step::kNothing;
@@ -39,6 +42,79 @@ Step NextStep(const api::Sandbox& sandbox, NodeState node) {
   }
   if (node == NodeState::kLost && !SaysLost(sandbox)) return Step::kMarkLost;
   return Step::kNothing;
+}
+
+/// The instant, and whether it has come: until then `decision` knows when.
+bool HasCome(WallTime instant, WallTime now, Decision* decision) {
+  if (instant <= now) return true;
+  const std::chrono::nanoseconds left = instant - now;
+  decision->again = std::min(decision->again.value_or(left), left);
+  return false;
+}
+
+/// Its end by the clock.
+Decision DecideLifecycle(const api::Sandbox& sandbox, WallTime now) {
+  Decision decision;
+  const api::Lifecycle& life = sandbox.spec.lifecycle;
+  const auto act = [&](Step step, std::string why) {
+    decision.step = step;
+    decision.reason = api::reasons::kExpired;
+    decision.why = std::move(why);
+  };
+  if (life.shutdown_time && HasCome(*life.shutdown_time, now, &decision)) {
+    const std::string came = "its shutdownTime " + FormatTime(*life.shutdown_time) + " has come";
+    if (life.delete_at_shutdown) {
+      act(Step::kDelete, "deleted, as " + came);
+      return decision;
+    }
+    // One that sleeps runs nothing, and keeps its memory.
+    if (sandbox.spec.operating_mode == api::OperatingMode::kRunning) {
+      act(Step::kStop, "stopped, as " + came + "; its disk is kept");
+      return decision;
+    }
+  }
+  if (life.ttl_after_finished && sandbox.status.finished_at &&
+      api::IsTrue(sandbox.status.conditions, api::condition::kFinished) &&
+      HasCome(*sandbox.status.finished_at + *life.ttl_after_finished, now, &decision)) {
+    act(Step::kDelete, "deleted, as its ttlAfterFinished is over");
+  }
+  return decision;
+}
+
+/// The agent says whether something happens in it; what follows is the controller's.
+Decision DecideIdle(const api::Sandbox& sandbox) {
+  const bool running = sandbox.spec.operating_mode == api::OperatingMode::kRunning;
+  if (running && sandbox.spec.idle && api::IsTrueNow(sandbox, api::condition::kIdle)) {
+    const bool removes = sandbox.spec.idle->action == api::IdleAction::kDelete;
+    const std::string why = api::FindConditionNow(sandbox, api::condition::kIdle)->message;
+    return {removes ? Step::kDelete : Step::kSuspendIdle, api::reasons::kIdleTimeout,
+            (removes ? "deleted: " : "suspended: ") + why};
+  }
+  const api::Condition* idle = api::FindConditionNow(sandbox, api::condition::kIdle);
+  if (api::IsIdleSuspended(sandbox) && idle != nullptr &&
+      idle->status == api::ConditionStatus::kFalse &&
+      !api::IsTrue(sandbox.status.conditions, api::condition::kSuspended)) {
+    return {Step::kRunOn};
+  }
+  return {};
+}
+
+}  // namespace
+
+Decision NextStep(const api::Sandbox& sandbox, NodeState node, WallTime now) {
+  const Step of_place = StepOfPlace(sandbox, node);
+  if (sandbox.meta.deletion_time) return {of_place};
+  Decision decision = DecideLifecycle(sandbox, now);
+  if (decision.step != Step::kNothing) return decision;
+  if (of_place == Step::kNothing) {
+    Decision idle = DecideIdle(sandbox);
+    decision.step = idle.step;
+    decision.reason = idle.reason;
+    decision.why = std::move(idle.why);
+  } else {
+    decision.step = of_place;
+  }
+  return decision;
 }
 
 }  // namespace dormouse::controller

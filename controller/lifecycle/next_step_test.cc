@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "src/common/base/time.h"
+
 namespace dormouse::controller {
 namespace {
 
@@ -67,7 +69,7 @@ TEST(NextStepTest, EachStateHasItsStep) {
       sandbox.status.conditions.push_back(
           {"Ready", api::ConditionStatus::kUnknown, "NodeLost", "", 7, {}});
     }
-    EXPECT_EQ(NextStep(sandbox, one.node), one.step) << one.name;
+    EXPECT_EQ(NextStep(sandbox, one.node, {}).step, one.step) << one.name;
   }
 }
 
@@ -75,7 +77,7 @@ TEST(NextStepTest, TheWordThatANodeIsGoneIsAboutThatNodeOnly) {
   api::Sandbox sandbox;
   sandbox.status.node_name = "n2";
   sandbox.meta.annotations[api::kNodeIsGoneAnnotation] = "n1";
-  EXPECT_EQ(NextStep(sandbox, NodeState::kLost), kMarkLost);
+  EXPECT_EQ(NextStep(sandbox, NodeState::kLost, {}).step, kMarkLost);
 }
 
 TEST(NextStepTest, ReleasedThatIsNotTrueIsNotReleased) {
@@ -84,7 +86,103 @@ TEST(NextStepTest, ReleasedThatIsNotTrueIsNotReleased) {
   sandbox.status.node_name = "n1";
   sandbox.status.conditions.push_back(
       {"Released", api::ConditionStatus::kFalse, "Released", "", 7, {}});
-  EXPECT_EQ(NextStep(sandbox, NodeState::kAlive), kNothing);
+  EXPECT_EQ(NextStep(sandbox, NodeState::kAlive, {}).step, kNothing);
+}
+
+using namespace std::chrono_literals;
+using api::ConditionStatus;
+using api::OperatingMode;
+
+const WallTime kNoon = *ParseTime("2030-01-02T12:00:00Z");
+
+class LifecycleTest : public ::testing::Test {
+ protected:
+  LifecycleTest() {
+    sandbox_.meta.uid = "u1";
+    sandbox_.meta.generation = 7;
+    sandbox_.status.node_name = "n1";
+  }
+  void Say(const char* type, ConditionStatus status, int64_t generation = 7) {
+    api::SetCondition(&sandbox_.status.conditions, {type, status, "R", "idle for 1m", generation, {}},
+                      {});
+  }
+  Decision At(WallTime now) { return NextStep(sandbox_, kAlive, now); }
+
+  api::Sandbox sandbox_;
+};
+
+TEST_F(LifecycleTest, AtItsShutdownTimeItIsStoppedOrDeletedAsItsPolicySays) {
+  sandbox_.spec.lifecycle.shutdown_time = kNoon;
+  EXPECT_EQ(At(kNoon - 5s).step, kNothing);
+  EXPECT_EQ(At(kNoon - 5s).again, 5s);
+  EXPECT_EQ(At(kNoon).step, kStop);
+  sandbox_.spec.lifecycle.delete_at_shutdown = true;
+  EXPECT_EQ(At(kNoon).step, kDelete);
+  EXPECT_EQ(At(kNoon).reason, "Expired");
+}
+
+TEST_F(LifecycleTest, OneThatSleepsAtItsShutdownTimeKeepsItsMemoryUnlessItIsToBeDeleted) {
+  sandbox_.spec.lifecycle.shutdown_time = kNoon;
+  sandbox_.spec.operating_mode = OperatingMode::kSuspended;
+  EXPECT_EQ(At(kNoon).step, kNothing);
+  sandbox_.spec.lifecycle.delete_at_shutdown = true;
+  EXPECT_EQ(At(kNoon).step, kDelete);
+}
+
+TEST_F(LifecycleTest, AShutdownTimeThatIsPastWhenItIsMadeHoldsBeforeItIsPlaced) {
+  sandbox_.status.node_name.clear();
+  sandbox_.spec.lifecycle.shutdown_time = kNoon - 24h;
+  EXPECT_EQ(At(kNoon).step, kStop);
+  sandbox_.spec.operating_mode = OperatingMode::kStopped;
+  EXPECT_EQ(At(kNoon).step, kPlace) << "it is made as a machine that is off";
+}
+
+TEST_F(LifecycleTest, WhatHasFinishedIsDeletedAfterItsTtl) {
+  sandbox_.spec.lifecycle.ttl_after_finished = 60s;
+  EXPECT_EQ(At(kNoon).step, kNothing);
+  EXPECT_FALSE(At(kNoon).again);
+  sandbox_.status.finished_at = kNoon;
+  Say("Finished", ConditionStatus::kTrue);
+  EXPECT_EQ(At(kNoon + 59s).step, kNothing);
+  EXPECT_EQ(At(kNoon + 59s).again, 1s);
+  EXPECT_EQ(At(kNoon + 60s).step, kDelete);
+}
+
+TEST_F(LifecycleTest, OneThatIsBeingDeletedIsNotDeletedAgain) {
+  sandbox_.spec.lifecycle = {kNoon, true, {}};
+  sandbox_.meta.deletion_time = kNoon;
+  sandbox_.meta.finalizers = {api::kCleanupFinalizer};
+  EXPECT_EQ(At(kNoon).step, kNothing);
+}
+
+TEST_F(LifecycleTest, OneInWhichNothingHappensIsSuspendedOrDeletedAsItsActionSays) {
+  sandbox_.spec.idle = api::Idle{60s};
+  EXPECT_EQ(At(kNoon).step, kNothing) << "nobody has said so";
+  Say("Idle", ConditionStatus::kTrue, 6);
+  EXPECT_EQ(At(kNoon).step, kNothing) << "that was of another spec";
+  Say("Idle", ConditionStatus::kTrue);
+  EXPECT_EQ(At(kNoon).step, kSuspendIdle);
+  EXPECT_EQ(At(kNoon).why, "suspended: idle for 1m");
+  sandbox_.spec.idle->action = api::IdleAction::kDelete;
+  EXPECT_EQ(At(kNoon).step, kDelete);
+  sandbox_.spec.operating_mode = OperatingMode::kSuspended;
+  EXPECT_EQ(At(kNoon).step, kNothing) << "a suspend that a person asked for is never a delete";
+}
+
+TEST_F(LifecycleTest, OneInWhichSomethingHappenedBeforeItSleptRunsOn) {
+  sandbox_.spec.idle = api::Idle{60s};
+  sandbox_.spec.operating_mode = OperatingMode::kSuspended;
+  Say("Idle", ConditionStatus::kFalse);
+  EXPECT_EQ(At(kNoon).step, kNothing) << "a person put it to sleep";
+  sandbox_.meta.annotations[api::kIdleSuspendAnnotation] = "u1/7";
+  EXPECT_EQ(At(kNoon).step, kRunOn);
+  for (const char* foreign : {"u2/7", "u1/6", "u1", ""}) {
+    sandbox_.meta.annotations[api::kIdleSuspendAnnotation] = foreign;
+    EXPECT_EQ(At(kNoon).step, kNothing) << foreign;
+  }
+  sandbox_.meta.annotations[api::kIdleSuspendAnnotation] = "u1/7";
+  Say("Suspended", ConditionStatus::kTrue);
+  EXPECT_EQ(At(kNoon).step, kNothing) << "it sleeps";
 }
 
 }  // namespace

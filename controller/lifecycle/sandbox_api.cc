@@ -61,6 +61,24 @@ class ServerSandboxApi : public SandboxApi {
                           {.subresource = "status", .field_manager = api::kControllerManager}));
   }
 
+  Result<> Delete(const kube::ObjectMeta& checked) override {
+    const auto deleted =
+        client_.Delete(kSandboxes, checked.key(),
+                       {.uid = checked.uid, .resource_version = checked.resource_version});
+    if (!deleted && deleted.error().code() != ErrorCode::kNotFound) return Fail(deleted.error());
+    return {};
+  }
+
+  Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked, api::OperatingMode mode,
+                                        const std::string& mark) override {
+    json patch = {{"metadata",
+                   {{"uid", checked.uid}, {"resourceVersion", checked.resource_version.text()}}},
+                  {"spec", {{"operatingMode", api::OperatingModeName(mode)}}}};
+    patch["metadata"]["annotations"][api::kIdleSuspendAnnotation] =
+        mark.empty() ? json(nullptr) : json(mark);
+    return VersionOf(client_.MergePatch(kSandboxes, checked.key(), JsonText(patch)));
+  }
+
   void Record(const api::Sandbox& about, kube::EventType type, std::string_view reason,
               std::string_view action, const std::string& note) override {
     const kube::EventSubject subject{api::kApiVersion, "Sandbox", about.meta.ns, about.meta.name,

@@ -31,6 +31,13 @@ class SandboxApi {
   /// Puts the controller's fields in place of the whole status, an agent's fields included.
   virtual Result<kube::ResourceVersion> ReplaceStatus(const kube::ObjectMeta& checked,
                                                       const api::SandboxStatus& status) = 0;
+  /// Deletes exactly what was checked; one that is gone counts as deleted.
+  virtual Result<> Delete(const kube::ObjectMeta& checked) = 0;
+  /// Sets spec.operatingMode, and with `mark` the annotation kIdleSuspendAnnotation; an empty one is
+  /// taken away. Returns the version that holds it.
+  virtual Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked,
+                                                api::OperatingMode mode,
+                                                const std::string& mark) = 0;
   /// Never blocks, never fails.
   virtual void Record(const api::Sandbox& about, kube::EventType type, std::string_view reason,
                       std::string_view action, const std::string& note) = 0;

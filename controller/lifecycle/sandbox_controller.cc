@@ -1,6 +1,7 @@
 #include "controller/lifecycle/sandbox_controller.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "src/common/api/reasons.h"
 #include "src/common/base/failpoint.h"
@@ -10,6 +11,10 @@ namespace dormouse::controller {
 namespace {
 
 namespace reasons = api::reasons;
+// The wall clock may be set while a timer, which runs by the other clock, waits for an instant.
+constexpr auto kClockLook = std::chrono::seconds(1);
+constexpr auto kClockJump = std::chrono::milliseconds(500);
+
 using api::Condition;
 using api::ConditionStatus;
 using kube::ReconcileResult;
@@ -104,11 +109,22 @@ NodeState SandboxController::StateOf(const api::Sandbox& sandbox) const {
 
 Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
   if (key == kRetryKey) return RetryWaiting();
+  if (key == kClockKey) return LookAtClock();
   if (own_writes_.AreAhead(key)) return ReconcileResult::RequeueAfter(options_.cache_patience);
   const Ptr sandbox = store_.Get(kube::ObjectKey::Parse(key));
   if (sandbox == nullptr) return ReconcileResult::Done();
   if (sandbox->meta.deletion_time) scheduler_.Withdraw(sandbox->meta.uid);
-  const Step step = NextStep(*sandbox, StateOf(*sandbox));
+  const Decision decision = NextStep(*sandbox, StateOf(*sandbox), clock_.WallNow());
+  const Outcome outcome = Act(sandbox, decision.step);
+  if (!outcome || !decision.again) return outcome;
+  // A moment more, so that the time has come when it ends.
+  const auto again = *decision.again + std::chrono::milliseconds(1);
+  const auto sooner = outcome->requeue_after();
+  if (outcome->requeue() || (sooner && *sooner <= again)) return outcome;
+  return ReconcileResult::RequeueAfter(again);
+}
+
+Result<ReconcileResult> SandboxController::Act(const Ptr& sandbox, Step step) {
   switch (step) {
     case Step::kNothing:
       return ReconcileResult::Done();
@@ -119,7 +135,11 @@ Result<ReconcileResult> SandboxController::Reconcile(const std::string& key) {
     case Step::kPlaceAnew:
     case Step::kLeaveGoneNode:
     case Step::kRemoveFinalizer:
-      return Undo(*sandbox, step);
+    case Step::kDelete:
+    case Step::kStop:
+    case Step::kSuspendIdle:
+    case Step::kRunOn:
+      return ActLive(*sandbox, step);
     case Step::kGoneNodeLives:
       break;
   }
@@ -222,18 +242,55 @@ Result<ReconcileResult> SandboxController::MarkLost(const api::Sandbox& sandbox)
   return ReconcileResult::Done();
 }
 
-Result<ReconcileResult> SandboxController::Undo(const api::Sandbox& cached, Step step) {
+Result<ReconcileResult> SandboxController::ActLive(const api::Sandbox& cached, Step step) {
   const auto live = api_.Read(cached.meta.key());
   if (!live && live.error().code() == ErrorCode::kNotFound) return ReconcileResult::Done();
   if (!live) return Fail(live.error());
   // Another object, or another state: the cache will show it, and then we look again.
   if (live->meta.uid != cached.meta.uid) return ReconcileResult::Done();
-  if (NextStep(*live, StateOf(*live)) != step)
-    return ReconcileResult::RequeueAfter(options_.cache_patience);
-  if (step != Step::kRemoveFinalizer) return TakeNodeAway(*live, step);
+  const Decision decision = NextStep(*live, StateOf(*live), clock_.WallNow());
+  if (decision.step != step) return ReconcileResult::RequeueAfter(options_.cache_patience);
+  if (step == Step::kPlaceAnew || step == Step::kLeaveGoneNode) return TakeNodeAway(*live, step);
+  if (step != Step::kRemoveFinalizer) return ActInTime(*live, decision);
   DORMOUSE_TRY(api_.RemoveFinalizer(live->meta));
   log::Info("released", {{"sandbox", live->meta.key().ToString()}, {"uid", live->meta.uid}});
   return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::ActInTime(const api::Sandbox& live,
+                                                     const Decision& decision) {
+  const std::string name = live.meta.key().ToString();
+  if (decision.step == Step::kDelete) {
+    DORMOUSE_TRY(api_.Delete(live.meta));
+  } else {
+    const api::OperatingMode mode = decision.step == Step::kStop ? api::OperatingMode::kStopped
+                                    : decision.step == Step::kSuspendIdle
+                                        ? api::OperatingMode::kSuspended
+                                        : api::OperatingMode::kRunning;
+    // The API server counts the generation on by one with this write.
+    const std::string mark = decision.step == Step::kSuspendIdle
+                                 ? api::IdleSuspendMark(live.meta, live.meta.generation + 1)
+                                 : std::string();
+    DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.SetMode(live.meta, mode, mark));
+    own_writes_.Wrote(name, version);
+  }
+  if (!decision.why.empty()) {
+    api_.Record(live, kube::EventType::kNormal, decision.reason, "Watch", decision.why);
+    log::Info("its time is over",
+              {{"sandbox", name}, {"reason", decision.reason}, {"why", decision.why}});
+  }
+  return ReconcileResult::Done();
+}
+
+Result<ReconcileResult> SandboxController::LookAtClock() {
+  const auto ahead = clock_.WallNow().time_since_epoch() - clock_.Now().time_since_epoch();
+  const auto jump = ahead - std::exchange(clock_ahead_, ahead);
+  if (jump > kClockJump || jump < -kClockJump) {
+    for (const auto& sandbox : store_.List()) {
+      if (sandbox->spec.lifecycle != api::Lifecycle{}) queue_.Add(sandbox->meta.key().ToString());
+    }
+  }
+  return ReconcileResult::RequeueAfter(kClockLook);
 }
 
 Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live, Step step) {

@@ -5,6 +5,9 @@
 // checked), reads live before it undoes anything, and waits for the cache to show its own last
 // write.
 //
+// What it does by the clock (shutdownTime, ttlAfterFinished) it does on a live read, too. kClockKey
+// looks each second whether the wall clock was set.
+//
 // The order for a new sandbox: finalizer, then node name, Scheduled and phase in one write. A
 // controller that dies in between leaves a finalizer on a sandbox without a node, which the next
 // one simply places, or releases when it is deleted.
@@ -40,7 +43,7 @@ class SandboxController {
   SandboxController(SandboxStore& store, Scheduler& scheduler, NodeHealth& health, SandboxApi& api,
                     kube::WorkQueue& queue, const Clock& clock, Options options);
 
-  /// `key` is "namespace/name", or kRetryKey.
+  /// `key` is "namespace/name", kRetryKey, or kClockKey.
   Result<kube::ReconcileResult> Reconcile(const std::string& key);
 
  private:
@@ -53,8 +56,11 @@ class SandboxController {
   Outcome AssignTo(const api::Sandbox& sandbox, const std::string& node);
   Outcome ReportWaiting(const api::Sandbox& sandbox, const Placement& placement);
   Outcome MarkLost(const api::Sandbox& sandbox);
-  /// Steps that undo something: on a live read that asks for the same step.
-  Outcome Undo(const api::Sandbox& cached, Step step);
+  Outcome Act(const Ptr& sandbox, Step step);
+  /// Steps that undo or end something: on a live read that asks for the same step.
+  Outcome ActLive(const api::Sandbox& cached, Step step);
+  Outcome ActInTime(const api::Sandbox& live, const Decision& decision);
+  Outcome LookAtClock();
   Outcome TakeNodeAway(const api::Sandbox& live, Step step);
 
   [[nodiscard]] NodeState StateOf(const api::Sandbox& sandbox) const;
@@ -68,6 +74,7 @@ class SandboxController {
   const Options options_;
 
   kube::OwnWrites<api::Sandbox> own_writes_;
+  std::chrono::nanoseconds clock_ahead_{};  ///< of the wall clock to the other; of kClockKey alone
   std::mutex mutex_;
   std::unordered_map<std::string, MonotonicTime>
       reported_;  ///< when a waiting one was last written

@@ -278,5 +278,50 @@ TEST_F(SandboxControllerTest, APersonsWordEndsADeletionOnALostNode) {
   EXPECT_EQ(api_.Find("web"), nullptr);
 }
 
+TEST_F(SandboxControllerTest, AtItsShutdownTimeASandboxIsStoppedOnceAndTold) {
+  api_.Edit("web").spec.lifecycle.shutdown_time = clock_.WallNow() + 30s;
+  Settle();
+  clock_.Advance(29s);
+  Settle();
+  EXPECT_EQ(Seen("web").spec.operating_mode, api::OperatingMode::kRunning);
+  clock_.Advance(2s);
+  Settle();
+  EXPECT_EQ(Seen("web").spec.operating_mode, api::OperatingMode::kStopped);
+  EXPECT_EQ(std::count(api_.events.begin(), api_.events.end(), "Expired web"), 1);
+}
+
+TEST_F(SandboxControllerTest, AClockThatIsSetForwardIsNoticed) {
+  api_.Edit("web").spec.lifecycle = {clock_.WallNow() + 24h, true, {}};
+  queue_.Add(kClockKey);
+  Settle();
+  clock_.JumpWall(25h);
+  clock_.Advance(1s);
+  Settle();
+  EXPECT_TRUE(Seen("web").meta.deletion_time);
+}
+
+TEST_F(SandboxControllerTest, ASandboxThatIsIdleSleepsAndOneThatIsBusyAgainRunsOn) {
+  api_.Edit("web").spec.idle = api::Idle{60s};
+  Settle();
+  Report("web", "Idle", ConditionStatus::kTrue, "IdleTimeout");
+  Settle();
+  EXPECT_TRUE(api::IsIdleSuspended(Seen("web")));
+  EXPECT_EQ(std::count(api_.events.begin(), api_.events.end(), "IdleTimeout web"), 1);
+  Report("web", "Idle", ConditionStatus::kFalse, "Running");
+  Settle();
+  EXPECT_EQ(Seen("web").spec.operating_mode, api::OperatingMode::kRunning);
+  EXPECT_FALSE(Seen("web").meta.annotations.contains(api::kIdleSuspendAnnotation));
+}
+
+TEST_F(SandboxControllerTest, AnIdleSandboxThatWasTouchedMeanwhileIsLeftAlone) {
+  api_.Edit("web").spec.idle = api::Idle{60s};
+  Settle();
+  Report("web", "Idle", ConditionStatus::kTrue, "IdleTimeout");
+  api_.CatchUp();
+  Report("web", "Idle", ConditionStatus::kFalse, "Running");  // the cache does not know yet
+  EXPECT_TRUE(Once("web"));
+  EXPECT_EQ(Seen("web").spec.operating_mode, api::OperatingMode::kRunning);
+}
+
 }  // namespace
 }  // namespace dormouse::controller

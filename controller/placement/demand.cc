@@ -22,23 +22,15 @@ std::string Text(const api::Resources& resources) {
   return std::to_string(resources.vcpus) + " vCPU and " + api::FormatBytes(resources.memory_bytes);
 }
 
-/// A condition counts only when it speaks of the spec as it is now.
-bool IsTrueNow(const api::Sandbox& sandbox, const char* type) {
-  const api::Condition* condition = api::FindCondition(sandbox.status.conditions, type);
-  return condition != nullptr && condition->status == api::ConditionStatus::kTrue &&
-         condition->observed_generation == sandbox.meta.generation;
-}
-
 bool HasNoMachine(const api::Sandbox& sandbox) {
-  if (IsTrueNow(sandbox, api::condition::kFinished)) return true;
+  if (api::IsTrueNow(sandbox, api::condition::kFinished)) return true;
   if (sandbox.spec.operating_mode == api::OperatingMode::kStopped) {
-    const api::Condition* ready =
-        api::FindCondition(sandbox.status.conditions, api::condition::kReady);
-    return ready != nullptr && ready->observed_generation == sandbox.meta.generation &&
+    const api::Condition* ready = api::FindConditionNow(sandbox, api::condition::kReady);
+    return ready != nullptr &&
            (ready->reason == api::reasons::kStopped || ready->reason == api::reasons::kExpired);
   }
   return sandbox.spec.operating_mode == api::OperatingMode::kSuspended &&
-         IsTrueNow(sandbox, api::condition::kSuspended);
+         api::IsTrueNow(sandbox, api::condition::kSuspended);
 }
 
 std::variant<Demand, Waits> DemandOfClone(const api::Sandbox& sandbox,

@@ -67,6 +67,27 @@ std::vector<std::string> ReadCidrs(const FieldReader& network, const char* key) 
   return ranges;
 }
 
+void ReadLifecycle(const FieldReader& spec, SandboxSpec* into) {
+  if (const FieldReader idle = spec.Object("idle"); idle.present()) {
+    const auto timeout = ParseDuration(idle.Text("timeout"));
+    if (!timeout || *timeout < std::chrono::seconds(1))
+      idle.Refuse("timeout", "must be a duration of at least 1s, such as 10m");
+    into->idle = Idle{timeout.value_or(std::chrono::nanoseconds(0)),
+                      idle.OneOf<IdleAction>("action", {{"Suspend", IdleAction::kSuspend},
+                                                        {"Delete", IdleAction::kDelete}}),
+                      idle.Flag("resumeOnAccess", false)};
+  }
+  const FieldReader lifecycle = spec.Object("lifecycle");
+  into->lifecycle.shutdown_time = lifecycle.Time("shutdownTime");
+  into->lifecycle.delete_at_shutdown =
+      lifecycle.OneOf<bool>("shutdownPolicy", {{"Retain", false}, {"Delete", true}});
+  if (lifecycle.Has("ttlAfterFinished")) {
+    into->lifecycle.ttl_after_finished = ParseDuration(lifecycle.Text("ttlAfterFinished"));
+    if (!into->lifecycle.ttl_after_finished)
+      lifecycle.Refuse("ttlAfterFinished", "must be a duration such as 1h");
+  }
+}
+
 void ReadNetwork(const FieldReader& spec, NetworkSpec* into) {
   const FieldReader network = spec.Object("network");
   into->egress = network.OneOf<Egress>(
@@ -96,9 +117,9 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   result.dns = {dns.TextList("nameservers"), dns.TextList("searches"), dns.TextList("options")};
   result.operating_mode = spec.OneOf<OperatingMode>(
       "operatingMode",
-      {{"Running", OperatingMode::kRunning},
-       {"Suspended", OperatingMode::kSuspended},
-       {"Stopped", OperatingMode::kStopped}});
+      {{OperatingModeName(OperatingMode::kRunning), OperatingMode::kRunning},
+       {OperatingModeName(OperatingMode::kSuspended), OperatingMode::kSuspended},
+       {OperatingModeName(OperatingMode::kStopped), OperatingMode::kStopped}});
   // As records keep it: what was carried out must not look older than it is.
   if (const auto restarted_at = spec.Time("restartedAt"))
     result.restarted_at = std::chrono::floor<std::chrono::microseconds>(*restarted_at);
@@ -111,6 +132,7 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
                                                     {"Always", RestartPolicy::kAlways}});
   }
   result.boot_snapshot = spec.OneOf<bool>("bootSnapshot", {{"Auto", true}, {"Never", false}});
+  ReadLifecycle(spec, &result);
   ReadNetwork(spec, &result.network);
   result.node_selector = spec.TextMap("nodeSelector");
   spec.ForEach("tolerations", [&result](const FieldReader& entry) {
@@ -140,6 +162,8 @@ SandboxStatus ReadSandboxStatus(const FieldReader& status) {
   result.started_at = status.Time("startedAt");
   result.suspended_at = status.Time("suspendedAt");
   result.finished_at = status.Time("finishedAt");
+  result.last_active_time = status.Time("lastActiveTime");
+  result.idle_deadline = status.Time("idleDeadline");
   result.restart_count = static_cast<int>(status.Integer("restartCount", 0, INT32_MAX).value_or(0));
   const FieldReader network = status.Object("network");
   result.network = {network.Text("nodeIP"), network.Text("hostIP"), network.Text("guestIP")};
@@ -173,6 +197,41 @@ SandboxStatus ReadSandboxStatus(const FieldReader& status) {
 }
 
 }  // namespace
+
+const Condition* FindConditionNow(const Sandbox& sandbox, const char* type) {
+  const Condition* condition = FindCondition(sandbox.status.conditions, type);
+  return condition != nullptr && condition->observed_generation == sandbox.meta.generation
+             ? condition
+             : nullptr;
+}
+
+bool IsTrueNow(const Sandbox& sandbox, const char* type) {
+  const Condition* condition = FindConditionNow(sandbox, type);
+  return condition != nullptr && condition->status == ConditionStatus::kTrue;
+}
+
+const char* OperatingModeName(OperatingMode mode) {
+  switch (mode) {
+    case OperatingMode::kRunning:
+      break;
+    case OperatingMode::kSuspended:
+      return "Suspended";
+    case OperatingMode::kStopped:
+      return "Stopped";
+  }
+  return "Running";
+}
+
+std::string IdleSuspendMark(const kube::ObjectMeta& meta, int64_t generation) {
+  return meta.uid + "/" + std::to_string(generation);
+}
+
+bool IsIdleSuspended(const Sandbox& sandbox) {
+  const auto mark = sandbox.meta.annotations.find(kIdleSuspendAnnotation);
+  return sandbox.spec.operating_mode == OperatingMode::kSuspended &&
+         mark != sandbox.meta.annotations.end() &&
+         mark->second == IdleSuspendMark(sandbox.meta, sandbox.meta.generation);
+}
 
 Result<Sandbox> ParseSandbox(const json& object) {
   Sandbox sandbox;

@@ -26,6 +26,8 @@ inline constexpr char kApiVersion[] = "dormouse.dev/v1alpha1";
 inline constexpr char kCleanupFinalizer[] = "dormouse.dev/node-cleanup";
 /// A person's word that a node, and what ran there, is gone for good; its value is the node's name.
 inline constexpr char kNodeIsGoneAnnotation[] = "dormouse.dev/node-is-gone";
+/// The controller's mark on a sandbox that it has put to sleep for idleness: IdleSuspendMark.
+inline constexpr char kIdleSuspendAnnotation[] = "dormouse.dev/idle-suspend";
 /// Field managers of server-side apply.
 inline constexpr char kControllerManager[] = "dormouse-controller";
 inline constexpr char kAgentManager[] = "dormouse-agent";
@@ -38,6 +40,8 @@ inline constexpr char kGuestReady[] = "GuestReady";
 inline constexpr char kStorageHealthy[] = "StorageHealthy";
 inline constexpr char kFinished[] = "Finished";
 inline constexpr char kReleased[] = "Released";
+/// Nothing has happened in it for idle.timeout; the controller acts upon it.
+inline constexpr char kIdle[] = "Idle";
 }  // namespace condition
 
 namespace phase {
@@ -56,6 +60,7 @@ inline constexpr char kTerminating[] = "Terminating";
 }  // namespace phase
 
 enum class OperatingMode { kRunning, kSuspended, kStopped };
+[[nodiscard]] const char* OperatingModeName(OperatingMode mode);
 enum class RestartPolicy { kNever, kOnFailure, kAlways };
 enum class Egress { kRestricted, kOpen, kNone };
 
@@ -106,6 +111,24 @@ struct DnsSpec {
   bool operator==(const DnsSpec&) const = default;
 };
 
+/// When it ends by itself.
+struct Lifecycle {
+  std::optional<WallTime> shutdown_time;
+  bool delete_at_shutdown = false;  ///< else it is stopped
+  std::optional<std::chrono::nanoseconds> ttl_after_finished;
+  bool operator==(const Lifecycle&) const = default;
+};
+
+enum class IdleAction { kSuspend, kDelete };
+
+/// What happens when nothing happens.
+struct Idle {
+  std::chrono::nanoseconds timeout{};
+  IdleAction action = IdleAction::kSuspend;
+  bool resume_on_access = false;
+  bool operator==(const Idle&) const = default;
+};
+
 struct Toleration {
   std::string key, op = "Equal", value, effect;
   bool operator==(const Toleration&) const = default;
@@ -125,6 +148,8 @@ struct SandboxSpec {
   std::chrono::seconds termination_grace{30};
   /// Absent: RestartPolicyOf.
   std::optional<RestartPolicy> restart_policy;
+  std::optional<Idle> idle;  ///< absent: never
+  Lifecycle lifecycle;
   bool boot_snapshot = true;  ///< bootSnapshot: Auto
   NetworkSpec network;
   std::map<std::string, std::string> node_selector;
@@ -164,7 +189,7 @@ struct SandboxStatus {
   std::optional<Resources> resources;
   std::optional<int64_t> disk_bytes;  ///< the disk's virtual size, whoever chose it
   std::optional<int> exit_code;
-  std::optional<WallTime> started_at, suspended_at, finished_at;
+  std::optional<WallTime> started_at, suspended_at, finished_at, last_active_time, idle_deadline;
   int restart_count = 0;
   struct Network {
     std::string node_ip, host_ip, guest_ip;
@@ -205,12 +230,22 @@ struct Sandbox {
   }
 };
 
+/// As FindCondition and IsTrue, where the condition speaks of the spec as it is now.
+[[nodiscard]] const Condition* FindConditionNow(const Sandbox& sandbox, const char* type);
+[[nodiscard]] bool IsTrueNow(const Sandbox& sandbox, const char* type);
+
+/// The mark of a suspend for idleness. It names the object and the generation that the suspend made
+/// of it, so that it means nothing on a copy, nor once its user has asked for something else.
+[[nodiscard]] std::string IdleSuspendMark(const kube::ObjectMeta& meta, int64_t generation);
+/// Whether it is to sleep because nothing happened in it, and not because a person said so.
+[[nodiscard]] bool IsIdleSuspended(const Sandbox& sandbox);
+
 /// kCorrupt: no object of ours. kInvalid: an object that admission should have refused; the message
 /// names the field.
 Result<Sandbox> ParseSandbox(const nlohmann::json& object);
 
 /// The status fields that the agent owns after placement, for a forced apply by kAgentManager:
-/// everything but nodeName, the Scheduled condition and idleDeadline.
+/// everything but nodeName and the Scheduled condition.
 [[nodiscard]] nlohmann::json AgentStatusToJson(const SandboxStatus& status);
 /// The fields that the controller sends, for a forced apply by kControllerManager: nodeName and
 /// `phase` where they are not empty, and the conditions Scheduled and Ready where they are there.

@@ -39,6 +39,8 @@ json AgentStatusToJson(const SandboxStatus& status) {
   PutTime(&result, "startedAt", status.started_at);
   PutTime(&result, "suspendedAt", status.suspended_at);
   PutTime(&result, "finishedAt", status.finished_at);
+  PutTime(&result, "lastActiveTime", status.last_active_time);
+  PutTime(&result, "idleDeadline", status.idle_deadline);
   if (status.restart_count > 0) result["restartCount"] = status.restart_count;
   json network = json::object();
   PutText(&network, "nodeIP", status.network.node_ip);

@@ -26,12 +26,17 @@ MonotonicTime FakeClock::Now() const {
 
 WallTime FakeClock::WallNow() const {
   std::lock_guard lock(mutex_);
-  return WallTime(std::chrono::duration_cast<WallTime::duration>(kFakeEpoch + elapsed_));
+  return WallTime(std::chrono::duration_cast<WallTime::duration>(kFakeEpoch + elapsed_ + wall_jump_));
 }
 
 void FakeClock::Advance(std::chrono::nanoseconds by) {
   std::lock_guard lock(mutex_);
   elapsed_ += by;
+}
+
+void FakeClock::JumpWall(std::chrono::nanoseconds by) {
+  std::lock_guard lock(mutex_);
+  wall_jump_ += by;
 }
 
 }  // namespace dormouse

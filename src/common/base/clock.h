@@ -26,10 +26,12 @@ class FakeClock : public Clock {
   [[nodiscard]] MonotonicTime Now() const override;
   [[nodiscard]] WallTime WallNow() const override;
   void Advance(std::chrono::nanoseconds by);
+  /// Somebody sets the wall clock.
+  void JumpWall(std::chrono::nanoseconds by);
 
  private:
   mutable std::mutex mutex_;
-  std::chrono::nanoseconds elapsed_{0};
+  std::chrono::nanoseconds elapsed_{0}, wall_jump_{0};
 };
 
 }  // namespace dormouse
