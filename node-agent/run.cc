@@ -348,6 +348,7 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
     }
   });
   Ticker disks(1s, [&agent] { agent.TendDisks(); });
+  Ticker activity(1s, [&agent] { agent.TendActivity(); });
   // What is used again is faulted in from the page cache: a millisecond, twice a minute.
   Ticker footprint(30s, [] {
     if (auto dropped = DropUnusedPages(); !dropped) {

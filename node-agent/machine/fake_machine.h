@@ -268,6 +268,15 @@ class FakeMachine : public Machine {
     const auto own = usages.find(record.uid);
     return own == usages.end() ? usage : own->second;
   }
+  std::map<api::SandboxUid, Activity> ReadActivity(const std::vector<Record>& records) override {
+    std::lock_guard lock(mutex);
+    std::map<api::SandboxUid, Activity> read;
+    for (const Record& record : records) {
+      if (const auto found = activity.find(record.uid); found != activity.end())
+        read.insert(*found);
+    }
+    return read;
+  }
   Result<> Watch(const Record& record) override {
     std::lock_guard lock(mutex);
     return vms[record.uid].pid != 0 ? Result<>() : Fail(ErrorCode::kNotFound, "exited");
@@ -358,6 +367,7 @@ class FakeMachine : public Machine {
   std::string cpu_model = "cpu";
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
+  std::map<api::SandboxUid, Activity> activity;  ///< of those that can be read
   std::vector<std::chrono::seconds> graces;  ///< that guests were given to power off
   std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error,
       network_error, configure_error, start_error;

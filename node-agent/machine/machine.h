@@ -6,12 +6,14 @@
 // sandbox.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "node-agent/host/vmm_socket.h"
+#include "node-agent/machine/activity.h"
 #include "node-agent/machine/observed.h"
 #include "node-agent/machine/owned.h"
 #include "node-agent/machine/step.h"
@@ -68,6 +70,9 @@ class Machine {
   virtual Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) = 0;
   /// Fill level, and space allocated ahead of it. kNoSpace: the guest must stand still.
   virtual Result<DiskUsage> KeepDiskAhead(const Record& record) = 0;
+
+  /// What the kernel has counted of those; one that cannot be read is left out.
+  virtual std::map<api::SandboxUid, Activity> ReadActivity(const std::vector<Record>& records) = 0;
 
   /// From now on `changed` of the constructor is called with the UID when the VMM dies or speaks.
   virtual Result<> Watch(const Record& record) = 0;

@@ -17,6 +17,8 @@ namespace dormouse {
 namespace {
 
 constexpr uint64_t kSectorBytes = 512;
+constexpr size_t kLargestNetDev = 4 << 20;  // of some 20,000 links
+constexpr size_t kLargestCpuStat = 4096;
 
 net::Egress EgressOf(api::Egress egress) {
   switch (egress) {
@@ -292,6 +294,22 @@ Result<> LinuxMachine::ObserveDisk(const Record& record, Observed* seen) {
   seen->disk = Presence::kComplete;
   seen->disk_lost = status.state != host::SnapshotStatus::State::kValid;
   return {};
+}
+
+std::map<api::SandboxUid, Activity> LinuxMachine::ReadActivity(const std::vector<Record>& records) {
+  std::map<api::SandboxUid, Activity> activity;
+  // Of the node's own namespace, in which the links' outer ends are.
+  const auto links = ReadFile("/proc/1/net/dev", kLargestNetDev);
+  if (!links) return activity;
+  const auto packets = PacketsByLink(*links);
+  for (const Record& record : records) {
+    const std::string short_id = record.uid.short_id();
+    const auto link = packets.find(net::VethName(short_id));
+    const auto stat = ReadFile(cgroups_.PathOf(short_id) + "/cpu.stat", kLargestCpuStat);
+    const auto cpu_time = stat ? CpuTimeIn(*stat) : std::nullopt;
+    if (link != packets.end() && cpu_time) activity[record.uid] = {*cpu_time, link->second};
+  }
+  return activity;
 }
 
 Result<DiskUsage> LinuxMachine::KeepDiskAhead(const Record& record) {

@@ -71,6 +71,7 @@ class LinuxMachine : public Machine {
   [[nodiscard]] std::string EgressRules(const api::SandboxSpec& spec) const override;
   Result<> UpdateNetwork(const api::SandboxSpec& spec, const Record& record) override;
   Result<DiskUsage> KeepDiskAhead(const Record& record) override;
+  std::map<api::SandboxUid, Activity> ReadActivity(const std::vector<Record>& records) override;
   Result<> Watch(const Record& record) override;
   void Unwatch(const Record& record) override;
   Result<> AwaitWorkload(const Record& record) override;

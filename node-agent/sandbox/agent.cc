@@ -74,7 +74,8 @@ Agent::Agent(AgentOptions options, Machine& machine, RecordStore& records, Templ
       enqueue_(std::move(enqueue)),
       template_changed_(std::move(template_changed)),
       clock_(clock),
-      turns_(options_.wakes_at_once, kLongestTurn, clock) {}
+      turns_(options_.wakes_at_once, kLongestTurn, clock),
+      idle_(clock) {}
 
 Result<> Agent::Adopt() {
   // First: all that touches such a disk waits for ever, be it the end of a VMM that nobody knows.
@@ -143,6 +144,7 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   if (!cached || cached->meta.deletion_time) LeaveTurn(uid);
   if (!cached) {
     if (record) return ReconcileOrphan(*record);
+    idle_.Forget(uid);
     {
       std::lock_guard lock(mutex_);
       remembered_.erase(uid);
@@ -331,6 +333,11 @@ Desired Agent::DesiredOf(const api::Sandbox& sandbox, const Record& record) {
   desired.deleting = sandbox.meta.deletion_time.has_value();
   desired.mode = sandbox.spec.operating_mode;
   desired.generation = sandbox.meta.generation;
+  if (api::IsIdleSuspended(sandbox) && record.intent == Intent::kRun && !record.sleeping &&
+      IsBusyAfterAll(record)) {
+    // The controller reads in its status that something happened, and takes the wish back.
+    desired.mode = api::OperatingMode::kRunning;
+  }
   desired.has_workload = !sandbox.spec.workload.empty();
   desired.restart_policy = api::RestartPolicyOf(
       sandbox.spec, desired.has_workload || (record.origin && record.origin->has_workload));
@@ -565,6 +572,12 @@ Result<ReconcileResult> Agent::Drive(const api::Sandbox& sandbox, Record record,
   }
   const bool working =
       plan.outcome == Outcome::kRunning && in.observed.guest == GuestState::kWorking;
+  if (sandbox.spec.idle && !desired.deleting && !failure && plan.outcome == Outcome::kRunning) {
+    idle_.Watch(record.uid, sandbox.spec.idle->timeout);
+    in.idle = idle_.Of(record.uid);
+  } else {
+    idle_.Forget(record.uid);
+  }
   in.record = record;
   in.outcome = failure && !EndsHere(plan.outcome) ? Outcome::kProceed : plan.outcome;
   if (failure && Suspends(plan) && !record.sleeping) in.outcome = Outcome::kSuspending;

@@ -21,6 +21,7 @@
 #include "node-agent/record/record_store.h"
 #include "node-agent/record/template_store.h"
 #include "node-agent/sandbox/control_plane.h"
+#include "node-agent/sandbox/idle_watch.h"
 #include "node-agent/sandbox/remembered.h"
 #include "node-agent/sandbox/status.h"
 #include "node-agent/sandbox/view.h"
@@ -99,6 +100,8 @@ class Agent : public AgentView {
   void OnMachineChanged(const std::string& uid);
   /// Once a second: fill levels, allocation ahead of use, the node's reserve.
   void TendDisks();
+  /// Once a second: whether something happens in those that have an idle timeout.
+  void TendActivity();
   [[nodiscard]] Machine::DiskState disk_state() const { return disk_state_; }
   /// Whom the node's full disk has stopped, by name, the first that was stopped first.
   [[nodiscard]] std::vector<std::string> StandStill() const;
@@ -211,6 +214,7 @@ class Agent : public AgentView {
   Result<> Tell(const api::Sandbox& sandbox, StatusInputs inputs);
   /// Our own write of that status, as the API server returned it.
   void NoteWritten(const api::Sandbox& written, std::string status);
+  void WarnOfIdleness(const api::Sandbox& sandbox, const StatusInputs& in);
   void Announce(const api::Sandbox& sandbox, const StatusInputs& inputs,
                 const api::SandboxStatus& status);
   [[nodiscard]] std::chrono::nanoseconds NextLook(Outcome outcome, const Plan& plan,
@@ -221,6 +225,8 @@ class Agent : public AgentView {
   /// Why the node's disk stops it; nothing where it does not.
   [[nodiscard]] std::optional<std::string> StoppedByDisk(const api::SandboxUid& uid) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
+  /// Reads once more whether something happens in it.
+  [[nodiscard]] bool IsBusyAfterAll(const Record& record);
   /// What its VMM's guest was told so far.
   void RecallVmm(const api::SandboxUid& uid, Desired* desired) const;
 
@@ -254,6 +260,7 @@ class Agent : public AgentView {
   const Enqueue template_changed_;
   const Clock& clock_;
   WakeTurns turns_;
+  IdleWatch idle_;
   std::atomic<Machine::DiskState> disk_state_{Machine::DiskState::kFine};
   mutable std::mutex mutex_;
   std::vector<Standstill> stand_still_;  // in the order in which they were stopped

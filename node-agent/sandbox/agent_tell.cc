@@ -5,6 +5,7 @@
 #include "node-agent/sandbox/agent.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/json_text.h"
+#include "src/common/base/time.h"
 
 namespace dormouse {
 
@@ -63,8 +64,21 @@ void Agent::NoteWritten(const api::Sandbox& written, std::string status) {
   });
 }
 
+void Agent::WarnOfIdleness(const api::Sandbox& sandbox, const StatusInputs& in) {
+  const bool soon = in.idle && in.idle->soon;
+  bool told = false;
+  Remember(sandbox.uid, [&](Remembered& kept) { told = std::exchange(kept.told.idle_soon, soon); });
+  if (!soon || told) return;
+  const bool removes = sandbox.spec.idle->action == api::IdleAction::kDelete;
+  control_plane_.Event(sandbox, removes, reasons::kIdleTimeout,
+                       std::string("nothing happens in it: it is ") +
+                           (removes ? "deleted" : "suspended") + " at " +
+                           FormatTime(in.idle->deadline) + " unless something does");
+}
+
 void Agent::Announce(const api::Sandbox& sandbox, const StatusInputs& in,
                      const api::SandboxStatus& status) {
+  WarnOfIdleness(sandbox, in);
   const auto* ready = api::FindCondition(status.conditions, api::condition::kReady);
   if (ready == nullptr) return;
   const auto* suspended = api::FindCondition(status.conditions, api::condition::kSuspended);

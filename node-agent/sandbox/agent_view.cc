@@ -128,7 +128,7 @@ Result<GuestAccess> Agent::Guest(const kube::ObjectKey& key) const {
   // A clone is its source, or nobody, until it was told who it is.
   if (record.sleeping)
     return Fail(ErrorCode::kUnavailable, "sandbox " + key.ToString() + " is not awake yet");
-  return GuestAccess{record.uid.text(), machine_.VsockSocket(record)};
+  return GuestAccess{record.uid.text(), machine_.VsockSocket(record), idle_.Open(record.uid)};
 }
 
 Result<std::string> Agent::ConsoleTail(const kube::ObjectKey& key, size_t lines) const {

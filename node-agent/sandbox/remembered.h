@@ -184,6 +184,7 @@ struct Told {
   std::optional<DiskUsage> disk;
   std::string phase, ready_reason;
   std::string warning;  ///< the last event of that kind
+  bool idle_soon = false;  ///< its user was warned of that
 
   /// The cache has caught up with the write, or lost it: etcd was restored. Then what the object
   /// says counts, and not what was written.

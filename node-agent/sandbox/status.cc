@@ -74,6 +74,10 @@ void Say(Condition* condition, std::string_view reason, std::string message) {
   condition->message = std::move(message);
 }
 
+std::string_view WhyItSleeps(const api::Sandbox& sandbox) {
+  return api::IsIdleSuspended(sandbox) ? reasons::kIdleTimeout : reasons::kSuspendedByUser;
+}
+
 Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   Condition ready;
   ready.type = api::condition::kReady;
@@ -88,7 +92,7 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   } else if (in.outcome == Outcome::kPaused) {
     Say(&ready, reasons::kNodeDiskFull, in.stopped_by_disk);
   } else if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
-    Say(&ready, reasons::kSuspendedByUser,
+    Say(&ready, WhyItSleeps(sandbox),
         in.outcome == Outcome::kSuspended ? "asleep" : "being suspended");
   } else if (in.outcome == Outcome::kNoRoom) {
     Say(&ready, reasons::kNoCapacity,
@@ -118,7 +122,7 @@ Condition Ready(const api::Sandbox& sandbox, const StatusInputs& in) {
   return ready;
 }
 
-Condition GuestReady(const StatusInputs& in) {
+Condition GuestReady(const api::Sandbox& sandbox, const StatusInputs& in) {
   Condition guest;
   guest.type = api::condition::kGuestReady;
   guest.status = ConditionStatus::kFalse;
@@ -142,7 +146,7 @@ Condition GuestReady(const StatusInputs& in) {
       break;
     default:
       if (in.outcome == Outcome::kSuspended || in.outcome == Outcome::kSuspending) {
-        Say(&guest, reasons::kSuspendedByUser, "the guest stands still");
+        Say(&guest, WhyItSleeps(sandbox), "the guest stands still");
       } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
         Say(&guest, reasons::kResumeFailed, "no guest runs: it refused to go on");
       } else if (in.record.intent == Intent::kStopped) {
@@ -168,7 +172,7 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
         in.outcome == Outcome::kFailed) &&
        IsWaking(in.record))) {
     suspended.status = ConditionStatus::kTrue;
-    Say(&suspended, reasons::kSuspendedByUser,
+    Say(&suspended, WhyItSleeps(sandbox),
         in.record.IsCloning() ? "its memory and its disk are its template's: it has not run"
                               : "only its disk is kept: it did not run when it was suspended");
     if (in.record.sleeping && in.record.capture) {
@@ -206,6 +210,18 @@ std::optional<Condition> Suspended(const api::Sandbox& sandbox, const StatusInpu
   return suspended;
 }
 
+Condition Idle(const api::Idle& wish, const IdleWatch::Shown& shown) {
+  Condition idle;
+  idle.type = api::condition::kIdle;
+  idle.status = shown.idle ? ConditionStatus::kTrue : ConditionStatus::kFalse;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(wish.timeout);
+  const std::string timeout = std::to_string(seconds.count()) + " s";
+  Say(&idle, shown.idle ? reasons::kIdleTimeout : reasons::kRunning,
+      shown.idle ? "nothing has happened in it for " + timeout
+                 : "something has happened in it within the last " + timeout);
+  return idle;
+}
+
 Condition StorageHealthy(const StatusInputs& in) {
   Condition storage;
   storage.type = api::condition::kStorageHealthy;
@@ -240,7 +256,8 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
     const bool over = condition.type == api::condition::kFinished && !in.refused &&
                       in.record.intent == Intent::kRun && in.outcome != Outcome::kFailed;
     if (condition.type != api::condition::kScheduled &&
-        condition.type != api::condition::kReleased && !over) {
+        condition.type != api::condition::kReleased && condition.type != api::condition::kIdle &&
+        !over) {
       status.conditions.push_back(condition);
     }
   }
@@ -250,8 +267,14 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
   };
   set(Ready(sandbox, in));
   if (!in.refused) {
-    set(GuestReady(in));
+    set(GuestReady(sandbox, in));
     set(StorageHealthy(in));
+  }
+  status.last_active_time = before.last_active_time;
+  if (in.idle && sandbox.spec.idle) {
+    set(Idle(*sandbox.spec.idle, *in.idle));
+    status.last_active_time = in.idle->last_active;
+    status.idle_deadline = in.idle->deadline;
   }
   if (!in.refused) {
     if (auto suspended = Suspended(sandbox, in)) set(std::move(*suspended));

@@ -8,6 +8,7 @@
 
 #include "node-agent/machine/machine.h"
 #include "node-agent/record/record.h"
+#include "node-agent/sandbox/idle_watch.h"
 #include "node-agent/sandbox/plan.h"
 #include "src/common/api/sandbox.h"
 #include "src/common/base/result.h"
@@ -30,6 +31,7 @@ struct StatusInputs {
       capture_problem;  ///< the last suspend that was asked for did not succeed; it runs on
   std::optional<Problem> memory_problem;  ///< it sleeps, and could not be woken
   std::optional<DiskUsage> disk;
+  std::optional<IdleWatch::Shown> idle;  ///< of one that runs and has an idle timeout
   std::string stopped_by_disk;  ///< why it of all stands still, where the outcome is kPaused
   VmmIdentity vmm;
   std::string node_ip;

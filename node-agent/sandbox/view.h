@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +41,8 @@ struct SandboxSummary {
 struct GuestAccess {
   std::string uid;
   host::VmmSocket vsock;  ///< for guest/guest_client.h
+  /// While it is held somebody is in the sandbox, which is not idle.
+  std::shared_ptr<const void> session{};
 };
 
 class AgentView {

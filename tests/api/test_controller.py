@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import urllib.request
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from conftest import NAMESPACE, condition, sandbox, sandbox_node
@@ -382,6 +382,90 @@ def test_refused_by_one_node_it_goes_to_another(world):
     assert "startedAt" not in status and world.reason("web", "Released") == " ", "what the first agent said is gone"
     world.report("web", condition("Released", reason="NoCapacity", message="no disk here either"))
     world.placed("web", "n1", seconds=20)  # after a while it is tried again
+
+
+# --- when its time is over --------------------------------------------------------------------------
+
+
+def in_zone(seconds_from_now: float, hours: int) -> str:
+    zone = timezone(timedelta(hours=hours))
+    return (datetime.now(zone) + timedelta(seconds=seconds_from_now)).isoformat(timespec="seconds")
+
+
+def mode(world, name: str) -> str:
+    return world.get(name)["spec"]["operatingMode"]
+
+
+def test_a_shutdown_time_is_kept_by_whatever_clock_it_was_written(world):
+    world.fleet.add("n1", cpu=16)
+    world.runner.start()
+    world.apply("tokyo", lifecycle={"shutdownTime": in_zone(4, 9), "shutdownPolicy": "Delete"})
+    world.apply("denver", lifecycle={"shutdownTime": in_zone(4, -7), "shutdownPolicy": "Retain"})
+    world.apply("later", lifecycle={"shutdownTime": in_zone(3600, 9), "shutdownPolicy": "Delete"})
+    world.placed("tokyo")
+    world.placed("denver")
+    eventually(lambda: mode(world, "denver") == "Stopped", "it is stopped", 15)
+    eventually(lambda: "deletionTimestamp" in world.get("tokyo")["metadata"], "it is deleted", 15)
+    assert mode(world, "later") == "Running"
+    for name in ("tokyo", "denver"):
+        eventually(lambda name=name: world.events(name).count("Expired") == 1, f"an event tells of {name}")
+
+
+def test_a_shutdown_time_that_was_past_at_creation_or_while_nobody_led_is_kept(world):
+    world.fleet.add("n1", cpu=16)
+    world.apply("old", lifecycle={"shutdownTime": "2020-01-02T15:04:05Z", "shutdownPolicy": "Delete"})
+    world.apply("off", lifecycle={"shutdownTime": "2020-01-02T15:04:05+09:00"})
+    world.runner.start()
+    world.gone("old")
+    eventually(lambda: mode(world, "off") == "Stopped", "it is stopped", 15)
+    world.placed("off")
+
+
+def test_one_that_a_user_suspended_is_deleted_only_where_its_policy_says_so(world):
+    world.fleet.add("n1", cpu=16)
+    world.apply("kept", operatingMode="Suspended", lifecycle={"shutdownTime": "2020-01-02T15:04:05Z"})
+    world.apply("goes", operatingMode="Suspended",
+                lifecycle={"shutdownTime": "2020-01-02T15:04:05Z", "shutdownPolicy": "Delete"})  # fmt: skip
+    world.runner.start()
+    world.gone("goes")
+    world.placed("kept")
+    assert mode(world, "kept") == "Suspended"
+
+
+def test_what_has_finished_is_deleted_after_its_ttl(world):
+    world.fleet.add("n1")
+    world.runner.start()
+    world.apply("job", command=["true"], lifecycle={"ttlAfterFinished": "2s"})
+    world.placed("job")
+    world.report("job", condition("Finished", reason="Completed"), finishedAt=in_zone(0, 0).replace("+00:00", "Z"))
+    eventually(lambda: "deletionTimestamp" in world.get("job")["metadata"], "it is deleted", 15)
+    eventually(lambda: "Expired" in world.events("job"), "an event tells")
+
+
+def test_an_idle_sandbox_is_suspended_and_runs_on_if_something_happened(world):
+    world.fleet.add("n1")
+    world.runner.start()
+    world.apply("web", idle={"timeout": "1m"})
+    world.placed("web")
+    world.report("web", condition("Idle", reason="IdleTimeout", message="nothing has happened in it for 60 s"))
+    eventually(lambda: mode(world, "web") == "Suspended", "it is to sleep", 15)
+    eventually(lambda: "IdleTimeout" in world.events("web"), "an event tells")
+    world.report("web", condition("Idle", "False", reason="Running"))
+    eventually(lambda: mode(world, "web") == "Running", "it runs on", 15)
+    assert "dormouse.dev/idle-suspend" not in world.get("web")["metadata"].get("annotations", {})
+
+
+def test_a_mark_of_another_object_wakes_nobody(world):
+    world.fleet.add("n1")
+    made = sandbox("copy", idle={"timeout": "1m"}, operatingMode="Suspended")
+    made["metadata"]["annotations"] = {"dormouse.dev/idle-suspend": "0b9c1f0e-8a52-4a39-9d0c-6f3c1f1f7a11/2"}
+    assert world.admin.create(SANDBOXES, made).ok
+    world.apply("after")
+    world.runner.start()
+    world.placed("copy")
+    world.report("copy", condition("Idle", "False", reason="Running"))
+    world.placed("after")
+    assert mode(world, "copy") == "Suspended"
 
 
 # --- nodes that go ----------------------------------------------------------------------------------

@@ -56,6 +56,10 @@ GOOD_SANDBOXES = {
             "shutdownPolicy": "Delete",
         }
     },
+    "a shutdown by another zone's clock": {"lifecycle": {"shutdownTime": "2030-01-02T15:04:05+09:00"}},
+    "a stopped machine": {"operatingMode": "Stopped", "restartedAt": "2030-01-02T15:04:05.123456Z"},
+    "no grace": {"terminationGracePeriodSeconds": 0},
+    "the longest grace": {"terminationGracePeriodSeconds": 3600},
     "a network": {
         "network": {
             "egress": "Open",
@@ -182,7 +186,13 @@ BAD_SANDBOXES = {
         {"lifecycle": {"shutdownTime": "tomorrow"}},
         "spec.lifecycle.shutdownTime",
     ),
-    "a mode": ({"operatingMode": "Paused"}, 'supported values: "Running", "Suspended"'),
+    "a mode": ({"operatingMode": "Paused"}, 'supported values: "Running", "Suspended", "Stopped"'),
+    "a grace of an hour and a second": (
+        {"terminationGracePeriodSeconds": 3601},
+        "must be a number of seconds from 0 to 3600, such as 30",
+    ),
+    "a grace that is negative": ({"terminationGracePeriodSeconds": -1}, "must be a number of seconds from 0"),
+    "a restart that is no time": ({"restartedAt": "now"}, "spec.restartedAt"),
     "a restart policy": (
         {"restartPolicy": "Sometimes"},
         'supported values: "Never", "OnFailure", "Always"',
@@ -272,7 +282,7 @@ def test_what_a_sandbox_leaves_out_has_the_documented_defaults(admin):
     assert spec == {
         "source": IMAGE,
         "operatingMode": "Running",
-        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 30,
         "bootSnapshot": "Auto",
         "network": {"egress": "Restricted"},
         "idle": {"timeout": "1m", "action": "Suspend", "resumeOnAccess": False},
