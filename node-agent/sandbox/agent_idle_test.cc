@@ -127,6 +127,15 @@ TEST_F(AgentIdleTest, ASuspendForIdlenessIsCarriedOutAndSaysSo) {
   EXPECT_FALSE(control_plane_.live->status.idle_deadline) << "the timer stands still";
 }
 
+TEST_F(AgentIdleTest, ATickOfTheGuestRightBeforeItSleepsIsNoActivity) {
+  Pass(110s);
+  SuspendForIdleness();
+  clock_.Advance(10ms);
+  machine_.activity[kUid].cpu_time += 5ms;
+  Settle();
+  EXPECT_EQ(Phase(), "Suspended");
+}
+
 TEST_F(AgentIdleTest, OneThatIsTouchedBeforeItSleepsRunsOnAndTellsTheController) {
   Pass(110s);
   ASSERT_EQ(Idle(), "True");

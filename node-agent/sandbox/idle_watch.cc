@@ -46,8 +46,9 @@ bool IdleWatch::IsBusy(const Watched& watched, const Activity& read, MonotonicTi
   // A counter that went back is another machine's.
   if (read.packets != watched.read->packets || read.cpu_time < watched.read->cpu_time) return true;
   const nanoseconds worked = read.cpu_time - watched.read->cpu_time;
-  return static_cast<double>(worked.count()) >
-         kBusyShare * static_cast<double>((now - watched.read_at).count());
+  // In a moment any machine takes more than its share: a reading too soon is held against a period.
+  const nanoseconds within = std::max<nanoseconds>(now - watched.read_at, kPeriod);
+  return static_cast<double>(worked.count()) > kBusyShare * static_cast<double>(within.count());
 }
 
 IdleWatch::Shown IdleWatch::ShownOf(const Watched& watched, const Clock& clock) {
