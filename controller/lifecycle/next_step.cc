@@ -24,7 +24,8 @@ bool SaysLost(const api::Sandbox& sandbox) {
 
 const api::Condition* ReleasedNow(const api::Sandbox& sandbox) {
   const api::Condition* released = api::FindConditionNow(sandbox, api::condition::kReleased);
-  return released != nullptr && released->status == api::ConditionStatus::kTrue ? released : nullptr;
+  return released != nullptr && released->status == api::ConditionStatus::kTrue ? released
+                                                                                : nullptr;
 }
 
 namespace {

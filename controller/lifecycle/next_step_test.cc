@@ -103,8 +103,8 @@ class LifecycleTest : public ::testing::Test {
     sandbox_.status.node_name = "n1";
   }
   void Say(const char* type, ConditionStatus status, int64_t generation = 7) {
-    api::SetCondition(&sandbox_.status.conditions, {type, status, "R", "idle for 1m", generation, {}},
-                      {});
+    api::SetCondition(&sandbox_.status.conditions,
+                      {type, status, "R", "idle for 1m", generation, {}}, {});
   }
   Decision At(WallTime now) { return NextStep(sandbox_, kAlive, now); }
 

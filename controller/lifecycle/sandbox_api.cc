@@ -71,9 +71,9 @@ class ServerSandboxApi : public SandboxApi {
 
   Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked, api::OperatingMode mode,
                                         const std::string& mark) override {
-    json patch = {{"metadata",
-                   {{"uid", checked.uid}, {"resourceVersion", checked.resource_version.text()}}},
-                  {"spec", {{"operatingMode", api::OperatingModeName(mode)}}}};
+    json patch = {
+        {"metadata", {{"uid", checked.uid}, {"resourceVersion", checked.resource_version.text()}}},
+        {"spec", {{"operatingMode", api::OperatingModeName(mode)}}}};
     patch["metadata"]["annotations"][api::kIdleSuspendAnnotation] =
         mark.empty() ? json(nullptr) : json(mark);
     return VersionOf(client_.MergePatch(kSandboxes, checked.key(), JsonText(patch)));

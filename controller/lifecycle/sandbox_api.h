@@ -33,8 +33,8 @@ class SandboxApi {
                                                       const api::SandboxStatus& status) = 0;
   /// Deletes exactly what was checked; one that is gone counts as deleted.
   virtual Result<> Delete(const kube::ObjectMeta& checked) = 0;
-  /// Sets spec.operatingMode, and with `mark` the annotation kIdleSuspendAnnotation; an empty one is
-  /// taken away. Returns the version that holds it.
+  /// Sets spec.operatingMode, and with `mark` the annotation kIdleSuspendAnnotation; an empty one
+  /// is taken away. Returns the version that holds it.
   virtual Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked,
                                                 api::OperatingMode mode,
                                                 const std::string& mark) = 0;

@@ -20,7 +20,8 @@ struct Activity {
   bool operator==(const Activity&) const = default;
 };
 
-/// Packets received and sent by each link of a /proc/<pid>/net/dev; what cannot be read is left out.
+/// Packets received and sent by each link of a /proc/<pid>/net/dev; what cannot be read is left
+/// out.
 [[nodiscard]] std::map<std::string, uint64_t> PacketsByLink(std::string_view net_dev);
 /// usage_usec of a cpu.stat; nothing where it has none.
 [[nodiscard]] std::optional<std::chrono::microseconds> CpuTimeIn(std::string_view cpu_stat);

@@ -7,11 +7,14 @@ namespace {
 
 constexpr char kNetDev[] =
     "Inter-|   Receive                                                |  Transmit\n"
-    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo "
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop "
+    "fifo "
     "colls carrier compressed\n"
-    "    lo:     100       2    0    0    0     0          0         0      100       2    0    0    0 "
+    "    lo:     100       2    0    0    0     0          0         0      100       2    0    0  "
+    "  0 "
     "    0       0          0\n"
-    "dm0123:12345678901     30    0    0    0     0          0         0     4000      12    0    0    0 "
+    "dm0123:12345678901     30    0    0    0     0          0         0     4000      12    0    "
+    "0    0 "
     "    0       0          0\n"
     "  cut:     100\n";
 

@@ -368,7 +368,7 @@ class FakeMachine : public Machine {
   std::string missing;  ///< of what generations need: a digest, or a VMM's version
   std::vector<std::string> steps;
   std::map<api::SandboxUid, Activity> activity;  ///< of those that can be read
-  std::vector<std::chrono::seconds> graces;  ///< that guests were given to power off
+  std::vector<std::chrono::seconds> graces;      ///< that guests were given to power off
   std::optional<Error> resolve_error, check_error, restore_error, thaw_error, take_error,
       network_error, configure_error, start_error;
   /// What else happens on the machine while it takes a step.

@@ -26,7 +26,7 @@ enum class Step {
   kPauseVm,
   kConfigureGuest,
   kStartWorkload,
-  kStopGuest,  ///< asked to end its workload and to power off; the VMM's exit tells the rest
+  kStopGuest,    ///< asked to end its workload and to power off; the VMM's exit tells the rest
   kKillVmm,      ///< and see its cgroup empty
   kReleaseDisk,  ///< devices go, the store stays
   kRemoveNet,

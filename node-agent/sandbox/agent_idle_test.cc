@@ -66,8 +66,9 @@ TEST_F(AgentIdleTest, ItsUserIsWarnedOnceBeforeTheAct) {
   const auto warnings = [this] {
     return std::count_if(control_plane_.events.begin(), control_plane_.events.end(),
                          [](const std::string& event) {
-                           return event.starts_with("Normal IdleTimeout: nothing happens in it: it is "
-                                                    "suspended at ");
+                           return event.starts_with(
+                               "Normal IdleTimeout: nothing happens in it: it is "
+                               "suspended at ");
                          });
   };
   Pass(55s);

@@ -54,14 +54,15 @@ Result<> Agent::ForgetMemory(const api::SandboxSpec& spec, Record* record) {
   const std::string why = WhyWakeFailed(disk_only).value_or(
       disk_only.ending ? disk_only.ending->message : "it could not be woken");
   const uint64_t generation = *std::exchange(disk_only.sleeping, std::nullopt);
-  disk_only.ending = Ending{std::string(api::reasons::kMemoryGivenUp),
-                            (cloning ? "the memory of its template"
-                                     : "the memory of generation " + std::to_string(generation)) +
-                                " was given up, as " +
-                                (stopped ? "operatingMode: Stopped asks for"
-                                         : std::string("the annotation ") + kBootFromDiskAnnotation +
-                                               " asks for, and it boots from that disk: " + why),
-                            false, std::nullopt, clock_.WallNow()};
+  disk_only.ending =
+      Ending{std::string(api::reasons::kMemoryGivenUp),
+             (cloning ? "the memory of its template"
+                      : "the memory of generation " + std::to_string(generation)) +
+                 " was given up, as " +
+                 (stopped ? "operatingMode: Stopped asks for"
+                          : std::string("the annotation ") + kBootFromDiskAnnotation +
+                                " asks for, and it boots from that disk: " + why),
+             false, std::nullopt, clock_.WallNow()};
   disk_only.memory_generation.reset();
   disk_only.vmm.reset();
   disk_only.not_before.reset();

@@ -42,7 +42,8 @@ TEST_F(AgentStopTest, AStoppedMachineKeepsItsDiskAndStartsAgain) {
   Settle();
   EXPECT_EQ(Phase(), "Running");
   EXPECT_EQ(vm().workload, FakeMachine::Workload::kRunning);
-  EXPECT_EQ(control_plane_.live->status.restart_count, 0) << "a start that was asked for is no restart";
+  EXPECT_EQ(control_plane_.live->status.restart_count, 0)
+      << "a start that was asked for is no restart";
 }
 
 TEST_F(AgentStopTest, OneThatDoesNotObeyIsCutOffAfterItsGrace) {

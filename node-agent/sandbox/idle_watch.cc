@@ -71,8 +71,8 @@ bool IdleWatch::Note(const api::SandboxUid& uid, const std::optional<Activity>& 
   Watched& watched = found->second;
   const MonotonicTime now = state_->clock.Now();
   // The first reading of it only says what to count from.
-  const bool active = !read || state_->sessions.contains(uid) ||
-                      (watched.read && IsBusy(watched, *read, now));
+  const bool active =
+      !read || state_->sessions.contains(uid) || (watched.read && IsBusy(watched, *read, now));
   if (active) watched.last_active = now;
   watched.read = read;
   watched.read_at = now;

@@ -161,11 +161,11 @@ Plan PlanPoweredOff(Plan plan, const Desired& desired, const Observed& seen, Wal
   }
   record.intent = Intent::kStopped;
   record.stopped = true;
-  record.ending = Ending{
-      std::string(desired.expired ? api::reasons::kExpired : api::reasons::kStopped),
-      desired.expired ? "powered off, as its shutdownTime has come; its disk is kept"
-                      : "powered off, as operatingMode asks for; its disk is kept",
-      true, seen.workload_exit_code, now};
+  record.ending =
+      Ending{std::string(desired.expired ? api::reasons::kExpired : api::reasons::kStopped),
+             desired.expired ? "powered off, as its shutdownTime has come; its disk is kept"
+                             : "powered off, as operatingMode asks for; its disk is kept",
+             true, seen.workload_exit_code, now};
   return PlanStopped(std::move(plan), seen);
 }
 
@@ -485,8 +485,8 @@ Plan PlanRun(Plan plan, const Desired& desired, const Observed& seen, WallTime n
 
 std::string Plan::ToString() const {
   static constexpr std::string_view kOutcomes[] = {
-      "Proceed",  "AwaitGuest", "Running", "BackOff", "Suspending", "Suspended", "Stopping",
-      "NoRoom",   "InLine",     "Stopped", "Paused",  "Released",   "Failed"};
+      "Proceed", "AwaitGuest", "Running", "BackOff", "Suspending", "Suspended", "Stopping",
+      "NoRoom",  "InLine",     "Stopped", "Paused",  "Released",   "Failed"};
   std::string text;
   for (const Stage& stage : stages) {
     if (!text.empty()) text += " | ";

@@ -29,9 +29,9 @@ struct Desired {
   std::chrono::seconds grace{30};          ///< of the workload's end; 0: without a signal
   bool stop_asked = false;                 ///< this VM's guest was told to power off
   bool stop_overdue = false;               ///< and has had its time, or could not be told
-  bool node_disk_full = false;  ///< the node must stop what writes
-  bool no_room = false;         ///< the node's memory is given to others: no wake or start now
-  bool no_turn = false;         ///< others are waking: one that has not begun waits
+  bool node_disk_full = false;             ///< the node must stop what writes
+  bool no_room = false;  ///< the node's memory is given to others: no wake or start now
+  bool no_turn = false;  ///< others are waking: one that has not begun waits
   /// A template that is to be captured from this sandbox, or the boot snapshot of its shape.
   std::optional<TemplateCapture> capture_for{};
   bool hold_suspend = false;    ///< the last capture failed: run on for a while before the next

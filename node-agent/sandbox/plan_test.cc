@@ -127,8 +127,9 @@ TEST(PlanTest, ADeletionWaitsForAWorkloadWithinItsGrace) {
       "record.save | vmm.kill | disk.release net.remove vmm.remove | files.remove -> Released";
   EXPECT_EQ(PlanOf(Started(), {.deleting = true}, working), "guest.stop -> Stopping");
   EXPECT_EQ(PlanOf(Started(), {.deleting = true, .stop_asked = true}, working), "-> Stopping");
-  EXPECT_EQ(PlanOf(Started(), {.deleting = true, .stop_asked = true, .stop_overdue = true}, working),
-            kRelease);
+  EXPECT_EQ(
+      PlanOf(Started(), {.deleting = true, .stop_asked = true, .stop_overdue = true}, working),
+      kRelease);
   EXPECT_EQ(PlanOf(Started(), {.deleting = true, .grace = 0s}, working), kRelease);
   EXPECT_EQ(PlanOf(Started(), {.deleting = true}, Whole(VmmState::kPaused, GuestState::kUnknown)),
             kRelease)
@@ -138,22 +139,21 @@ TEST(PlanTest, ADeletionWaitsForAWorkloadWithinItsGrace) {
 constexpr auto kModeStopped = api::OperatingMode::kStopped;
 
 TEST(PlanTest, OneThatIsToBeStoppedPowersOffAndKeepsItsDisk) {
-  constexpr char kOff[] =
-      "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped";
+  constexpr char kOff[] = "record.save | vmm.kill | disk.release net.remove vmm.remove -> Stopped";
   const Observed idle = Whole(VmmState::kRunning, GuestState::kConfigured);
   EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped}, idle), "guest.stop -> Stopping");
   EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true},
                    Whole(VmmState::kRunning, GuestState::kSilent)),
             "-> Stopping");
-  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true},
-                   Whole(VmmState::kAbsent)),
+  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true}, Whole(VmmState::kAbsent)),
             "record.save | disk.release net.remove vmm.remove -> Stopped");
-  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true, .stop_overdue = true}, idle),
-            kOff);
+  EXPECT_EQ(
+      PlanOf(Started(), {.mode = kModeStopped, .stop_asked = true, .stop_overdue = true}, idle),
+      kOff);
   EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped, .grace = 0s}, idle), kOff);
-  EXPECT_EQ(PlanOf(Started(), {.mode = kModeStopped},
-                   Whole(VmmState::kRunning, GuestState::kFrozen)),
-            "guest.thaw -> Proceed")
+  EXPECT_EQ(
+      PlanOf(Started(), {.mode = kModeStopped}, Whole(VmmState::kRunning, GuestState::kFrozen)),
+      "guest.thaw -> Proceed")
       << "nothing that is frozen can end";
   EXPECT_EQ(PlanOf({}, {.mode = kModeStopped}, {}), "record.save -> Stopped")
       << "made as a machine that is off";
@@ -188,18 +188,18 @@ TEST(PlanTest, OneThatHasEndedStartsAgainWhenItIsAskedFor) {
   EXPECT_EQ(PlanOf(stopped, {.mode = api::OperatingMode::kSuspended}, {}), "-> Stopped");
   EXPECT_EQ(PlanOf(stopped, {}, {}), kStart);
   const Record again = MakePlan(ended, {.restarted_at = kNow}, {}, kNow).record;
-  EXPECT_EQ(PlanOf(again, {.restarted_at = kNow},
-                   Whole(VmmState::kRunning, GuestState::kConfigured)),
-            "-> Running")
+  EXPECT_EQ(
+      PlanOf(again, {.restarted_at = kNow}, Whole(VmmState::kRunning, GuestState::kConfigured)),
+      "-> Running")
       << "once";
 }
 
 TEST(PlanTest, OneThatRunsIsStartedAgainWhenItIsAskedFor) {
   const Observed idle = Whole(VmmState::kRunning, GuestState::kConfigured);
   EXPECT_EQ(PlanOf(Started(), {.restarted_at = kNow}, idle), "guest.stop -> Stopping");
-  EXPECT_EQ(PlanOf(Started(), {.restarted_at = kNow, .stop_asked = true, .stop_overdue = true},
-                   idle),
-            "record.save | vmm.kill -> Proceed");
+  EXPECT_EQ(
+      PlanOf(Started(), {.restarted_at = kNow, .stop_asked = true, .stop_overdue = true}, idle),
+      "record.save | vmm.kill -> Proceed");
   EXPECT_EQ(PlanOf(Started(), {.stop_asked = true}, Whole(VmmState::kAbsent)),
             "record.save -> Proceed")
       << "wanted again while it powered off: it starts, whatever its policy says";

@@ -90,7 +90,9 @@ class VmmRun {
   /// be told.
   void StopAsked(MonotonicTime due) { stop_due_ = due; }
   [[nodiscard]] bool IsStopAsked() const { return stop_due_.has_value(); }
-  [[nodiscard]] bool IsStopOverdue(MonotonicTime now) const { return stop_due_ && now >= *stop_due_; }
+  [[nodiscard]] bool IsStopOverdue(MonotonicTime now) const {
+    return stop_due_ && now >= *stop_due_;
+  }
 
   void Thawed() { thawed_ = true; }
   void ThawFailed(std::string why) { thaw_failed_ = std::move(why); }
@@ -183,7 +185,7 @@ struct Told {
   std::optional<api::Sandbox> object;  ///< as that write returned it, while the cache is behind
   std::optional<DiskUsage> disk;
   std::string phase, ready_reason;
-  std::string warning;  ///< the last event of that kind
+  std::string warning;     ///< the last event of that kind
   bool idle_soon = false;  ///< its user was warned of that
 
   /// The cache has caught up with the write, or lost it: etcd was restored. Then what the object

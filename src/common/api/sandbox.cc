@@ -116,10 +116,9 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
   const FieldReader dns = spec.Object("dns");
   result.dns = {dns.TextList("nameservers"), dns.TextList("searches"), dns.TextList("options")};
   result.operating_mode = spec.OneOf<OperatingMode>(
-      "operatingMode",
-      {{OperatingModeName(OperatingMode::kRunning), OperatingMode::kRunning},
-       {OperatingModeName(OperatingMode::kSuspended), OperatingMode::kSuspended},
-       {OperatingModeName(OperatingMode::kStopped), OperatingMode::kStopped}});
+      "operatingMode", {{OperatingModeName(OperatingMode::kRunning), OperatingMode::kRunning},
+                        {OperatingModeName(OperatingMode::kSuspended), OperatingMode::kSuspended},
+                        {OperatingModeName(OperatingMode::kStopped), OperatingMode::kStopped}});
   // As records keep it: what was carried out must not look older than it is.
   if (const auto restarted_at = spec.Time("restartedAt"))
     result.restarted_at = std::chrono::floor<std::chrono::microseconds>(*restarted_at);

@@ -26,7 +26,8 @@ MonotonicTime FakeClock::Now() const {
 
 WallTime FakeClock::WallNow() const {
   std::lock_guard lock(mutex_);
-  return WallTime(std::chrono::duration_cast<WallTime::duration>(kFakeEpoch + elapsed_ + wall_jump_));
+  return WallTime(
+      std::chrono::duration_cast<WallTime::duration>(kFakeEpoch + elapsed_ + wall_jump_));
 }
 
 void FakeClock::Advance(std::chrono::nanoseconds by) {
