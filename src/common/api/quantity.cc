@@ -1,12 +1,16 @@
 #include "src/common/api/quantity.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <string>
 
 namespace dormouse::api {
 namespace {
 
 constexpr int64_t kLargest = int64_t{1} << 62;
+constexpr size_t kLongest = 64;  // characters; the schema allows 32
+constexpr int kLargestExponent = 99;
 
 struct Suffix {
   std::string_view text;
@@ -42,50 +46,55 @@ std::optional<Suffix> ParseSuffix(std::string_view text) {
   const auto [end, error] =
       std::from_chars(digits.data(), digits.data() + digits.size(), exponent.decimal);
   if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  if (exponent.decimal < -18 || exponent.decimal > 18) return std::nullopt;
+  if (exponent.decimal < -kLargestExponent || exponent.decimal > kLargestExponent)
+    return std::nullopt;
   return exponent;
+}
+
+/// Of a number in decimal digits.
+void Double(std::string* digits) {
+  int carry = 0;
+  for (auto digit = digits->rbegin(); digit != digits->rend(); ++digit) {
+    const int twice = 2 * (*digit - '0') + carry;
+    *digit = static_cast<char>('0' + twice % 10);
+    carry = twice / 10;
+  }
+  if (carry > 0) digits->insert(digits->begin(), '1');
 }
 
 }  // namespace
 
 std::optional<Quantity> ParseQuantity(std::string_view text) {
+  if (text.size() > kLongest) return std::nullopt;
   if (!text.empty() && text[0] == '+') text.remove_prefix(1);
-  // The value is mantissa · 10^-fraction; 18 digits keep every product below in 128 bits.
-  __int128 mantissa = 0;
-  int digits = 0, fraction = 0;
-  bool point = false;
-  size_t at = 0;
-  for (; at < text.size(); ++at) {
-    const char c = text[at];
-    if (c == '.' && !point) {
-      point = true;
-    } else if (c >= '0' && c <= '9') {
-      if (++digits > 19) return std::nullopt;
-      mantissa = mantissa * 10 + (c - '0');
-      if (point) ++fraction;
-    } else {
-      break;
-    }
+  const size_t end = std::min(text.find_first_not_of("0123456789."), text.size());
+  const auto suffix = ParseSuffix(text.substr(end));
+  const std::string_view number = text.substr(0, end);
+  const size_t point = std::min(number.find('.'), number.size());
+  // The value is digits / 10^fraction, in decimal, so that no number of digits is too many.
+  std::string digits(number.substr(0, point));
+  if (point < number.size()) digits += number.substr(point + 1);
+  if (!suffix || digits.empty() || digits.find('.') != std::string::npos) return std::nullopt;
+  const int decimals = point < number.size() ? static_cast<int>(number.size() - point - 1) : 0;
+  for (int bit = 0; bit < suffix->binary; ++bit) Double(&digits);
+  const int shift = suffix->decimal - decimals;
+  std::string rest;
+  if (shift >= 0) {
+    digits.append(static_cast<size_t>(shift), '0');
+  } else {
+    const size_t below = static_cast<size_t>(-shift);
+    const size_t whole = digits.size() - std::min(below, digits.size());
+    rest = digits.substr(whole);
+    digits.resize(whole);
   }
-  const auto suffix = ParseSuffix(text.substr(at));
-  if (digits == 0 || !suffix) return std::nullopt;
-  int power = suffix->decimal - fraction;
-  for (int bit = 0; bit < suffix->binary; ++bit) {
-    mantissa *= 2;
-    if (mantissa > (__int128{1} << 120)) return std::nullopt;
-  }
-  for (; power > 0; --power) {
-    mantissa *= 10;
-    if (mantissa > (__int128{1} << 120)) return std::nullopt;
-  }
-  bool rest = false;
-  for (; power < 0 && mantissa > 0; ++power) {
-    rest = rest || mantissa % 10 != 0;
-    mantissa /= 10;
-  }
-  if (rest) ++mantissa;
-  if (mantissa > kLargest) return std::nullopt;
-  return Quantity{static_cast<int64_t>(mantissa), rest};
+  digits.erase(0, digits.find_first_not_of('0'));
+  int64_t bytes = 0;
+  const char* last = digits.data() + digits.size();
+  if (!digits.empty() && std::from_chars(digits.data(), last, bytes).ec != std::errc())
+    return std::nullopt;
+  const bool rounded_up = rest.find_first_not_of('0') != std::string::npos;
+  if (bytes > kLargest - (rounded_up ? 1 : 0)) return std::nullopt;
+  return Quantity{bytes + (rounded_up ? 1 : 0), rounded_up};
 }
 
 std::optional<int64_t> ParseBytes(std::string_view text) {

@@ -24,6 +24,19 @@ TEST(QuantityTest, RoundsUpToWholeBytes) {
   EXPECT_EQ(ParseBytes("2000m"), 2);
 }
 
+TEST(QuantityTest, ReadsAsManyDigitsAsAreWritten) {
+  EXPECT_EQ(ParseBytes("00000000000000000000000512Mi"), 512LL << 20);
+  EXPECT_EQ(ParseBytes("+17592186044416.418615e-3"), 17592186045);
+  EXPECT_EQ(ParseBytes("86261218.000000000001Ki"), 86261218LL * 1024 + 1);
+  EXPECT_EQ(ParseBytes("0.00000000000000000000000000000001Ei"), 1);
+  EXPECT_EQ(ParseBytes("512.00000000000000000000000Mi"), 512LL << 20);
+  EXPECT_EQ(ParseBytes("1e-30"), 1);
+  EXPECT_EQ(ParseBytes("0e30"), 0);
+  EXPECT_EQ(ParseBytes(std::string(100, '0')), std::nullopt);
+  EXPECT_TRUE(ParseQuantity("1.5")->rounded_up);
+  EXPECT_FALSE(ParseQuantity("1.0")->rounded_up);
+}
+
 TEST(QuantityTest, RefusesWhatIsNoAmountOfBytes) {
   for (const char* text : {"", "Mi", "-1", "1 Mi", "1MI", "1Mib", "0x10", "1e", "1e99", "1..2",
                            "5Ei", "NaN", "99999999999999999999", "+-1"}) {
