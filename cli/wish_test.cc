@@ -82,7 +82,7 @@ TEST(JudgeTest, AWakeEndsWithWhatNoWaitingMends) {
 }
 
 TEST(JudgeTest, WhatMayPassIsWaitedForAndShown) {
-  for (const char* reason : {"NoCapacity", "BackOff", "NodeDiskFull", "GuestAgentTimeout"}) {
+  for (const char* reason : {"NoCapacity", "NodeDiskFull", "GuestAgentTimeout"}) {
     api::Sandbox sandbox = Seen(kResume, "Suspended");
     Say(&sandbox, "Ready", ConditionStatus::kFalse, reason, "the reason");
     const Progress progress = Judge(sandbox, kResume);

@@ -107,6 +107,19 @@ def some(*values: object) -> Draw:
     return lambda rng: rng.choice(values)
 
 
+def duration(rng: random.Random) -> object:
+    number = rng.choice(["0", "1", "59", "007", "999999", "9999999", "999999999", str(rng.randrange(10 ** rng.randrange(1, 11)))])
+    parts = "".join(number + unit for unit in "hms" if rng.random() < 0.5)
+    return rng.choice([parts] * 5 + [number, number + "m" + number + "h", "1.5h", "100ms", "1d", "-1s", "+1s", "", "0", "0s", "1s ", "1H", "soon", 600])
+
+
+def instant(rng: random.Random) -> object:
+    date = rng.choice(["2030-01-02", "1970-01-01", "0001-01-01", "9999-12-31", "2024-02-29", "2023-02-29", "2030-13-01", "2030-1-2", "20300102"])
+    clock = rng.choice(["15:04:05", "00:00:00", "23:59:59", "23:59:60", "24:00:00", "15:04", "15:04:05.5", "15:04:05.123456789", "15:04:05,5"])
+    zone = rng.choice(["Z", "Z", "+09:00", "-11:30", "+00:00", "+0900", "z", "", "+25:00", " UTC"])
+    return rng.choice([f"{date}{between}{clock}{zone}" for between in "TTTTt "] + ["tomorrow", "", date, 1893596645])
+
+
 def words(rng: random.Random) -> list:
     """Of a command: short ones, and those that are too much for a message."""
     if rng.random() < 0.4:
@@ -133,7 +146,13 @@ FIELDS: dict[str, Draw] = {
     "dns.nameservers": listed(address, 3),
     "dns.searches": listed(text("abz019-._A", [63, 253], "a.b", "a..b", ".", "a.", "-a", "corp.example"), 32),
     "dns.options": listed(text("abz019-:", [64], "ndots:2", "edns0", "ndots:", ":1", "a:1:2", "A"), 16),
-    "operatingMode": some("Running", "Suspended", "running", "", "Paused", 1),
+    "operatingMode": some("Running", "Suspended", "Stopped", "running", "", "Paused", 1),
+    "restartedAt": instant,
+    "terminationGracePeriodSeconds": lambda rng: rng.choice([integer(rng), 30, 3599, 3600, 3601, 86400]),
+    "idle.timeout": duration,
+    "lifecycle.shutdownTime": instant,
+    "lifecycle.ttlAfterFinished": duration,
+    "lifecycle.shutdownPolicy": some("Delete", "Retain", "delete", "", 1),
     "bootSnapshot": some("Auto", "Never", "auto", "", True),
     "restartPolicy": some("Never", "OnFailure", "Always", "never", "", False),
     "network.egress": some("Restricted", "Open", "None", "none", "", 0),

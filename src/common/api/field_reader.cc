@@ -1,5 +1,6 @@
 #include "src/common/api/field_reader.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/quantity.h"
@@ -91,6 +92,43 @@ std::optional<WallTime> FieldReader::Time(const char* key) const {
   const auto time = ParseTime(value->is_string() ? value->get<std::string>() : std::string());
   if (!time) Refuse(key, "must be a time such as 2030-01-02T15:04:05Z");
   return time;
+}
+
+std::optional<WallTime> FieldReader::Instant(const char* key) const {
+  if (!Has(key)) return std::nullopt;
+  const std::string text = Text(key);
+  const auto time = ParseTime(text);
+  if (time && text >= "1970" && text < "2260" && text.compare(17, 2, "60") != 0 &&
+      text.find('z') == std::string::npos)
+    return time;
+  Refuse(key, "must be an instant from 1970 to 2259, such as 2030-01-02T15:04:05Z");
+  return std::nullopt;
+}
+
+std::optional<std::chrono::seconds> FieldReader::Duration(const char* key,
+                                                          std::chrono::seconds least) const {
+  if (!Has(key)) return std::nullopt;
+  const std::string text = Text(key);
+  struct Unit {
+    char letter;
+    size_t most_digits;
+    int64_t seconds;
+  };
+  int64_t total = 0;
+  size_t at = 0;
+  for (const auto& [letter, most_digits, seconds] :
+       {Unit{'h', 6, 3600}, Unit{'m', 7, 60}, Unit{'s', 9, 1}}) {
+    const size_t end = std::min(text.find_first_not_of("0123456789", at), text.size());
+    if (end == at || end - at > most_digits || end == text.size() || text[end] != letter) continue;
+    total += std::stoll(text.substr(at, end - at)) * seconds;
+    at = end + 1;
+  }
+  if (!text.empty() && at == text.size() && std::chrono::seconds(total) >= least)
+    return std::chrono::seconds(total);
+  Refuse(key, "must be a duration" +
+                  (least.count() > 0 ? " of at least " + std::to_string(least.count()) + "s" : "") +
+                  ", such as 10m or 1h30m");
+  return std::nullopt;
 }
 
 const json& FieldReader::List(const char* key) const {

@@ -43,6 +43,11 @@ class FieldReader {
   [[nodiscard]] std::optional<int64_t> Amount(const char* key, int64_t least, int64_t most,
                                               const char* wanted) const;
   [[nodiscard]] std::optional<WallTime> Time(const char* key) const;
+  /// A time as a person may write it: of the years 1970 to 2259, without a leap second.
+  [[nodiscard]] std::optional<WallTime> Instant(const char* key) const;
+  /// A duration of hours, minutes and seconds, in this order, at least `least`.
+  [[nodiscard]] std::optional<std::chrono::seconds> Duration(const char* key,
+                                                             std::chrono::seconds least) const;
   [[nodiscard]] std::vector<std::string> TextList(const char* key) const;
   [[nodiscard]] std::map<std::string, std::string> TextMap(const char* key) const;
   [[nodiscard]] const nlohmann::json& List(const char* key) const;

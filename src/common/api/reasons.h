@@ -63,7 +63,6 @@ inline constexpr std::string_view kRecordCorrupt = "RecordCorrupt";
 inline constexpr std::string_view kAgentTooOld = "AgentTooOld";
 inline constexpr std::string_view kRulesRepaired = "RulesRepaired";
 inline constexpr std::string_view kHypervisorUnsupported = "HypervisorUnsupported";
-inline constexpr std::string_view kBackOff = "BackOff";
 inline constexpr std::string_view kHostError = "HostError";
 
 }  // namespace dormouse::api::reasons

@@ -69,23 +69,19 @@ std::vector<std::string> ReadCidrs(const FieldReader& network, const char* key) 
 
 void ReadLifecycle(const FieldReader& spec, SandboxSpec* into) {
   if (const FieldReader idle = spec.Object("idle"); idle.present()) {
-    const auto timeout = ParseDuration(idle.Text("timeout"));
-    if (!timeout || *timeout < std::chrono::seconds(1))
-      idle.Refuse("timeout", "must be a duration of at least 1s, such as 10m");
-    into->idle = Idle{timeout.value_or(std::chrono::nanoseconds(0)),
+    const auto timeout = idle.Duration("timeout", std::chrono::seconds(1));
+    if (!idle.Has("timeout")) idle.Refuse("timeout", "must be there");
+    into->idle = Idle{timeout.value_or(std::chrono::seconds(0)),
                       idle.OneOf<IdleAction>("action", {{"Suspend", IdleAction::kSuspend},
                                                         {"Delete", IdleAction::kDelete}}),
                       idle.Flag("resumeOnAccess", false)};
   }
   const FieldReader lifecycle = spec.Object("lifecycle");
-  into->lifecycle.shutdown_time = lifecycle.Time("shutdownTime");
+  into->lifecycle.shutdown_time = lifecycle.Instant("shutdownTime");
   into->lifecycle.delete_at_shutdown =
       lifecycle.OneOf<bool>("shutdownPolicy", {{"Retain", false}, {"Delete", true}});
-  if (lifecycle.Has("ttlAfterFinished")) {
-    into->lifecycle.ttl_after_finished = ParseDuration(lifecycle.Text("ttlAfterFinished"));
-    if (!into->lifecycle.ttl_after_finished)
-      lifecycle.Refuse("ttlAfterFinished", "must be a duration such as 1h");
-  }
+  into->lifecycle.ttl_after_finished =
+      lifecycle.Duration("ttlAfterFinished", std::chrono::seconds(0));
 }
 
 void ReadNetwork(const FieldReader& spec, NetworkSpec* into) {
@@ -120,7 +116,7 @@ SandboxSpec ReadSpec(const FieldReader& spec) {
                         {OperatingModeName(OperatingMode::kSuspended), OperatingMode::kSuspended},
                         {OperatingModeName(OperatingMode::kStopped), OperatingMode::kStopped}});
   // As records keep it: what was carried out must not look older than it is.
-  if (const auto restarted_at = spec.Time("restartedAt"))
+  if (const auto restarted_at = spec.Instant("restartedAt"))
     result.restarted_at = std::chrono::floor<std::chrono::microseconds>(*restarted_at);
   if (const auto grace = spec.Integer("terminationGracePeriodSeconds", 0, kLongestGrace))
     result.termination_grace = std::chrono::seconds(*grace);

@@ -135,6 +135,29 @@ TEST(SandboxTest, MemoryIsRoundedUpToWholeMiB) {
   }
 }
 
+TEST(SandboxTest, InstantsAndDurationsAreReadAsTheSchemaHasThem) {
+  json object = MinimalSandbox();
+  object["spec"]["idle"] = {{"timeout", "1h30m10s"}};
+  object["spec"]["lifecycle"] = {{"shutdownTime", "2030-01-02T15:04:05.5+09:00"},
+                                 {"ttlAfterFinished", "0s"}};
+  const auto sandbox = ParseSandbox(object);
+  ASSERT_TRUE(sandbox) << sandbox.error().message();
+  EXPECT_EQ(sandbox->spec.idle->timeout, 5410s);
+  EXPECT_EQ(*sandbox->spec.lifecycle.shutdown_time,
+            WallTime(std::chrono::sys_days(std::chrono::year(2030) / 1 / 2)) + 6h + 4min + 5500ms);
+  EXPECT_EQ(sandbox->spec.lifecycle.ttl_after_finished, 0s);
+  for (const char* bad : {"0s", "1.5h", "100ms", "10", "", "1m1h", "1000000h"}) {
+    object["spec"]["idle"]["timeout"] = bad;
+    EXPECT_EQ(ErrorOf(object).substr(0, 18), "spec.idle.timeout:") << bad;
+  }
+  object["spec"].erase("idle");
+  for (const char* bad : {"9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z", "2030-01-02T15:04:60Z",
+                          "2030-01-02T15:04:05z", "2030-02-30T15:04:05Z", "tomorrow", ""}) {
+    object["spec"]["lifecycle"]["shutdownTime"] = bad;
+    EXPECT_EQ(ErrorOf(object).substr(0, 28), "spec.lifecycle.shutdownTime:") << bad;
+  }
+}
+
 TEST(SandboxTest, WhatIsNoSandboxIsCorrupt) {
   json other = MinimalSandbox();
   other["kind"] = "Pod";
