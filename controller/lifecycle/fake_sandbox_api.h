@@ -79,9 +79,11 @@ class FakeSandboxApi : public SandboxApi {
     if (found == nullptr) return Fail(ErrorCode::kNotFound, "no " + key.name);
     return *found;
   }
-  Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
-    DORMOUSE_ASSIGN(api::Sandbox* const sandbox, Guard("add finalizer", checked));
-    sandbox->meta.finalizers.emplace_back(api::kCleanupFinalizer);
+  Result<kube::ObjectMeta> Claim(const kube::ObjectMeta& checked) override {
+    DORMOUSE_ASSIGN(api::Sandbox* const sandbox, Guard("claim", checked));
+    if (!sandbox->meta.HasFinalizer(api::kCleanupFinalizer))
+      sandbox->meta.finalizers.emplace_back(api::kCleanupFinalizer);
+    sandbox->meta.annotations.erase(api::kNodeIsGoneAnnotation);
     Bump(sandbox);
     return sandbox->meta;
   }

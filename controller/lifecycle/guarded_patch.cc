@@ -31,8 +31,20 @@ json GuardedPatch(const kube::ObjectMeta& checked) {
                        {"value", checked.resource_version.text()}}});
 }
 
-std::string AddFinalizerPatch(const kube::ObjectMeta& checked) {
+bool IsClaimed(const kube::ObjectMeta& checked) {
+  return checked.HasFinalizer(api::kCleanupFinalizer) &&
+         !checked.annotations.contains(api::kNodeIsGoneAnnotation);
+}
+
+std::string ClaimPatch(const kube::ObjectMeta& checked) {
   json patch = GuardedPatch(checked);
+  if (checked.annotations.contains(api::kNodeIsGoneAnnotation)) {
+    // JSON pointers have ~1 for '/' (RFC 6901).
+    std::string name = api::kNodeIsGoneAnnotation;
+    name.replace(name.find('/'), 1, "~1");
+    patch.push_back({{"op", "remove"}, {"path", "/metadata/annotations/" + name}});
+  }
+  if (checked.HasFinalizer(api::kCleanupFinalizer)) return JsonText(patch);
   if (checked.finalizers.empty()) {
     patch.push_back({{"op", "add"},
                      {"path", "/metadata/finalizers"},

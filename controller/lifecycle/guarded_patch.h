@@ -22,8 +22,11 @@ Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer);
 /// apply of /status would be ignored, a `test` is not: docs of Kubernetes 1.36,
 /// tests/api/test_controller.py.)
 [[nodiscard]] nlohmann::json GuardedPatch(const kube::ObjectMeta& checked);
-/// Appends our finalizer, which `checked` does not have.
-[[nodiscard]] std::string AddFinalizerPatch(const kube::ObjectMeta& checked);
+/// Whether `checked` has our finalizer, and no word about a node that it is not on yet.
+[[nodiscard]] bool IsClaimed(const kube::ObjectMeta& checked);
+/// Makes it so: appends the finalizer, takes the annotation kNodeIsGoneAnnotation away. That came
+/// with a copy, or has been acted upon.
+[[nodiscard]] std::string ClaimPatch(const kube::ObjectMeta& checked);
 /// Takes exactly our slot out; empty where `checked` does not have it.
 [[nodiscard]] std::string RemoveFinalizerPatch(const kube::ObjectMeta& checked);
 

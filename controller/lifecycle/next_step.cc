@@ -13,6 +13,13 @@ bool DeclaredGone(const api::Sandbox& sandbox) {
   return found != sandbox.meta.annotations.end() && found->second == sandbox.status.node_name;
 }
 
+/// Its agent has made something of it, or is about to. Before that it is the agent that refuses one
+/// without a finalizer, and it is placed anew.
+bool IsAgents(const api::Sandbox& sandbox) {
+  const std::string& phase = sandbox.status.phase;
+  return !phase.empty() && phase != api::phase::kPending && phase != api::phase::kScheduled;
+}
+
 bool SaysLost(const api::Sandbox& sandbox) {
   const api::Condition* ready =
       api::FindCondition(sandbox.status.conditions, api::condition::kReady);
@@ -37,6 +44,7 @@ Step StepOfPlace(const api::Sandbox& sandbox, NodeState node) {
   if (deleting && !ours) return Step::kNothing;
   if (sandbox.status.node_name.empty()) return deleting ? Step::kRemoveFinalizer : Step::kPlace;
   if (ReleasedNow(sandbox) != nullptr) return deleting ? Step::kRemoveFinalizer : Step::kPlaceAnew;
+  if (!ours && IsAgents(sandbox)) return Step::kClaimAgain;
   if (DeclaredGone(sandbox)) {
     if (node == NodeState::kLost) return deleting ? Step::kRemoveFinalizer : Step::kLeaveGoneNode;
     if (node == NodeState::kAlive) return Step::kGoneNodeLives;
@@ -104,7 +112,8 @@ Decision DecideIdle(const api::Sandbox& sandbox) {
 
 Decision NextStep(const api::Sandbox& sandbox, NodeState node, WallTime now) {
   const Step of_place = StepOfPlace(sandbox, node);
-  if (sandbox.meta.deletion_time) return {of_place};
+  // Before what may delete it.
+  if (sandbox.meta.deletion_time || of_place == Step::kClaimAgain) return {of_place};
   Decision decision = DecideLifecycle(sandbox, now);
   if (decision.step != Step::kNothing) return decision;
   if (of_place == Step::kNothing) {

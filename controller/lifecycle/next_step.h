@@ -21,6 +21,7 @@ enum class Step {
   kLeaveGoneNode,  ///< a person said that its node, which is lost, is gone: take it away, place
                    ///< again
   kRemoveFinalizer,  ///< it is being deleted, and nothing of it is left anywhere
+  kClaimAgain,       ///< somebody took our finalizer away, and its node has something of it
   kMarkLost,         ///< its node is lost, and it does not say so yet
   kGoneNodeLives,    ///< a person said that its node is gone, but it is alive: tell, do nothing
   kDelete,           ///< its time is over (`why`)

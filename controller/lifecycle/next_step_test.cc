@@ -73,6 +73,28 @@ TEST(NextStepTest, EachStateHasItsStep) {
   }
 }
 
+TEST(NextStepTest, AFinalizerThatWasTakenAwayIsPutBackBeforeAnythingElse) {
+  api::Sandbox sandbox;
+  sandbox.status.node_name = "n1";
+  for (const char* phase :
+       {api::phase::kStarting, api::phase::kRunning, api::phase::kSuspended, api::phase::kFailed}) {
+    sandbox.status.phase = phase;
+    EXPECT_EQ(NextStep(sandbox, NodeState::kAlive, {}).step, kClaimAgain) << phase;
+  }
+  sandbox.spec.lifecycle.shutdown_time = WallTime{};
+  sandbox.spec.lifecycle.delete_at_shutdown = true;
+  EXPECT_EQ(NextStep(sandbox, NodeState::kAlive, WallTime{std::chrono::hours(1)}).step, kClaimAgain)
+      << "deleted without it, its files would stay on the node";
+  sandbox.spec.lifecycle = {};
+  sandbox.status.phase = api::phase::kScheduled;
+  EXPECT_EQ(NextStep(sandbox, NodeState::kAlive, {}).step, kNothing)
+      << "its agent refuses it: nothing was made";
+  sandbox.status.phase = api::phase::kTerminating;
+  sandbox.meta.deletion_time = WallTime{};
+  EXPECT_EQ(NextStep(sandbox, NodeState::kAlive, {}).step, kNothing)
+      << "the API server has none to add";
+}
+
 TEST(NextStepTest, TheWordThatANodeIsGoneIsAboutThatNodeOnly) {
   api::Sandbox sandbox;
   sandbox.status.node_name = "n2";

@@ -25,9 +25,9 @@ class ServerSandboxApi : public SandboxApi {
     return api::ParseSandbox(object);
   }
 
-  Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
-    DORMOUSE_ASSIGN(const json object, ParseAnswer(client_.JsonPatch(kSandboxes, checked.key(),
-                                                                     AddFinalizerPatch(checked))));
+  Result<kube::ObjectMeta> Claim(const kube::ObjectMeta& checked) override {
+    DORMOUSE_ASSIGN(const json object,
+                    ParseAnswer(client_.JsonPatch(kSandboxes, checked.key(), ClaimPatch(checked))));
     return kube::ParseObjectMeta(object);
   }
 

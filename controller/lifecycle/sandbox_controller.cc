@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "controller/lifecycle/guarded_patch.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/log.h"
@@ -130,6 +131,8 @@ Result<ReconcileResult> SandboxController::Act(const Ptr& sandbox, Step step) {
       return ReconcileResult::Done();
     case Step::kPlace:
       return PlaceIt(sandbox);
+    case Step::kClaimAgain:
+      return ClaimAgain(*sandbox);
     case Step::kMarkLost:
       return MarkLost(*sandbox);
     case Step::kPlaceAnew:
@@ -166,8 +169,8 @@ Result<ReconcileResult> SandboxController::AssignTo(const api::Sandbox& sandbox,
   const std::string name = sandbox.meta.key().ToString();
   DORMOUSE_TRY(failpoint::Hit("controller.place.before-finalizer", name));
   kube::ObjectMeta meta = sandbox.meta;
-  if (!meta.HasFinalizer(api::kCleanupFinalizer)) {
-    DORMOUSE_ASSIGN(meta, api_.AddFinalizer(meta));
+  if (!IsClaimed(meta)) {
+    DORMOUSE_ASSIGN(meta, api_.Claim(meta));
     own_writes_.Wrote(name, meta.resource_version);
   }
   DORMOUSE_TRY(failpoint::Hit("controller.place.after-finalizer", name));
@@ -225,6 +228,14 @@ Result<ReconcileResult> SandboxController::ReportWaiting(const api::Sandbox& san
               {{"sandbox", name}, {"reason", placement.reason}, {"message", placement.message}});
   }
   return settled();
+}
+
+Result<ReconcileResult> SandboxController::ClaimAgain(const api::Sandbox& sandbox) {
+  const std::string name = sandbox.meta.key().ToString();
+  DORMOUSE_ASSIGN(const kube::ObjectMeta meta, api_.Claim(sandbox.meta));
+  own_writes_.Wrote(name, meta.resource_version);
+  log::Warning("a sandbox had lost its finalizer, and has it again", {{"sandbox", name}});
+  return ReconcileResult::Done();
 }
 
 Result<ReconcileResult> SandboxController::MarkLost(const api::Sandbox& sandbox) {
@@ -302,8 +313,8 @@ Result<ReconcileResult> SandboxController::TakeNodeAway(const api::Sandbox& live
     reason = released->reason == reasons::kReleased ? std::string(reasons::kNoCapacity)
                                                     : released->reason;
     message = node + " refused it" + (released->message.empty() ? "" : ": " + released->message);
-    scheduler_.Refused(live.meta.uid, node);
   }
+  scheduler_.Refused(live.meta.uid, node);
   const api::SandboxStatus next = WaitingStatus(live, reason, message, clock_.WallNow());
   DORMOUSE_ASSIGN(const kube::ResourceVersion version, api_.ReplaceStatus(live.meta, next));
   own_writes_.Wrote(live.meta.key().ToString(), version);

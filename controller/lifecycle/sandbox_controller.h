@@ -55,6 +55,7 @@ class SandboxController {
   Outcome PlaceIt(const Ptr& sandbox);
   Outcome AssignTo(const api::Sandbox& sandbox, const std::string& node);
   Outcome ReportWaiting(const api::Sandbox& sandbox, const Placement& placement);
+  Outcome ClaimAgain(const api::Sandbox& sandbox);
   Outcome MarkLost(const api::Sandbox& sandbox);
   Outcome Act(const Ptr& sandbox, Step step);
   /// Steps that undo or end something: on a live read that asks for the same step.

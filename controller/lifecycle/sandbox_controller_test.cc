@@ -86,13 +86,32 @@ class SandboxControllerTest : public Test {
 TEST_F(SandboxControllerTest, ANewSandboxGetsItsFinalizerAndThenItsNode) {
   api_.Edit("web");
   Settle();
-  EXPECT_EQ(api_.writes, (Lines{"add finalizer web", "apply status of web"}));
+  EXPECT_EQ(api_.writes, (Lines{"claim web", "apply status of web"}));
   EXPECT_EQ(Seen("web").status.node_name, "a");
   EXPECT_EQ(Seen("web").status.phase, "Scheduled");
   EXPECT_EQ(Shown("web"), "True Scheduled");
   EXPECT_EQ(Shown("web", "Ready"), "False Starting");
   EXPECT_TRUE(Seen("web").meta.HasFinalizer(api::kCleanupFinalizer));
   EXPECT_EQ(api_.events, (Lines{"Scheduled web"}));
+}
+
+TEST_F(SandboxControllerTest, AWordAboutANodeThatCameWithACopyMeansNothing) {
+  api_.Edit("copy").meta.annotations[api::kNodeIsGoneAnnotation] = "a";
+  Settle();
+  EXPECT_EQ(Seen("copy").status.node_name, "a") << "it was never there before";
+  EXPECT_FALSE(Seen("copy").meta.annotations.contains(api::kNodeIsGoneAnnotation))
+      << "it would count when that node is lost";
+}
+
+TEST_F(SandboxControllerTest, AFinalizerThatAReplaceTookAwayIsBackAtOnce) {
+  api_.Edit("web");
+  Settle();
+  api::Sandbox& replaced = api_.Edit("web");
+  replaced.meta.finalizers.clear();
+  replaced.status.phase = api::phase::kRunning;
+  Settle();
+  EXPECT_TRUE(Seen("web").meta.HasFinalizer(api::kCleanupFinalizer));
+  EXPECT_EQ(Seen("web").status.node_name, "a");
 }
 
 TEST_F(SandboxControllerTest, ItDoesNotActOnACacheOlderThanItsOwnWrite) {

@@ -24,7 +24,7 @@ struct Waits {
   std::string reason, message;
 };
 
-/// `refused` and `gone_node` of the demand are the caller's to fill.
+/// `refused` of the demand is the caller's to fill.
 [[nodiscard]] std::variant<Demand, Waits> DemandOf(const api::Sandbox& sandbox,
                                                    const TemplateLookup& templates);
 

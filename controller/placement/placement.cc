@@ -144,7 +144,6 @@ std::string Demand::Shape() const {
   for (const auto& [key, value] : node_selector) add("s " + key + "=" + value);
   for (const api::Toleration& one : tolerations)
     add("t " + one.key + " " + one.op + " " + one.value + " " + one.effect);
-  add(gone_node);
   for (const std::string& name : refused) add("r " + name);
   return shape;
 }
@@ -164,8 +163,6 @@ Amount AmountOn(const NodeView& node, Amount amount, const std::string& image) {
 
 std::optional<Obstacle> ObstacleOn(const NodeView& node, const Demand& demand) {
   using enum PlacementCause;
-  if (!demand.gone_node.empty() && node.name == demand.gone_node)
-    return Obstacle{kDeclaredGone, "declared gone"};
   if (!node.ready) return Obstacle{kNotReady, "not Ready"};
   if (node.unschedulable) return Obstacle{kUnschedulable, "unschedulable"};
   for (const auto& [key, value] : demand.node_selector) {

@@ -38,7 +38,6 @@ struct Demand {
   std::set<std::string> holders;  ///< nodes that have the template
   std::map<std::string, std::string> node_selector;
   std::vector<api::Toleration> tolerations;
-  std::string gone_node;          ///< a person said that this one is gone: never there
   std::set<std::string> refused;  ///< nodes whose agent refused it lately
 
   /// Equal for sandboxes that can be placed on the same nodes.
@@ -62,7 +61,6 @@ struct NodeView {
 };
 
 enum class PlacementCause {
-  kDeclaredGone,
   kNotReady,
   kUnschedulable,
   kSelector,

@@ -100,10 +100,6 @@ Placement Scheduler::EvaluateLocked(const api::Sandbox& sandbox) {
     return Placement{"", waits->reason, waits->message};
   }
   Demand& demand = std::get<Demand>(demand_or_wait);
-  if (const auto gone = sandbox.meta.annotations.find(api::kNodeIsGoneAnnotation);
-      gone != sandbox.meta.annotations.end()) {
-    demand.gone_node = gone->second;
-  }
   if (const auto refusals = refusals_.find(uid); refusals != refusals_.end()) {
     std::erase_if(refusals->second,
                   [now = clock_.Now()](const auto& one) { return one.second <= now; });

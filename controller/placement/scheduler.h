@@ -58,7 +58,7 @@ class Scheduler {
   [[nodiscard]] std::optional<Placement> Decide(const api::Sandbox& sandbox);
   /// It is not to be placed any more (being deleted).
   void Withdraw(const std::string& uid);
-  /// `node` refused the sandbox: others are tried for a while.
+  /// `node` refused the sandbox, or was declared gone: others are tried for a while.
   void Refused(const std::string& uid, const std::string& node);
   /// When the oldest refusal of `uid` is forgotten; nothing without one.
   [[nodiscard]] std::optional<std::chrono::nanoseconds> RefusalEnds(const std::string& uid) const;

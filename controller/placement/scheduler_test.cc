@@ -191,11 +191,5 @@ TEST_F(SchedulerTest, SleepFreesRoomAndSaysSo) {
   EXPECT_EQ(Decide("two"), "a");
 }
 
-TEST_F(SchedulerTest, APersonsWordThatANodeIsGoneIsHeeded) {
-  SetNode("a", 4);
-  Add("one").meta.annotations[api::kNodeIsGoneAnnotation] = "a";
-  EXPECT_EQ(Decide("one"), "[NoNode]");
-}
-
 }  // namespace
 }  // namespace dormouse::controller

@@ -78,9 +78,11 @@ class FakeTemplateApi : public TemplateApi {
   Result<api::Sandbox> ReadSource(const kube::ObjectKey& key) override {
     return sources_.Read(key);
   }
-  Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
-    DORMOUSE_ASSIGN(api::SnapshotTemplate* const object, Guard("add finalizer", checked));
-    object->meta.finalizers.emplace_back(api::kCleanupFinalizer);
+  Result<kube::ObjectMeta> Claim(const kube::ObjectMeta& checked) override {
+    DORMOUSE_ASSIGN(api::SnapshotTemplate* const object, Guard("claim", checked));
+    if (!object->meta.HasFinalizer(api::kCleanupFinalizer))
+      object->meta.finalizers.emplace_back(api::kCleanupFinalizer);
+    object->meta.annotations.erase(api::kNodeIsGoneAnnotation);
     Bump(object);
     return object->meta;
   }
@@ -105,7 +107,7 @@ class FakeTemplateApi : public TemplateApi {
   }
   Result<kube::ResourceVersion> MarkSettled(const kube::ObjectMeta& checked) override {
     DORMOUSE_ASSIGN(api::SnapshotTemplate* const object, Guard("mark", checked));
-    object->meta.annotations[api::kSourceSettledAnnotation] = "true";
+    object->meta.annotations[api::kSourceSettledAnnotation] = checked.uid;
     Bump(object);
     return object->meta.resource_version;
   }

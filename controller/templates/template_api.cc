@@ -32,10 +32,10 @@ class ServerTemplateApi : public TemplateApi {
     return api::ParseSandbox(object);
   }
 
-  Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) override {
-    DORMOUSE_ASSIGN(const json object,
-                    ParseAnswer(client_.JsonPatch(kSnapshotTemplates, checked.key(),
-                                                  AddFinalizerPatch(checked))));
+  Result<kube::ObjectMeta> Claim(const kube::ObjectMeta& checked) override {
+    DORMOUSE_ASSIGN(
+        const json object,
+        ParseAnswer(client_.JsonPatch(kSnapshotTemplates, checked.key(), ClaimPatch(checked))));
     return kube::ParseObjectMeta(object);
   }
 
@@ -61,7 +61,8 @@ class ServerTemplateApi : public TemplateApi {
   Result<kube::ResourceVersion> MarkSettled(const kube::ObjectMeta& checked) override {
     return VersionOf(client_.MergePatch(
         kSnapshotTemplates, checked.key(),
-        JsonText(json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, "true")}})));
+        JsonText(
+            json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, checked.uid)}})));
   }
 
   Result<> Delete(const kube::ObjectMeta& checked) override {

@@ -26,8 +26,8 @@ class TemplateApi {
   virtual Result<api::SnapshotTemplate> Read(const kube::ObjectKey& key) = 0;
   virtual Result<api::Sandbox> ReadSource(const kube::ObjectKey& key) = 0;
 
-  /// Appends our finalizer, which `checked` does not have; returns what the metadata is now.
-  virtual Result<kube::ObjectMeta> AddFinalizer(const kube::ObjectMeta& checked) = 0;
+  /// ClaimPatch (guarded_patch.h); returns what the metadata is now.
+  virtual Result<kube::ObjectMeta> Claim(const kube::ObjectMeta& checked) = 0;
   virtual Result<> RemoveFinalizer(const kube::ObjectMeta& checked) = 0;
   /// Server-side apply of the controller's own fields. Returns the version that holds them.
   virtual Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "controller/lifecycle/guarded_patch.h"
 #include "src/common/api/reasons.h"
 #include "src/common/base/failpoint.h"
 #include "src/common/base/log.h"
@@ -136,6 +137,8 @@ Result<ReconcileResult> TemplateController::Reconcile(const std::string& key) {
     case TemplateStep::kWait:
     case TemplateStep::kFail:
       return Report(*object, decision);
+    case TemplateStep::kClaimAgain:
+      return ClaimAgain(*object);
     case TemplateStep::kSettleSource:
     case TemplateStep::kExpire:
     case TemplateStep::kRemoveFinalizer:
@@ -149,6 +152,14 @@ Result<ReconcileResult> TemplateController::Reconcile(const std::string& key) {
   return Again(decision);
 }
 
+Result<ReconcileResult> TemplateController::ClaimAgain(const SnapshotTemplate& object) {
+  const std::string name = object.meta.key().ToString();
+  DORMOUSE_ASSIGN(const kube::ObjectMeta meta, api_.Claim(object.meta));
+  own_writes_.Wrote(name, meta.resource_version);
+  log::Warning("a template had lost its finalizer, and has it again", {{"template", name}});
+  return ReconcileResult::Done();
+}
+
 Result<ReconcileResult> TemplateController::Place(const SnapshotTemplate& object) {
   // A template keeps the node that it got, so the source's is read live.
   const auto source = api_.ReadSource(SourceKey(object));
@@ -159,8 +170,8 @@ Result<ReconcileResult> TemplateController::Place(const SnapshotTemplate& object
   const std::string name = object.meta.key().ToString();
   DORMOUSE_TRY(failpoint::Hit("controller.template.before-finalizer", name));
   kube::ObjectMeta meta = object.meta;
-  if (!meta.HasFinalizer(api::kCleanupFinalizer)) {
-    DORMOUSE_ASSIGN(meta, api_.AddFinalizer(meta));
+  if (!IsClaimed(meta)) {
+    DORMOUSE_ASSIGN(meta, api_.Claim(meta));
     own_writes_.Wrote(name, meta.resource_version);
   }
   DORMOUSE_TRY(failpoint::Hit("controller.template.after-finalizer", name));

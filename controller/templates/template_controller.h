@@ -48,6 +48,7 @@ class TemplateController {
   [[nodiscard]] TemplateDecision Decide(const api::SnapshotTemplate& object) const;
 
   Outcome Place(const api::SnapshotTemplate& object);
+  Outcome ClaimAgain(const api::SnapshotTemplate& object);
   Outcome Report(const api::SnapshotTemplate& object, const TemplateDecision& decision);
   /// Steps that undo something, or act on the source: on a live read that asks for the same step.
   Outcome ActLive(const api::SnapshotTemplate& cached, TemplateStep step);

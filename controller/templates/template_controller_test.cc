@@ -130,8 +130,8 @@ TEST_F(TemplateControllerTest, ItWaitsForItsSourceAndFollowsItToItsNode) {
   EXPECT_EQ(Seen("warm").status.phase, "Pending");
   EXPECT_EQ(Shown("warm"), "False Capturing");
   EXPECT_TRUE(Seen("warm").meta.HasFinalizer(api::kCleanupFinalizer));
-  EXPECT_EQ(api_.writes, (Lines{"apply status of warm", "apply status of warm",
-                                "add finalizer warm", "apply status of warm"}));
+  EXPECT_EQ(api_.writes, (Lines{"apply status of warm", "apply status of warm", "claim warm",
+                                "apply status of warm"}));
   EXPECT_EQ(api_.events, (Lines{"SourceNotReady warm", "Scheduled warm"}));
   queue_.Add("team/warm");
   Settle();

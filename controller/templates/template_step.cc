@@ -52,10 +52,15 @@ TemplateDecision Place(const SnapshotTemplate& object, const TemplateView& view)
   return {TemplateStep::kWait, std::move(obstacle), left};
 }
 
+/// The mark of another, which this one was copied from, says nothing of it.
+bool IsSettled(const SnapshotTemplate& object) {
+  const auto mark = object.meta.annotations.find(api::kSourceSettledAnnotation);
+  return mark != object.meta.annotations.end() && mark->second == object.meta.uid;
+}
+
 bool MustSettle(const SnapshotTemplate& object) {
   return object.source_after_capture != api::SourceAfterCapture::kResume &&
-         !object.status.source_uid.empty() &&
-         !object.meta.annotations.contains(api::kSourceSettledAnnotation);
+         !object.status.source_uid.empty() && !IsSettled(object);
 }
 
 /// When it was last used: captured, or left by the last of those that used it. Nothing while it is
@@ -69,6 +74,10 @@ std::optional<WallTime> UnusedSince(const SnapshotTemplate& object) {
 }
 
 TemplateDecision Tend(const SnapshotTemplate& object, const TemplateView& view) {
+  const bool is_agents =
+      !object.status.phase.empty() && object.status.phase != api::template_phase::kPending;
+  if (is_agents && !object.meta.HasFinalizer(api::kCleanupFinalizer))
+    return {TemplateStep::kClaimAgain, {}, {}};
   if (!object.status.ready_to_use) return {};
   if (MustSettle(object)) return {TemplateStep::kSettleSource, {}, {}};
   const auto unused_since = UnusedSince(object);

@@ -20,6 +20,7 @@ enum class TemplateStep {
   kWait,             ///< its source is not there, or on no node: say so
   kPlace,            ///< its source is on a node, which is the template's then
   kFail,             ///< it waited for its source until failureDeadline: never to be placed
+  kClaimAgain,       ///< somebody took our finalizer away, and its node has something of it
   kSettleSource,     ///< captured: the source is to be suspended or deleted, once
   kExpire,           ///< nobody has used it for its ttl
   kRemoveFinalizer,  ///< it is being deleted, and nothing of it is left anywhere

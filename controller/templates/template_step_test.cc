@@ -20,6 +20,7 @@ struct World {
   TemplateView view;
 
   World() {
+    object.meta.uid = "t1";
     object.meta.generation = 7;
     object.meta.creation_time = kMade;
     object.source = "s1";
@@ -116,7 +117,25 @@ const TemplateCase kTemplateCases[] = {
     {"settled before",
      [](World* w) {
        w->Captured(), w->object.source_after_capture = kSuspend;
-       w->object.meta.annotations[api::kSourceSettledAnnotation] = "true";
+       w->object.meta.annotations[api::kSourceSettledAnnotation] = "t1";
+     },
+     TemplateStep::kNothing},
+    {"copied from one that was settled",
+     [](World* w) {
+       w->Captured(), w->object.source_after_capture = kSuspend;
+       w->object.meta.annotations[api::kSourceSettledAnnotation] = "t0";
+     },
+     TemplateStep::kSettleSource},
+    {"its finalizer was taken away",
+     [](World* w) {
+       w->Captured(), w->object.meta.finalizers.clear();
+       w->object.status.phase = api::template_phase::kReady;
+     },
+     TemplateStep::kClaimAgain},
+    {"its agent has yet to speak, and it has no finalizer",
+     [](World* w) {
+       w->Placed(), w->object.meta.finalizers.clear();
+       w->object.status.phase = api::template_phase::kPending;
      },
      TemplateStep::kNothing},
     {"deleted before it was settled",

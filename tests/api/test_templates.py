@@ -52,7 +52,7 @@ class Templates:
 
     def settled(self, name: str = "warm") -> None:
         def look() -> bool:
-            return self.get(name)["metadata"].get("annotations", {}).get(SETTLED) == "true"
+            return self.get(name)["metadata"].get("annotations", {}).get(SETTLED) == self.get(name)["metadata"]["uid"]
 
         eventually(look, "the source is settled", 15)
 

@@ -32,6 +32,7 @@ inline constexpr char kDeleting[] = "Deleting";
 }  // namespace template_phase
 
 /// The controller's mark that `sourceAfterCapture` was done: once, whatever the source does later.
+/// Its value is the template's own UID, so that it says nothing of a copy.
 inline constexpr char kSourceSettledAnnotation[] = "dormouse.dev/source-settled";
 /// ... and on a source that it suspended for that: the UID of the template. Written together with
 /// the mode, so that a controller that dies before the mark above does not suspend it twice.
