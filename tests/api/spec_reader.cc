@@ -1,13 +1,14 @@
 // What controller and agent make of a Sandbox, for a test that asks an API server the same.
 //
-// Each line of standard input is a Sandbox in JSON; each line of the answer is {"refused": why} or
-// what was read: {"cpu", "memory", "disk"} with the effective sizes, disk null where none was asked
-// for.
+// Each line of standard input is a Sandbox or a SnapshotTemplate in JSON; each line of the answer
+// is {"refused": why} or what was read: of a Sandbox {"cpu", "memory", "disk"} with the effective
+// sizes, disk null where none was asked for.
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "src/common/api/sandbox.h"
+#include "src/common/api/snapshot_template.h"
 #include "src/common/api/spec_check.h"
 #include "src/common/base/json_text.h"
 
@@ -16,6 +17,10 @@ namespace {
 
 nlohmann::json Read(const std::string& line) {
   const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (object.value("kind", "") == "SnapshotTemplate") {
+    const auto read = ParseSnapshotTemplate(object);
+    return read ? nlohmann::json::object() : nlohmann::json{{"refused", read.error().message()}};
+  }
   const auto sandbox = ParseSandbox(object);
   if (!sandbox) return {{"refused", sandbox.error().message()}};
   if (const auto checked = CheckSpec(sandbox->spec); !checked)

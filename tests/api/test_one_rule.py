@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import pytest
-from conftest import NAMESPACE, sandbox
+from conftest import NAMESPACE, sandbox, template
 
 from bed.chart import API_VERSION
 from bed.product import built_test
 
 VALUES = int(os.environ.get("DORMOUSE_VALUES", "120"))
 SEED = os.environ.get("DORMOUSE_SEED", "1")
-PATH = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/sandboxes?dryRun=All&fieldValidation=Strict"
+PATH = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{{}}?dryRun=All&fieldValidation=Strict"
 MIB = 1 << 20
 METADATA = {"name": "one-rule", "namespace": "d", "uid": "3f2a0000-1111-2222-3333-444455556666", "resourceVersion": "1"}
 SUFFIXES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60, "n": Fraction(1, 10**9)}
@@ -177,6 +177,15 @@ FIELDS: dict[str, Draw] = {
 }  # fmt: skip
 
 
+TEMPLATE_FIELDS: dict[str, Draw] = {
+    "source.sandbox.name": text(NAME, [63, 253], "..", "a..b", "A"),
+    "sourceAfterCapture": some("Resume", "Suspend", "Delete", "resume", "", 1),
+    "failureDeadline": duration,
+    "ttl": duration,
+    "deletionPolicy": some("Delete", "Retain", "delete", "", 1),
+}
+
+
 def spec_with(field: str, value: object) -> dict:
     """The least spec, and that field."""
     spec: dict = {} if field.startswith("source.") else {"source": {"image": {"name": "debian-12"}}}
@@ -217,7 +226,7 @@ def server(control_plane) -> Iterator[Callable[[dict], dict | str]]:
     connection = client.connect()
 
     def create(body: dict) -> dict | str:
-        connection.request("POST", PATH, json.dumps(body), {**client.all_headers(), "Content-Type": "application/json"})
+        connection.request("POST", PATH.format(body["kind"].lower() + ("es" if body["kind"] == "Sandbox" else "s")), json.dumps(body), {**client.all_headers(), "Content-Type": "application/json"})
         answer = connection.getresponse()
         said = json.loads(answer.read())
         if answer.status == 201:
@@ -259,3 +268,16 @@ def test_the_server_and_ours_agree(field, server, reader):
             size = spec.get("disk", {}).get("size")
             assert ours["disk"] == (bytes_of(size) if size else None), shown
     assert VALUES < 100 or min(verdicts.values()) >= VALUES // 50, f"the values prove little: {verdicts}"
+
+
+@pytest.mark.parametrize("field", TEMPLATE_FIELDS)
+def test_the_server_and_ours_agree_on_templates(field, server, reader):
+    rng = random.Random(f"{SEED} template {field}")
+    for number in range(VALUES):
+        value = TEMPLATE_FIELDS[field](rng)
+        spec = {"source": {"sandbox": {"name": value}}} if field == "source.sandbox.name" else {field: value}
+        made = template("one-rule", **spec)
+        kept = server(made)
+        admitted = isinstance(kept, dict)
+        ours = reader({**(kept if admitted else made), "metadata": METADATA})
+        assert admitted == ("refused" not in ours), f"value {number}: {json.dumps(spec)[:400]}\nserver: {kept}\nours: {ours}"

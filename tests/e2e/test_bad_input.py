@@ -87,14 +87,32 @@ def test_a_name_may_be_as_long_as_the_api_allows(cluster, sandboxes):
     cluster.wait_ready(name)
 
 
-def test_an_unknown_user_fails_the_workload_and_says_so(cluster, sandboxes):
-    sandboxes(sandbox("nobody-knows", command=["/bin/true"], user="nobody-knows"))
-    failed = cluster.wait_for(
-        "nobody-knows",
-        lambda sbx: "nobody-knows" in message(sbx, "Ready"),
-        "the message names the user",
+def test_what_the_machines_disk_lacks_is_the_manifests_fault_and_ends_it(cluster, sandboxes):
+    sandboxes(
+        sandbox("nobody-knows", command=["/bin/true"], user="nobody-knows"),
+        sandbox("nowhere", workingDir="/no/such/place"),
     )
-    assert condition_of(failed, "Ready")["status"] == "False"
+    for name, words in (("nobody-knows", 'user: no user "nobody-knows"'), ("nowhere", "workingDir: /no/such/place")):
+        refused = cluster.wait_reason(name, "Finished", "InvalidSpec")
+        assert words in message(refused, "Ready"), message(refused, "Ready")
+        assert condition_of(refused, "GuestReady")["message"] == "no guest runs"
+        assert refused["status"]["phase"] == "Failed" and refused["status"].get("restartCount", 0) == 0
+        assert cluster.vmm_pid(name) == 0
+
+
+def test_a_program_that_is_not_there_ends_as_in_a_shell_and_says_why(cluster, sandboxes):
+    sandboxes(sandbox("no-program", command=["/no/such/program"], restartPolicy="Never"))
+    ended = cluster.wait_phase("no-program", "Failed")
+    assert ended["status"]["exitCode"] == 127
+    assert condition_of(ended, "Ready")["reason"] == "WorkloadFailed"
+    assert "run /no/such/program: ENOENT" in message(ended, "Ready")
+
+
+@pytest.mark.real_vmm
+def test_memory_that_is_no_whole_number_of_mib_is_rounded_up_and_shown(cluster, sandboxes):
+    sandboxes(sandbox("decimal", resources={"cpu": 1, "memory": "130M"}))
+    cluster.wait_ready("decimal")
+    assert cluster.get("decimal")["status"]["resources"]["memory"] == "124Mi"
 
 
 @pytest.mark.real_vmm

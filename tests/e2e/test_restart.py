@@ -65,6 +65,9 @@ def test_the_workloads_end_counts_by_its_exit_code(cluster, sandboxes):
     )  # fmt: skip
     good = cluster.wait_phase("job-good", "Finished")
     assert good["status"]["exitCode"] == 0 and restarts(good) == 0 and good["status"]["finishedAt"]
+    assert {condition_of(good, kind)["reason"] for kind in ("Ready", "GuestReady", "Finished")} == {"Completed"}
+    started = cluster.events("job-good")
+    assert good["status"]["vm"]["startMode"] in ("Boot", "BootSnapshot"), started
     bad = cluster.wait_phase("job-bad", "Failed")
     assert condition_of(bad, "Ready")["reason"] == "WorkloadFailed", cluster.events("job-bad")
     assert bad["status"]["exitCode"] == 3

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/common/api/field_reader.h"
+#include "src/common/api/spec_check.h"
 #include "src/common/base/time.h"
 
 namespace dormouse::api {
@@ -11,24 +12,18 @@ using nlohmann::json;
 
 namespace {
 
-std::chrono::nanoseconds ReadDuration(const FieldReader& spec, const char* key,
-                                      std::chrono::nanoseconds fallback) {
-  if (!spec.Has(key)) return fallback;
-  const auto time = ParseDuration(spec.Text(key));
-  if (!time) spec.Refuse(key, "must be a duration such as 5m");
-  return time.value_or(fallback);
-}
-
 void ReadSpec(const FieldReader& spec, SnapshotTemplate* into) {
   const FieldReader sandbox = spec.Object("source").Object("sandbox");
   into->source = sandbox.Text("name");
-  if (into->source.empty()) sandbox.Refuse("name", "must not be empty");
+  if (!IsObjectName(into->source))
+    sandbox.Refuse("name", "must be the name of a Sandbox in this namespace, such as s1");
   into->source_after_capture = spec.OneOf<SourceAfterCapture>(
       "sourceAfterCapture", {{"Resume", SourceAfterCapture::kResume},
                              {"Suspend", SourceAfterCapture::kSuspend},
                              {"Delete", SourceAfterCapture::kDelete}});
-  into->failure_deadline = ReadDuration(spec, "failureDeadline", into->failure_deadline);
-  into->ttl = ReadDuration(spec, "ttl", into->ttl);
+  if (const auto deadline = spec.Duration("failureDeadline", std::chrono::seconds(1)))
+    into->failure_deadline = *deadline;
+  if (const auto ttl = spec.Duration("ttl", std::chrono::seconds(0))) into->ttl = *ttl;
   into->deletion_policy = spec.OneOf<DeletionPolicy>(
       "deletionPolicy", {{"Delete", DeletionPolicy::kDelete}, {"Retain", DeletionPolicy::kRetain}});
 }
@@ -63,8 +58,9 @@ SnapshotTemplateStatus ReadTemplateStatus(const FieldReader& status) {
   result.disk_bytes = status.Integer("diskBytes", 0, INT64_MAX).value_or(0);
   result.allocated_bytes = status.Integer("allocatedBytes", 0, INT64_MAX).value_or(0);
   if (status.Has("pauseWindow")) {
-    result.pause_window = std::chrono::duration_cast<std::chrono::milliseconds>(
-        ReadDuration(status, "pauseWindow", std::chrono::nanoseconds(0)));
+    const auto time = ParseDuration(status.Text("pauseWindow"));
+    if (!time) status.Refuse("pauseWindow", "must be a duration such as 35ms");
+    if (time) result.pause_window = std::chrono::duration_cast<std::chrono::milliseconds>(*time);
   }
   if (const FieldReader resources = status.Object("resources"); resources.present()) {
     Resources baked;

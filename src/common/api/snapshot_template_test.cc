@@ -131,11 +131,11 @@ TEST(SnapshotTemplateTest, AnErrorNamesTheField) {
   object = MinimalTemplate();
   object["spec"] = json::object();
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
-            "spec.source.sandbox.name: must not be empty");
+            "spec.source.sandbox.name: must be the name of a Sandbox in this namespace, such as s1");
   object = MinimalTemplate();
   object["spec"]["ttl"] = "soon";
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
-            "spec.ttl: must be a duration such as 5m");
+            "spec.ttl: must be a duration, such as 10m or 1h30m");
   object = MinimalTemplate();
   object["spec"]["sourceAfterCapture"] = "Explode";
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),

@@ -286,11 +286,14 @@ bool IsImageName(std::string_view name) {
   return name.size() <= kLongest && IsName(name, IsAlphanumeric, "-._");
 }
 
+bool IsObjectName(std::string_view name) {
+  return name.size() <= kMaxName && IsName(name, IsLowerOrDigit, "-.");
+}
+
 Result<> CheckSpec(const SandboxSpec& spec) {
   if (!spec.image.empty() && !IsImageName(spec.image))
     return Refuse("source.image.name", "be the name of an image, not a path, such as debian-12");
-  if (!spec.snapshot_template.empty() && (spec.snapshot_template.size() > kMaxName ||
-                                          !IsName(spec.snapshot_template, IsLowerOrDigit, "-.")))
+  if (!spec.snapshot_template.empty() && !IsObjectName(spec.snapshot_template))
     return Refuse("source.snapshotTemplate.name", "be the name of a SnapshotTemplate");
   DORMOUSE_TRY(CheckWorkload(spec.workload));
   DORMOUSE_TRY(CheckDns(spec.dns));

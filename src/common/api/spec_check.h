@@ -26,6 +26,9 @@ inline constexpr size_t kMaxWordsBytes = 24 << 10;
 /// made of it, and with its suffix it is a file's name (255 bytes at most).
 [[nodiscard]] bool IsImageName(std::string_view name);
 
+/// A name that a Sandbox or a SnapshotTemplate may have: lower case letters, digits, '-' and '.'.
+[[nodiscard]] bool IsObjectName(std::string_view name);
+
 /// kInvalid, "spec.field: what it must be".
 [[nodiscard]] Result<> CheckSpec(const SandboxSpec& spec);
 
