@@ -338,8 +338,8 @@ Result<> RunAgent(const AgentFlags& flags, const Hardware& hardware) {
   health->Start();
   scrape->Start();
   events.Start();
-  publisher.Start();
   heartbeat.Start();
+  publisher.Start();
   reflector.Start();
   template_reflector.Start();
   Ticker digests(5s, [&machine] {

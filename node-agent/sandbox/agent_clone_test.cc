@@ -291,6 +291,36 @@ TEST_F(BootSnapshotTest, TheFirstBootLeavesASnapshotAndTheSecondSandboxStartsFro
   EXPECT_TRUE(machine_.vms[kSuccessor].configured);
 }
 
+TEST_F(BootSnapshotTest, HowItStartedIsToldUntilItStartsAnew) {
+  Change([](api::Sandbox& sandbox) { sandbox.spec.workload.command = {"sleep", "1"}; });
+  Settle();
+  AddSandbox();
+  for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
+  ASSERT_EQ(StartMode(), "BootSnapshot");
+  Wish(api::OperatingMode::kSuspended);
+  for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
+  ASSERT_EQ(Phase(), "Suspended");
+  EXPECT_EQ(StartMode(), "BootSnapshot") << "it has not been woken yet";
+  Wish(api::OperatingMode::kRunning);
+  for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
+  ASSERT_EQ(StartMode(), "Resume");
+  machine_.vms[kSuccessor].workload = FakeMachine::Workload::kExited;
+  agent_->OnMachineChanged(kSuccessor.text());
+  for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
+  ASSERT_EQ(Phase(), "Finished");
+  EXPECT_EQ(StartMode(), "Resume") << "it has ended, and was not booted";
+}
+
+TEST_F(BootSnapshotTest, AUserThatTheDiskLacksEndsACloneOfABootSnapshotToo) {
+  Settle();
+  AddSandbox();
+  machine_.configure_error = Error(ErrorCode::kInvalid, "user: no user \"app\" in /etc/passwd");
+  for (int i = 0; i < 4; ++i) (void)Reconcile(kSuccessor);
+  EXPECT_EQ(Phase(), "Failed");
+  EXPECT_TRUE(machine_.vms[kSuccessor].pid == 0);
+  EXPECT_FALSE(records_->Find(kSuccessor)->NeedsTemplate()) << "it would boot";
+}
+
 TEST_F(BootSnapshotTest, AnotherNamespaceMakesItsOwn) {
   Settle();
   AddSandbox("elsewhere");

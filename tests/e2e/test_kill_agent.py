@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bed.cluster import NODE_NAME, condition_of
+from bed.eventually import eventually
 from bed.kill_matrix import IN_THE_COPY, KillMatrix
+from bed.manifests import sandbox
 
 CREATING = [
     "disk.snapshot.done", "net.veth.done", "agent.step.launched.vmm.launch", "agent.step.after.vmm.create",
@@ -65,3 +68,20 @@ def test_a_guest_does_not_notice_that_the_agent_died(cluster, sandboxes):
         ).stdout
         == "here\n"
     )
+
+
+def test_a_node_whose_agent_is_dead_is_not_ready_until_it_is_back(cluster, sandboxes):
+    def ready() -> str:
+        one = condition_of(cluster.get(NODE_NAME, "sandboxnodes"), "Ready")
+        return f"{one['status']} {one['reason']}"
+
+    sandboxes(sandbox("meanwhile"))
+    cluster.wait_ready("meanwhile")
+    assert ready() == "True Ready"
+    cluster.kill_agent()
+    try:
+        eventually(lambda: ready() == "Unknown NodeLost", "its SandboxNode says so", 70)
+    finally:
+        cluster.start_agent()
+    eventually(lambda: ready() == "True Ready", "the agent takes it back", 30)
+    cluster.wait_ready("meanwhile")
