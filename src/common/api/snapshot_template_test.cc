@@ -130,8 +130,9 @@ TEST(SnapshotTemplateTest, AnErrorNamesTheField) {
             "status.readyToUse: must be true or false");
   object = MinimalTemplate();
   object["spec"] = json::object();
-  EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
-            "spec.source.sandbox.name: must be the name of a Sandbox in this namespace, such as s1");
+  EXPECT_EQ(
+      ParseSnapshotTemplate(object).error().message(),
+      "spec.source.sandbox.name: must be the name of a Sandbox in this namespace, such as s1");
   object = MinimalTemplate();
   object["spec"]["ttl"] = "soon";
   EXPECT_EQ(ParseSnapshotTemplate(object).error().message(),
