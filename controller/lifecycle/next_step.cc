@@ -116,7 +116,8 @@ Decision NextStep(const api::Sandbox& sandbox, NodeState node, WallTime now) {
   if (sandbox.meta.deletion_time || of_place == Step::kClaimAgain) return {of_place};
   Decision decision = DecideLifecycle(sandbox, now);
   if (decision.step != Step::kNothing) return decision;
-  if (of_place == Step::kNothing) {
+  // What was said by an agent that is silent now may not be so any more.
+  if (of_place == Step::kNothing && node != NodeState::kLost) {
     Decision idle = DecideIdle(sandbox);
     decision.step = idle.step;
     decision.reason = idle.reason;

@@ -187,6 +187,9 @@ TEST_F(LifecycleTest, OneInWhichNothingHappensIsSuspendedOrDeletedAsItsActionSay
   EXPECT_EQ(At(kNoon).why, "suspended: idle for 1m");
   sandbox_.spec.idle->action = api::IdleAction::kDelete;
   EXPECT_EQ(At(kNoon).step, kDelete);
+  api::SetCondition(&sandbox_.status.conditions,
+                    {"Ready", ConditionStatus::kUnknown, "NodeLost", "", 7, {}}, {});
+  EXPECT_EQ(NextStep(sandbox_, kLost, kNoon).step, kNothing) << "its agent is silent since";
   sandbox_.spec.operating_mode = OperatingMode::kSuspended;
   EXPECT_EQ(At(kNoon).step, kNothing) << "a suspend that a person asked for is never a delete";
 }
