@@ -65,4 +65,10 @@ struct Observed {
   bool stale_files = false;  ///< generations, or parts of them, that the record does not need
 };
 
+/// Nothing of it is in the kernel or below the run directory.
+[[nodiscard]] inline bool NothingLeft(const Observed& seen) {
+  return seen.disk == Presence::kAbsent && seen.net == Presence::kAbsent &&
+         seen.vmm == VmmState::kAbsent && !seen.cgroup && !seen.vmm_directory;
+}
+
 }  // namespace dormouse

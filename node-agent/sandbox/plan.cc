@@ -11,11 +11,6 @@ bool HasVm(VmmState state) {
   return state != VmmState::kAbsent;
 }
 
-bool AnythingInKernel(const Observed& seen) {
-  return HasVm(seen.vmm) || seen.disk != Presence::kAbsent || seen.net != Presence::kAbsent ||
-         seen.cgroup || seen.vmm_directory;
-}
-
 // The VMM's exit is seen before its disk goes, and its cgroup is empty before that (invariant 6).
 void AppendTeardown(const Observed& seen, std::vector<Stage>* stages) {
   if (HasVm(seen.vmm)) stages->push_back({Step::kKillVmm});
@@ -137,7 +132,7 @@ Plan PlanSuspend(Plan plan, const Desired& desired, const Observed& seen) {
 }
 
 Plan PlanStopped(Plan plan, const Observed& seen) {
-  if (AnythingInKernel(seen)) AppendTeardown(seen, &plan.stages);
+  AppendTeardown(seen, &plan.stages);
   plan.outcome = Outcome::kStopped;
   return plan;
 }
@@ -526,7 +521,7 @@ Plan MakePlan(const Record& record, const Desired& desired, const Observed& obse
       if (HasVm(observed.vmm)) return PlanAsleep(std::move(plan), observed, Outcome::kProceed);
       return PlanStop(std::move(plan), desired, observed, now);
     }
-    if (desired.capture_for && record.sleeping && !AnythingInKernel(observed))
+    if (desired.capture_for && record.sleeping && NothingLeft(observed))
       return PlanTemplateOfAsleep(std::move(plan), desired);
     if (desired.mode == api::OperatingMode::kSuspended)
       return PlanAsleep(std::move(plan), observed, Outcome::kSuspended);
