@@ -50,6 +50,8 @@ WAKING = around(
     "record.save", "disk.restore", "disk.prepare", "net.prepare", "vmm.prepare", "vmm.launch", "record.vmm",
     "vmm.restore", "guest.thaw", "record.awake", "files.prune",
 )  # fmt: skip
+# The guest is asked to power off, and its VMM ends by itself.
+STOPPING = around("guest.stop", "record.save", "disk.release", "net.remove", "vmm.remove")
 # A template's capture, and a clone's start.
 CAPTURING = [IN_THE_COPY] + around(
     "record.save", "capture.prepare", "guest.freeze", "vmm.pause", "capture.state", "capture.memory", "capture.disk",

@@ -8,7 +8,7 @@ import pytest
 
 from bed.eventually import eventually
 from bed.kill_matrix import (
-    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, IN_THE_COPY, SUSPENDING, WAKING, KillMatrix,
+    CAPTURING, CLONING, COPYING, CREATION, DELETION, GIVING_UP, IN_THE_COPY, STOPPING, SUSPENDING, WAKING, KillMatrix,
 )  # fmt: skip
 from bed.leaks import short_id
 from bed.manifests import clone, sandbox, template
@@ -44,6 +44,16 @@ def test_killed_at_every_step_of_suspend_and_wake_it_converges(cluster, matrix):
         matrix.kill_while_changing(waking, names, "Running")
         cluster.delete(*names)
         cluster.wait_gone(*names)
+
+
+def test_killed_at_every_step_of_a_stop_it_is_off_and_starts_again(cluster, matrix):
+    names = [f"off-{number}" for number in range(len(STOPPING))]
+    matrix.make(names)
+    matrix.kill_while_changing(STOPPING, names, "Stopped")
+    cluster.wish("Running", *names)
+    cluster.wait_ready(*names)
+    cluster.delete(*names)
+    cluster.wait_gone(*names)
 
 
 def test_killed_at_every_step_of_a_template_and_its_clones_it_converges(matrix):
@@ -92,5 +102,5 @@ def test_every_step_that_is_taken_is_in_the_matrix(cluster, sandboxes):
     cluster.wait_template("of-it-asleep")
     cluster.kubectl("delete", "sbx", "traced", "--timeout=60s")
     hit = {line.split()[0] for line in cluster.failpoints_hit() if "default/traced" in line}
-    known = {*CREATION, *DELETION, *SUSPENDING, *WAKING, *CAPTURING, *COPYING, *CLONING}
+    known = {*CREATION, *DELETION, *SUSPENDING, *WAKING, *STOPPING, *CAPTURING, *COPYING, *CLONING}
     assert hit - known == set(), "steps that no kill has been tried at"
