@@ -282,8 +282,8 @@ size_t WeightOf(std::string_view text) {
 }
 
 bool IsImageName(std::string_view name) {
-  constexpr size_t kLongest = 251;
-  return name.size() <= kLongest && IsName(name, IsAlphanumeric, "-._");
+  constexpr size_t kLongestName = 251;
+  return name.size() <= kLongestName && IsName(name, IsAlphanumeric, "-._");
 }
 
 bool IsObjectName(std::string_view name) {
