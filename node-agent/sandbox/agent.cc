@@ -136,8 +136,8 @@ Result<ReconcileResult> Agent::Reconcile(const std::string& uid_text) {
   auto record = records_.Find(uid);
   if (!cached || cached->meta.deletion_time) LeaveTurn(uid);
   if (!cached) {
-    if (record) return ReconcileOrphan(*record);
     idle_.Forget(uid);
+    if (record) return ReconcileOrphan(*record);
     {
       std::lock_guard lock(mutex_);
       remembered_.erase(uid);

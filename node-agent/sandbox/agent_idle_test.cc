@@ -168,6 +168,18 @@ TEST_F(AgentIdleTest, OneThatWokeHasItsWholeTimeAgain) {
   EXPECT_EQ(Idle(), "False");
 }
 
+TEST_F(AgentIdleTest, OneWhoseObjectIsGoneIsWatchedNoMore) {
+  store_.Remove({control_plane_.live->meta.key(), kUid.text(), {}});
+  control_plane_.live.reset();
+  ASSERT_TRUE(Reconcile());
+  machine_.activity.clear();
+  for (int second = 0; second < 300; ++second) {
+    clock_.Advance(1s);
+    agent_->TendActivity();
+  }
+  EXPECT_TRUE(enqueued_.empty());
+}
+
 TEST_F(AgentIdleTest, WithoutATimeoutNothingIsSaid) {
   Change([](api::Sandbox& sandbox) {
     sandbox.spec.idle.reset();
