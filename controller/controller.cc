@@ -117,7 +117,7 @@ struct Controller::Parts {
                             Clock::System(), {}),
         sandbox_loop(LoopOptions("sandbox", options.workers), sandbox_queue,
                      [this](const std::string& key) {
-                       ++reconciles;
+                       if (key != kClockKey) ++reconciles;
                        return sandbox_controller.Reconcile(key);
                      }),
         node_loop(LoopOptions("node", 1), node_queue,
