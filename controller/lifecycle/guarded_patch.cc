@@ -24,6 +24,13 @@ Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer) {
   return meta.resource_version;
 }
 
+json AnnotationPatch(const kube::ObjectMeta& checked, const char* name, const std::string& value) {
+  return {{"metadata",
+           {{"uid", checked.uid},
+            {"resourceVersion", checked.resource_version.text()},
+            {"annotations", {{name, value.empty() ? json(nullptr) : json(value)}}}}}};
+}
+
 json GuardedPatch(const kube::ObjectMeta& checked) {
   return json::array({{{"op", "test"}, {"path", "/metadata/uid"}, {"value", checked.uid}},
                       {{"op", "test"},

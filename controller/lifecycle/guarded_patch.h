@@ -18,6 +18,17 @@ Result<nlohmann::json> ParseAnswer(const Result<std::string>& answer);
 /// The resourceVersion in such an answer.
 Result<kube::ResourceVersion> VersionOf(const Result<std::string>& answer);
 
+/// Gone already is as good as done.
+template <typename Answer>
+Result<> UnlessGone(const Result<Answer>& done) {
+  if (!done && done.error().code() != ErrorCode::kNotFound) return Fail(done.error());
+  return {};
+}
+
+/// A merge patch that sets the annotation `name`, or with an empty `value` takes it away, for more
+/// to be added. On the main resource a wrong UID in it is refused, not ignored.
+[[nodiscard]] nlohmann::json AnnotationPatch(const kube::ObjectMeta& checked, const char* name,
+                                             const std::string& value);
 /// A JSON patch of two `test`s, for more operations to be appended. (A UID in a merge patch or an
 /// apply of /status would be ignored, a `test` is not: docs of Kubernetes 1.36,
 /// tests/api/test_controller.py.)

@@ -92,16 +92,15 @@ Decision DecideLifecycle(const api::Sandbox& sandbox, WallTime now) {
 
 /// The agent says whether something happens in it; what follows is the controller's.
 Decision DecideIdle(const api::Sandbox& sandbox) {
-  const bool running = sandbox.spec.operating_mode == api::OperatingMode::kRunning;
-  if (running && sandbox.spec.idle && api::IsTrueNow(sandbox, api::condition::kIdle)) {
-    const bool removes = sandbox.spec.idle->action == api::IdleAction::kDelete;
-    const std::string why = api::FindConditionNow(sandbox, api::condition::kIdle)->message;
-    return {removes ? Step::kDelete : Step::kSuspendIdle, api::reasons::kIdleTimeout,
-            (removes ? "deleted: " : "suspended: ") + why};
-  }
   const api::Condition* idle = api::FindConditionNow(sandbox, api::condition::kIdle);
-  if (api::IsIdleSuspended(sandbox) && idle != nullptr &&
-      idle->status == api::ConditionStatus::kFalse &&
+  if (idle == nullptr) return {};
+  const bool running = sandbox.spec.operating_mode == api::OperatingMode::kRunning;
+  if (running && sandbox.spec.idle && idle->status == api::ConditionStatus::kTrue) {
+    const bool removes = sandbox.spec.idle->action == api::IdleAction::kDelete;
+    return {removes ? Step::kDelete : Step::kSuspendIdle, api::reasons::kIdleTimeout,
+            (removes ? "deleted: " : "suspended: ") + idle->message};
+  }
+  if (api::IsIdleSuspended(sandbox) && idle->status == api::ConditionStatus::kFalse &&
       !api::IsTrue(sandbox.status.conditions, api::condition::kSuspended)) {
     return {Step::kRunOn};
   }
@@ -116,15 +115,11 @@ Decision NextStep(const api::Sandbox& sandbox, NodeState node, WallTime now) {
   if (sandbox.meta.deletion_time || of_place == Step::kClaimAgain) return {of_place};
   Decision decision = DecideLifecycle(sandbox, now);
   if (decision.step != Step::kNothing) return decision;
+  const auto again = decision.again;
   // What was said by an agent that is silent now may not be so any more.
-  if (of_place == Step::kNothing && node != NodeState::kLost) {
-    Decision idle = DecideIdle(sandbox);
-    decision.step = idle.step;
-    decision.reason = idle.reason;
-    decision.why = std::move(idle.why);
-  } else {
-    decision.step = of_place;
-  }
+  decision = of_place == Step::kNothing && node != NodeState::kLost ? DecideIdle(sandbox)
+                                                                    : Decision{of_place};
+  decision.again = again;
   return decision;
 }
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "controller/nodes/node_health.h"
 #include "src/common/api/sandbox.h"

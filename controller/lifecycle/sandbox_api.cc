@@ -34,10 +34,7 @@ class ServerSandboxApi : public SandboxApi {
   Result<> RemoveFinalizer(const kube::ObjectMeta& checked) override {
     const std::string patch = RemoveFinalizerPatch(checked);
     if (patch.empty()) return {};
-    auto answer = client_.JsonPatch(kSandboxes, checked.key(), patch);
-    if (!answer && answer.error().code() == ErrorCode::kNotFound) return {};
-    if (!answer) return Fail(answer.error());
-    return {};
+    return UnlessGone(client_.JsonPatch(kSandboxes, checked.key(), patch));
   }
 
   Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,
@@ -62,20 +59,15 @@ class ServerSandboxApi : public SandboxApi {
   }
 
   Result<> Delete(const kube::ObjectMeta& checked) override {
-    const auto deleted =
+    return UnlessGone(
         client_.Delete(kSandboxes, checked.key(),
-                       {.uid = checked.uid, .resource_version = checked.resource_version});
-    if (!deleted && deleted.error().code() != ErrorCode::kNotFound) return Fail(deleted.error());
-    return {};
+                       {.uid = checked.uid, .resource_version = checked.resource_version}));
   }
 
   Result<kube::ResourceVersion> SetMode(const kube::ObjectMeta& checked, api::OperatingMode mode,
                                         const std::string& mark) override {
-    json patch = {
-        {"metadata", {{"uid", checked.uid}, {"resourceVersion", checked.resource_version.text()}}},
-        {"spec", {{"operatingMode", api::OperatingModeName(mode)}}}};
-    patch["metadata"]["annotations"][api::kIdleSuspendAnnotation] =
-        mark.empty() ? json(nullptr) : json(mark);
+    json patch = AnnotationPatch(checked, api::kIdleSuspendAnnotation, mark);
+    patch["spec"] = {{"operatingMode", api::OperatingModeName(mode)}};
     return VersionOf(client_.MergePatch(kSandboxes, checked.key(), JsonText(patch)));
   }
 

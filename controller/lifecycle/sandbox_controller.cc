@@ -295,7 +295,7 @@ Result<ReconcileResult> SandboxController::ActInTime(const api::Sandbox& live,
 
 Result<ReconcileResult> SandboxController::LookAtClock() {
   const auto ahead = clock_.WallNow().time_since_epoch() - clock_.Now().time_since_epoch();
-  const auto jump = ahead - std::exchange(clock_ahead_, ahead);
+  const auto jump = ahead - std::exchange(clock_ahead_, ahead).value_or(ahead);
   if (jump > kClockJump || jump < -kClockJump) {
     for (const auto& sandbox : store_.List()) {
       if (sandbox->spec.lifecycle != api::Lifecycle{}) queue_.Add(sandbox->meta.key().ToString());

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -75,7 +76,8 @@ class SandboxController {
   const Options options_;
 
   kube::OwnWrites<api::Sandbox> own_writes_;
-  std::chrono::nanoseconds clock_ahead_{};  ///< of the wall clock to the other; of kClockKey alone
+  /// Of the wall clock to the other, when it was last looked at; of kClockKey alone.
+  std::optional<std::chrono::nanoseconds> clock_ahead_;
   std::mutex mutex_;
   std::unordered_map<std::string, MonotonicTime>
       reported_;  ///< when a waiting one was last written

@@ -20,8 +20,8 @@ namespace dormouse::controller {
 /// Writes IdentityApplyBody.
 using ApplyIdentity =
     std::function<Result<>(const api::SandboxNode& node, const KubernetesNode& kubernetes)>;
-/// Writes NodeLostStatus to the version that was checked, unless a live read shows a Lease that is
-/// newer than `lease`.
+/// Writes NodeLostConditions to the version that was checked, unless a live read shows a Lease that
+/// is newer than `lease`.
 using ApplyLost =
     std::function<Result<>(const api::SandboxNode& node, const kube::ResourceVersion& lease)>;
 

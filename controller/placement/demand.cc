@@ -26,8 +26,7 @@ bool HasNoMachine(const api::Sandbox& sandbox) {
   if (api::IsTrueNow(sandbox, api::condition::kFinished)) return true;
   if (sandbox.spec.operating_mode == api::OperatingMode::kStopped) {
     const api::Condition* ready = api::FindConditionNow(sandbox, api::condition::kReady);
-    return ready != nullptr &&
-           (ready->reason == api::reasons::kStopped || ready->reason == api::reasons::kExpired);
+    return ready != nullptr && ready->reason == reasons::kStopped;
   }
   return sandbox.spec.operating_mode == api::OperatingMode::kSuspended &&
          api::IsTrueNow(sandbox, api::condition::kSuspended);

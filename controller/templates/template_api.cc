@@ -11,12 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-/// Gone already is as good as done.
-Result<> UnlessGone(const Error& error) {
-  if (error.code() == ErrorCode::kNotFound) return {};
-  return Fail(error);
-}
-
 class ServerTemplateApi : public TemplateApi {
  public:
   ServerTemplateApi(kube::Client& client, kube::EventRecorder& events)
@@ -42,9 +36,7 @@ class ServerTemplateApi : public TemplateApi {
   Result<> RemoveFinalizer(const kube::ObjectMeta& checked) override {
     const std::string patch = RemoveFinalizerPatch(checked);
     if (patch.empty()) return {};
-    const auto answer = client_.JsonPatch(kSnapshotTemplates, checked.key(), patch);
-    if (!answer) return UnlessGone(answer.error());
-    return {};
+    return UnlessGone(client_.JsonPatch(kSnapshotTemplates, checked.key(), patch));
   }
 
   Result<kube::ResourceVersion> ApplyStatus(const kube::ObjectMeta& checked,
@@ -61,27 +53,26 @@ class ServerTemplateApi : public TemplateApi {
   Result<kube::ResourceVersion> MarkSettled(const kube::ObjectMeta& checked) override {
     return VersionOf(client_.MergePatch(
         kSnapshotTemplates, checked.key(),
-        JsonText(
-            json{{"metadata", Annotated(checked, api::kSourceSettledAnnotation, checked.uid)}})));
+        JsonText(AnnotationPatch(checked, api::kSourceSettledAnnotation, checked.uid))));
   }
 
   Result<> Delete(const kube::ObjectMeta& checked) override {
-    return DeleteOne(kSnapshotTemplates, checked.key(),
-                     {.uid = checked.uid, .resource_version = checked.resource_version});
+    return UnlessGone(
+        client_.Delete(kSnapshotTemplates, checked.key(),
+                       {.uid = checked.uid, .resource_version = checked.resource_version}));
   }
 
   Result<> SuspendSource(const kube::ObjectMeta& checked,
                          const std::string& template_uid) override {
-    const json patch = {
-        {"metadata", Annotated(checked, api::kSuspendedForAnnotation, template_uid)},
-        {"spec", {{"operatingMode", "Suspended"}}}};
+    json patch = AnnotationPatch(checked, api::kSuspendedForAnnotation, template_uid);
+    patch["spec"] = {{"operatingMode", api::OperatingModeName(api::OperatingMode::kSuspended)}};
     const auto answer = client_.MergePatch(kSandboxes, checked.key(), JsonText(patch));
     if (!answer) return Fail(answer.error());
     return {};
   }
 
   Result<> DeleteSource(const kube::ObjectMeta& checked) override {
-    return DeleteOne(kSandboxes, checked.key(), {.uid = checked.uid});
+    return UnlessGone(client_.Delete(kSandboxes, checked.key(), {.uid = checked.uid}));
   }
 
   void Record(const api::SnapshotTemplate& about, kube::EventType type, std::string_view reason,
@@ -92,21 +83,6 @@ class ServerTemplateApi : public TemplateApi {
   }
 
  private:
-  /// The metadata of a merge patch; on the main resource a wrong UID is refused, not ignored.
-  static json Annotated(const kube::ObjectMeta& checked, const char* name,
-                        const std::string& value) {
-    return {{"uid", checked.uid},
-            {"resourceVersion", checked.resource_version.text()},
-            {"annotations", {{name, value}}}};
-  }
-
-  Result<> DeleteOne(const kube::ResourceType& type, const kube::ObjectKey& key,
-                     const kube::DeleteOptions& options) {
-    const auto done = client_.Delete(type, key, options);
-    if (!done) return UnlessGone(done.error());
-    return {};
-  }
-
   kube::Client& client_;
   kube::EventRecorder& events_;
 };

@@ -140,6 +140,13 @@ struct Record : Shape {
     origin.reset();
     vmm.reset();
   }
+  /// No machine of it runs any more.
+  void ForgetRun() {
+    vmm.reset();
+    memory_generation.reset();
+    started_at.reset();
+    boot_to_ready_ms.reset();
+  }
   [[nodiscard]] bool NeedsTemplate() const {
     return origin && (sleeping == uint64_t{0} || memory_generation == uint64_t{0});
   }

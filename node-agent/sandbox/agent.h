@@ -225,6 +225,8 @@ class Agent : public AgentView {
   /// Why the node's disk stops it; nothing where it does not.
   [[nodiscard]] std::optional<std::string> StoppedByDisk(const api::SandboxUid& uid) const;
   [[nodiscard]] Desired DesiredOf(const api::Sandbox& sandbox, const Record& record);
+  /// Reads what has happened in those; returns whose status has to say something else.
+  std::vector<api::SandboxUid> NoteActivity(const std::vector<Record>& records);
   /// Reads once more whether something happens in it.
   [[nodiscard]] bool IsBusyAfterAll(const Record& record);
   /// What its VMM's guest was told so far.

@@ -9,18 +9,22 @@ void Agent::TendActivity() {
     if (auto record = records_.Find(uid)) due.push_back(std::move(*record));
   }
   if (due.empty()) return;
-  const auto read = machine_.ReadActivity(due);
-  for (const Record& record : due) {
+  for (const api::SandboxUid& uid : NoteActivity(due)) enqueue_(uid.text());
+}
+
+std::vector<api::SandboxUid> Agent::NoteActivity(const std::vector<Record>& records) {
+  const auto read = machine_.ReadActivity(records);
+  std::vector<api::SandboxUid> changed;
+  for (const Record& record : records) {
     const auto found = read.find(record.uid);
     if (idle_.Note(record.uid, found == read.end() ? std::nullopt : std::optional(found->second)))
-      enqueue_(record.uid.text());
+      changed.push_back(record.uid);
   }
+  return changed;
 }
 
 bool Agent::IsBusyAfterAll(const Record& record) {
-  const auto read = machine_.ReadActivity({record});
-  const auto found = read.find(record.uid);
-  (void)idle_.Note(record.uid, found == read.end() ? std::nullopt : std::optional(found->second));
+  NoteActivity({record});
   const auto shown = idle_.Of(record.uid);
   return !shown || !shown->idle;
 }

@@ -63,11 +63,8 @@ Result<> Agent::ForgetMemory(const api::SandboxSpec& spec, Record* record) {
                           : std::string("the annotation ") + kBootFromDiskAnnotation +
                                 " asks for, and it boots from that disk: " + why),
              false, std::nullopt, clock_.WallNow()};
-  disk_only.memory_generation.reset();
-  disk_only.vmm.reset();
+  disk_only.ForgetRun();
   disk_only.not_before.reset();
-  disk_only.started_at.reset();
-  disk_only.boot_to_ready_ms.reset();
   disk_only.wake_attempts = 0;
   disk_only.wake_refused.reset();
   // Nothing goes on in it: its own workload is all that is started.

@@ -80,10 +80,7 @@ Result<> Agent::CommitSuspend(Record* record) {
   Record asleep = *record;
   asleep.intent = Intent::kSuspended;
   asleep.sleeping = asleep.generations;
-  asleep.memory_generation.reset();
-  asleep.vmm.reset();
-  asleep.started_at.reset();
-  asleep.boot_to_ready_ms.reset();
+  asleep.ForgetRun();
   asleep.ending.reset();
   asleep.not_before.reset();
   asleep.wake_attempts = 0;

@@ -114,10 +114,7 @@ Result<ReconcileResult> Agent::ReconcileOrphan(const Record& found) {
     if (record.intent == Intent::kRun) {
       record.intent = record.sleeping ? Intent::kSuspended : Intent::kStopped;
       record.ending.reset();
-      record.vmm.reset();
-      record.memory_generation.reset();
-      record.started_at.reset();
-      record.boot_to_ready_ms.reset();
+      record.ForgetRun();
     }
     DORMOUSE_TRY(records_.Save(record));
   }

@@ -140,10 +140,7 @@ Plan PlanStopped(Plan plan, const Observed& seen) {
 // Nothing of it runs, and nothing is to: its mode is Stopped, or it is being started again.
 Plan PlanPoweredOff(Plan plan, const Desired& desired, const Observed& seen, WallTime now) {
   Record& record = plan.record;
-  record.vmm.reset();
-  record.memory_generation.reset();
-  record.started_at.reset();
-  record.boot_to_ready_ms.reset();
+  record.ForgetRun();
   record.not_before.reset();
   record.ending.reset();
   plan.stages.push_back({Step::kSaveIntent});
@@ -156,11 +153,9 @@ Plan PlanPoweredOff(Plan plan, const Desired& desired, const Observed& seen, Wal
   }
   record.intent = Intent::kStopped;
   record.stopped = true;
-  record.ending =
-      Ending{std::string(desired.expired ? api::reasons::kExpired : api::reasons::kStopped),
-             desired.expired ? "powered off, as its shutdownTime has come; its disk is kept"
-                             : "powered off, as operatingMode asks for; its disk is kept",
-             true, seen.workload_exit_code, now};
+  record.ending = Ending{std::string(api::reasons::kStopped),
+                         "powered off, as operatingMode asks for; its disk is kept", true,
+                         seen.workload_exit_code, now};
   return PlanStopped(std::move(plan), seen);
 }
 
@@ -218,10 +213,7 @@ Plan PlanEnded(Plan plan, const Desired& desired, const Observed& seen, Ending e
 // It would answer the same after each restart. A template's clone keeps what it starts from.
 Plan PlanGuestRefuses(Plan plan, Desired desired, const Observed& seen, WallTime now,
                       const PlanLimits& limits) {
-  if (plan.record.IsCloning() && plan.record.origin->boot_snapshot) {
-    plan.record.sleeping.reset();
-    plan.record.origin.reset();
-  }
+  if (plan.record.IsCloning() && plan.record.origin->boot_snapshot) plan.record.BootInstead();
   desired.restart_policy = api::RestartPolicy::kNever;
   return PlanEnded(std::move(plan), desired, seen,
                    Ending{std::string(api::reasons::kInvalidSpec), *desired.guest_refuses, false,
@@ -320,10 +312,9 @@ Plan PlanStartAgain(Plan plan, const Desired& desired, const Observed& seen, Wal
   if (!record.stopped) ++record.restart_count;
   record.stopped = false;
   record.restarted_at = desired.restarted_at;
+  record.ForgetRun();
   record.ending.reset();
   record.not_before.reset();
-  record.started_at.reset();
-  record.boot_to_ready_ms.reset();
   return PlanStart(std::move(plan), desired, seen, now);
 }
 

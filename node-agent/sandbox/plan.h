@@ -25,7 +25,6 @@ struct Desired {
   api::RestartPolicy restart_policy = api::RestartPolicy::kNever;
   bool has_workload = false;
   std::optional<WallTime> restarted_at{};  ///< spec.restartedAt
-  bool expired = false;                    ///< its shutdownTime has come
   std::chrono::seconds grace{30};          ///< of the workload's end; 0: without a signal
   bool stop_asked = false;                 ///< this VM's guest was told to power off
   bool stop_overdue = false;               ///< and has had its time, or could not be told

@@ -149,13 +149,11 @@ Condition GuestReady(const api::Sandbox& sandbox, const StatusInputs& in) {
         Say(&guest, WhyItSleeps(sandbox), "the guest stands still");
       } else if (in.outcome == Outcome::kFailed && in.record.wake_refused) {
         Say(&guest, reasons::kResumeFailed, "no guest runs: it refused to go on");
-      } else if (in.record.intent == Intent::kStopped) {
-        Say(&guest, in.record.ending ? in.record.ending->reason : reasons::kStopped,
+      } else if (in.record.intent == Intent::kStopped || in.outcome == Outcome::kBackOff) {
+        Say(&guest, in.record.ending ? in.record.ending->reason : reasons::kStarting,
             "no guest runs");
       } else {
-        const bool ended = in.outcome == Outcome::kStopped || in.outcome == Outcome::kBackOff;
-        Say(&guest, ended && in.record.ending ? in.record.ending->reason : reasons::kStarting,
-            ended ? "no guest runs" : "the guest agent does not answer");
+        Say(&guest, reasons::kStarting, "the guest agent does not answer");
       }
       break;
   }
@@ -280,8 +278,7 @@ api::SandboxStatus ComputeStatus(const api::Sandbox& sandbox, const StatusInputs
     if (auto suspended = Suspended(sandbox, in)) set(std::move(*suspended));
   }
   const bool ended = in.outcome == Outcome::kStopped && in.record.ending &&
-                     in.record.ending->reason != reasons::kStopped &&
-                     in.record.ending->reason != reasons::kExpired;
+                     in.record.ending->reason != reasons::kStopped;
   if (ended) {
     set({api::condition::kFinished,
          ConditionStatus::kTrue,

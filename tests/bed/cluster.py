@@ -310,7 +310,7 @@ class Cluster:
         return self.api.expect(self.api.admin.get(object_path(plural)), f"list {plural}").body["items"]
 
     def wish(self, mode: str, *names: str) -> None:
-        """operatingMode: Running or Suspended."""
+        """operatingMode: Running, Suspended or Stopped."""
         for name in names:
             patch = {"spec": {"operatingMode": mode}}
             self.api.expect(self.api.admin.merge(object_path(SANDBOXES, name), patch), f"{name}: {mode}")

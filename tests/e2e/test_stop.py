@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from bed.cluster import condition_of
 from bed.eventually import eventually
 from bed.manifests import sandbox
@@ -16,22 +14,18 @@ def notes(cluster, name: str) -> list[str]:
     return cluster.exec(name, ["cat", "/notes"]).stdout.split("\n")[:-1]
 
 
-def wish(cluster, name: str, **spec) -> None:
-    cluster.kubectl("patch", "sbx", name, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-
 def test_a_stopped_machine_winds_up_keeps_its_disk_and_starts_again(cluster, sandboxes):
     sandboxes(sandbox("serves", command=["/bin/sh", "-c", WINDS_UP], restartPolicy="Never"))
     cluster.wait_ready("serves")
     eventually(lambda: notes(cluster, "serves") == ["started"], "it has begun")
     address = cluster.get("serves")["status"]["network"]["hostIP"]
 
-    wish(cluster, "serves", operatingMode="Stopped")
+    cluster.wish("Stopped", "serves")
     stopped = cluster.wait_phase("serves", "Stopped")
     assert condition_of(stopped, "Ready")["reason"] == "Stopped" and cluster.vmm_pid("serves") == 0
     assert not [one for one in stopped["status"]["conditions"] if one["type"] == "Finished"]
 
-    wish(cluster, "serves", operatingMode="Running")
+    cluster.wish("Running", "serves")
     cluster.wait_ready("serves")
     eventually(lambda: notes(cluster, "serves") == ["started", "wound up", "started"], "it has begun again")
     assert cluster.get("serves")["status"]["network"]["hostIP"] == address
@@ -41,7 +35,7 @@ def test_a_machine_that_has_ended_starts_again_by_its_restarted_at(cluster, sand
     sandboxes(sandbox("job", command=["/bin/sh", "-c", "echo ran >> /notes; sync; sleep 2"], restartPolicy="Never"))
     finished = cluster.wait_phase("job", "Finished")
     assert condition_of(finished, "Finished")["reason"] == condition_of(finished, "Ready")["reason"]
-    wish(cluster, "job", restartedAt="2026-01-02T03:04:05Z")
+    cluster.kubectl("patch", "sbx", "job", "--type=merge", "-p", '{"spec": {"restartedAt": "2026-01-02T03:04:05Z"}}')
     cluster.wait_for("job", lambda sbx: sbx["status"]["phase"] == "Running", "it runs again")
     assert notes(cluster, "job") == ["ran", "ran"]
     cluster.wait_phase("job", "Finished")
@@ -66,6 +60,6 @@ def test_an_idle_machine_sleeps_and_one_that_computes_does_not(cluster, sandboxe
     assert asleep["status"]["suspendedAt"] >= deadline
     assert any("unless something does" in one.get("note", "") for one in cluster.events("lazy"))
     assert cluster.get("busy")["status"]["phase"] == "Running"
-    wish(cluster, "lazy", operatingMode="Running")
+    cluster.wish("Running", "lazy")
     cluster.wait_ready("lazy")
     assert cluster.exec("lazy", ["true"]).returncode == 0

@@ -4,13 +4,14 @@
 
 #include "src/common/api/field_reader.h"
 #include "src/common/base/time.h"
+#include "src/common/base/units.h"
 
 namespace dormouse::api {
 namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMiB = 1LL << 20;
+constexpr int64_t kMemoryStep = kMiB;
 constexpr int64_t kSmallestMemory = 64 * kMiB;
 constexpr int64_t kLargestMemory = 16LL << 40;
 constexpr int64_t kLargestDisk = 64LL << 40;
@@ -39,7 +40,7 @@ void ReadResources(const FieldReader& spec, SandboxSpec* into) {
       "memory", kSmallestMemory, kLargestMemory,
       "an amount of memory from 64Mi to 16Ti, with its unit, such as 512Mi or 2Gi");
   // VMMs have whole MiB only.
-  if (memory) into->asked.memory_bytes = (*memory + kMiB - 1) / kMiB * kMiB;
+  if (memory) into->asked.memory_bytes = (*memory + kMemoryStep - 1) / kMemoryStep * kMemoryStep;
   const Resources defaults;
   into->resources = Resources{into->asked.vcpus.value_or(defaults.vcpus),
                               into->asked.memory_bytes.value_or(defaults.memory_bytes)};
